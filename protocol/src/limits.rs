@@ -1,0 +1,32 @@
+//! Limits of the wire. Text lengths count UTF-16 code units; sizes count bytes.
+
+/// Longest prompt, in UTF-16 code units.
+pub const PROMPT_MAX_UTF16: usize = 64_000;
+/// Attachments of one prompt.
+pub const PROMPT_MAX_ATTACHMENTS: usize = 6;
+/// Pending and processing prompts of one session.
+pub const MAX_UNFINISHED_PROMPTS: usize = 10;
+/// Longest `clientRequestId` and `Idempotency-Key`, in UTF-16 code units.
+pub const CLIENT_REQUEST_ID_MAX_UTF16: usize = 128;
+/// Longest `clientId` of a subscription, in UTF-16 code units.
+pub const CLIENT_ID_MAX_UTF16: usize = 128;
+/// Largest frame that a client may send, in bytes.
+pub const CLIENT_FRAME_MAX_BYTES: usize = 256 * 1024;
+/// Largest frame that a sandbox may send, in bytes.
+pub const SANDBOX_FRAME_MAX_BYTES: usize = 1024 * 1024;
+/// Largest page or snapshot that the session sends, in bytes of event bodies.
+pub const PAGE_MAX_BYTES: usize = 512 * 1024;
+/// Events of a snapshot, and rows of a resume, at most.
+pub const REPLAY_MAX_EVENTS: usize = 500;
+/// Default page of `fetch_history`.
+pub const HISTORY_DEFAULT_EVENTS: usize = 200;
+/// Least time between two accepted `fetch_history` of a socket, in ms.
+pub const HISTORY_MIN_INTERVAL_MS: i64 = 200;
+/// Open text of one session held in memory, in bytes.
+pub const OPEN_TEXT_MAX_BYTES: usize = 256 * 1024;
+/// Inline tool output that is kept, in bytes; more is cut to head and tail.
+pub const TOOL_OUTPUT_MAX_BYTES: usize = 256 * 1024;
+/// Life of a client token, in ms.
+pub const CLIENT_TOKEN_LIFE_MS: i64 = 86_400_000;
+/// Longest session title, in UTF-16 code units.
+pub const TITLE_MAX_UTF16: usize = 200;

@@ -1,0 +1,145 @@
+//! The API of the local sandbox backend, `sandbox-bridge host`: loopback HTTP with a bearer secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::UnixMillis;
+
+/// A repository to check out under `/workspace/<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckoutRepository {
+    /// 0 is the primary.
+    pub position: u32,
+    /// Owner.
+    pub repo_owner: String,
+    /// Name; also the folder.
+    pub repo_name: String,
+    /// Branch to start from.
+    pub branch: String,
+    /// Without credentials; the credential helper answers.
+    pub clone_url: String,
+    /// Commit to start from; the branch's head when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_sha: Option<String>,
+}
+
+/// One model within a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderModel {
+    /// The provider's id of it.
+    pub id: String,
+    /// The name to show.
+    pub name: String,
+    /// Tokens of context; the agent's own catalogue when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_tokens: Option<u32>,
+    /// Tokens of output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<u32>,
+}
+
+/// How the agent reaches a model provider. The supervisor keeps the key: the agent talks to a loopback gateway
+/// that adds it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelProvider {
+    /// `anthropic`, `openai`, `demo`, ...
+    pub id: String,
+    /// The name to show.
+    pub name: String,
+    /// SDK package that the agent speaks it with, such as `@ai-sdk/openai-compatible`.
+    pub npm: String,
+    /// Base URL, with its version path.
+    pub base_url: String,
+    /// The key; absent when none is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<String>,
+    /// Models.
+    pub models: Vec<ProviderModel>,
+}
+
+impl fmt::Debug for ModelProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelProvider").field("id", &self.id).field("base_url", &self.base_url).finish_non_exhaustive()
+    }
+}
+
+/// `POST /v1/sandboxes`, and what `supervise` reads from its standard input.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateSandboxRequest {
+    /// Logical id; the same id again answers the sandbox that exists.
+    pub sandbox_id: String,
+    /// The session it belongs to.
+    pub session_id: String,
+    /// The session's generation of it.
+    pub generation: i64,
+    /// What the bridge dials.
+    pub control_plane_url: String,
+    /// The bridge's bearer, 32 hex digits.
+    pub auth_token: String,
+    /// The session's own limit on the sandbox's life.
+    pub timeout_seconds: u32,
+    /// Host (with port, when it has one) that the credential helper answers for.
+    pub vcs_host: String,
+    /// What to check out.
+    pub repositories: Vec<CheckoutRepository>,
+    /// `provider/model` of the session.
+    pub model: String,
+    /// Providers that the agent may use.
+    pub model_providers: Vec<ModelProvider>,
+    /// The users' own variables for hooks and the agent's shell.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for CreateSandboxRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateSandboxRequest")
+            .field("sandbox_id", &self.sandbox_id)
+            .field("session_id", &self.session_id)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Status of a local sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LocalSandboxStatus {
+    /// Its process group lives.
+    Running,
+    /// It was stopped or ended.
+    Stopped,
+}
+
+/// A local sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalSandbox {
+    /// Logical id; also the provider's handle.
+    pub sandbox_id: String,
+    /// The session it belongs to.
+    pub session_id: String,
+    /// The session's generation of it.
+    pub generation: i64,
+    /// Whether it lives.
+    pub status: LocalSandboxStatus,
+    /// When it was created.
+    pub created_at: UnixMillis,
+}
+
+/// `GET /v1/sandboxes`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalSandboxList {
+    /// Oldest first.
+    pub sandboxes: Vec<LocalSandbox>,
+    /// Pass as `cursor` for the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}

@@ -1,0 +1,14 @@
+//! Rules of presence that serde does not have by default.
+
+use serde::{Deserialize, Deserializer};
+
+/// For optional fields whose key may be absent but whose value is never `null` (session.md 1.4).
+///
+/// Used with `#[serde(default, deserialize_with = "absent")]`.
+pub(crate) fn absent<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}

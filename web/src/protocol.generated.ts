@@ -1,0 +1,1576 @@
+// Generated from the Rust types in `protocol` by `cargo xtask types`. Do not edit.
+
+/**
+ * Answer of `GET /api/config`
+ */
+export type AppConfig = { 
+/**
+ * The product's name in this deployment.
+ */
+appName: string, 
+/**
+ * `github`, `google`, in that order.
+ */
+signInProviders: Array<string>, 
+/**
+ * Whether the only model is the scripted one.
+ */
+demoModel: boolean, };
+
+/**
+ * Something the session produced.
+ */
+export type ArtifactEvent = { 
+/**
+ * `pr`, `screenshot`, `video`, `preview` or `branch`.
+ */
+artifactType: string, 
+/**
+ * The artifact's row.
+ */
+artifactId?: string, 
+/**
+ * Where it is.
+ */
+url: string, 
+/**
+ * What is known of it.
+ */
+metadata?: Record<string, unknown>, 
+/**
+ * The prompt that made it.
+ */
+messageId?: MessageId, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * Something a session produced: a pull request, a screenshot.
+ */
+export type ArtifactId = string;
+
+/**
+ * Kinds of artifact.
+ */
+export type ArtifactType = "pr" | "screenshot" | "video" | "preview" | "branch";
+
+/**
+ * A file that was uploaded before, by reference.
+ */
+export type AttachmentRef = { 
+/**
+ * The upload.
+ */
+attachmentId: string, 
+/**
+ * The name to show, 1 to 255 units.
+ */
+name: string, };
+
+/**
+ * Who wrote a prompt.
+ */
+export type Author = { 
+/**
+ * Within the session.
+ */
+participantId: ParticipantId, 
+/**
+ * Across sessions.
+ */
+userId?: string, 
+/**
+ * The name to show.
+ */
+name: string, 
+/**
+ * A picture's URL.
+ */
+avatar?: string, };
+
+/**
+ * A phase of the sandbox's start (dialect 2).
+ */
+export type BootProgress = { 
+/**
+ * `workspace`, `clone`, `setup`, `agent`, ...
+ */
+phase: string, 
+/**
+ * Where it is.
+ */
+status: BootStatus, 
+/**
+ * When it began.
+ */
+startedAt: UnixMillis, 
+/**
+ * How long it took, in ms.
+ */
+durationMs?: number, 
+/**
+ * A sentence more.
+ */
+detail?: string, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * State of a boot phase.
+ */
+export type BootStatus = "started" | "completed" | "failed";
+
+/**
+ * What a client may send.
+ */
+export type ClientMessage = { "type": "ping" } | { "type": "subscribe", 
+/**
+ * Token of `POST /sessions/:id/ws-token`.
+ */
+token: string, 
+/**
+ * The client's own name for this page.
+ */
+clientId: string, 
+/**
+ * 2 asks for dialect 2.
+ */
+dialect?: number, 
+/**
+ * Resume after this revision (dialect 2).
+ */
+afterRevision?: number, } | { "type": "prompt", 
+/**
+ * Makes a repetition harmless; 1 to 128 units.
+ */
+clientRequestId: string, 
+/**
+ * At most 64 000 units.
+ */
+content: string, 
+/**
+ * `provider/model`.
+ */
+model?: string, 
+/**
+ * How hard to think.
+ */
+reasoningEffort?: string, 
+/**
+ * At most 6.
+ */
+attachments?: Array<AttachmentRef>, } | { "type": "cancel_prompt", 
+/**
+ * The prompt.
+ */
+messageId: string, 
+/**
+ * Echoed in the answer.
+ */
+clientRequestId: string, } | { "type": "stop" } | { "type": "typing" } | { "type": "presence", 
+/**
+ * `active` or `idle`.
+ */
+status: PresenceStatus, } | { "type": "fetch_history", 
+/**
+ * Oldest row that the client has.
+ */
+cursor?: HistoryCursor, 
+/**
+ * 1 to 500; 200 by default.
+ */
+limit?: number, };
+
+/**
+ * The agent compacted its context.
+ */
+export type ContextCompacted = { 
+/**
+ * The prompt it belongs to.
+ */
+messageId: MessageId, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * `POST /sessions`
+ */
+export type CreateSessionRequest = { 
+/**
+ * Owner; together with the name.
+ */
+repoOwner?: string | null, 
+/**
+ * Name; together with the owner.
+ */
+repoName?: string | null, 
+/**
+ * Base branch; the repository's default when absent.
+ */
+branch?: string, 
+/**
+ * 1 to 200 units.
+ */
+title?: string, 
+/**
+ * `provider/model`
+ */
+model?: string, 
+/**
+ * How hard to think.
+ */
+reasoningEffort?: string, };
+
+/**
+ * Answer of `POST /sessions`
+ */
+export type CreateSessionResponse = { 
+/**
+ * The new session.
+ */
+sessionId: SessionId, 
+/**
+ * `created`
+ */
+status: SessionStatus, };
+
+/**
+ * The body of every REST refusal. `error` is the sentence for people; `code` is stable.
+ */
+export type ErrorBody = { 
+/**
+ * What happened and what to do, in a sentence.
+ */
+error: string, 
+/**
+ * The stable code.
+ */
+code: ErrorCode, 
+/**
+ * Finds the request in the logs.
+ */
+requestId?: string, };
+
+/**
+ * Stable codes of refusals, on the sockets and in REST bodies.
+ */
+export type ErrorCode = "INVALID_MESSAGE" | "INVALID_PROMPT" | "INVALID_ATTACHMENTS" | "SESSION_NOT_PROMPTABLE" | "PROMPT_QUEUE_FULL" | "PROMPT_REQUEST_CONFLICT" | "PROMPT_NOT_CANCELLABLE" | "INVALID_CURSOR" | "RATE_LIMITED" | "FORBIDDEN" | "INVALID_BODY" | "INVALID_PARAMETER" | "UNAUTHORIZED" | "NOT_FOUND" | "CONFLICT" | "TOO_LARGE" | "METHOD_NOT_ALLOWED" | "SANDBOX_GONE" | "UPSTREAM_FAILED" | "RETRY" | "NOT_CONFIGURED" | "NOT_IMPLEMENTED" | "INTERNAL";
+
+/**
+ * Something went wrong within a run.
+ */
+export type ErrorEvent = { 
+/**
+ * The prompt it belongs to.
+ */
+messageId: MessageId, 
+/**
+ * What went wrong.
+ */
+error: string, 
+/**
+ * Whether it happened in a sub-agent.
+ */
+isSubtask?: boolean, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * One stored event of the timeline.
+ */
+export type Event = { "type": "user_message" } & UserMessage | { "type": "part" } & Part | { "type": "tool_call" } & ToolCall | { "type": "step_start" } & StepStart | { "type": "step_finish" } & StepFinish | { "type": "context_compacted" } & ContextCompacted | { "type": "error" } & ErrorEvent | { "type": "execution_complete" } & ExecutionComplete | { "type": "ready" } & Ready | { "type": "boot_progress" } & BootProgress | { "type": "warning" } & Warning | { "type": "git_sync" } & GitSync | { "type": "push_complete" } & PushComplete | { "type": "push_error" } & PushError | { "type": "artifact" } & ArtifactEvent;
+
+/**
+ * A prompt reached its terminal state.
+ */
+export type ExecutionComplete = { 
+/**
+ * The prompt.
+ */
+messageId: MessageId, 
+/**
+ * Whether the agent finished without an error.
+ */
+success: boolean, 
+/**
+ * Why not.
+ */
+error?: string, 
+/**
+ * How it ended (dialect 2; set by the session, ignored from a sandbox).
+ */
+outcome?: Outcome, 
+/**
+ * The sandbox that wrote it; empty when the control plane did.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * Lines that a tool call added to and removed from a file (dialect 2).
+ */
+export type FileChange = { 
+/**
+ * Path relative to the checkout.
+ */
+path: string, 
+/**
+ * Lines added.
+ */
+added: number, 
+/**
+ * Lines removed.
+ */
+removed: number, };
+
+/**
+ * State of the git checkout.
+ */
+export type GitSync = { 
+/**
+ * `pending`, `in_progress`, `completed` or `failed`.
+ */
+status: string, 
+/**
+ * The commit that is checked out.
+ */
+sha?: string, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * Where a page of history ends.
+ */
+export type HistoryCursor = { 
+/**
+ * `created_at` of the oldest row of the page.
+ */
+timestamp: UnixMillis, 
+/**
+ * Its id.
+ */
+id: string, 
+/**
+ * Its place; absent from old clients.
+ */
+sequence?: number, };
+
+/**
+ * A prompt, and all that its run produces.
+ */
+export type MessageId = string;
+
+/**
+ * Status of a prompt.
+ */
+export type MessageStatus = "pending" | "processing" | "completed" | "failed";
+
+/**
+ * A model that can be chosen.
+ */
+export type ModelInfo = { 
+/**
+ * `provider/model`
+ */
+id: string, 
+/**
+ * The name to show.
+ */
+name: string, 
+/**
+ * The provider's name to show.
+ */
+provider: string, 
+/**
+ * Efforts that it knows, weakest first.
+ */
+reasoningEfforts: Array<string>, 
+/**
+ * Whether its answers are scripted.
+ */
+demo: boolean, };
+
+/**
+ * Answer of `GET /api/models`
+ */
+export type ModelList = { 
+/**
+ * In display order.
+ */
+models: Array<ModelInfo>, 
+/**
+ * Used when a session names none.
+ */
+defaultModel: string, };
+
+/**
+ * A text or reasoning part that is still being written (dialect 2).
+ */
+export type OpenPart = { 
+/**
+ * The prompt it answers.
+ */
+messageId: MessageId, 
+/**
+ * The part.
+ */
+partId: string, 
+/**
+ * Text or reasoning.
+ */
+kind: PartKind, 
+/**
+ * The text so far.
+ */
+text: string, };
+
+/**
+ * How a prompt ended (dialect 2; dialect 1 knows only `success`).
+ */
+export type Outcome = "done" | "failed" | "stopped" | "timed_out" | "cancelled";
+
+/**
+ * A finished part of the assistant's text or reasoning.
+ */
+export type Part = { 
+/**
+ * The prompt it answers.
+ */
+messageId: MessageId, 
+/**
+ * The part, as the agent names it.
+ */
+partId: string, 
+/**
+ * Text or reasoning.
+ */
+kind: PartKind, 
+/**
+ * The whole text.
+ */
+text: string, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * What a streamed part is.
+ */
+export type PartKind = "text" | "reasoning";
+
+/**
+ * A person (or bot) within one session.
+ */
+export type ParticipantId = string;
+
+/**
+ * Somebody who watches the session.
+ */
+export type Presence = { 
+/**
+ * Within the session.
+ */
+participantId: ParticipantId, 
+/**
+ * Across sessions.
+ */
+userId: string, 
+/**
+ * The name to show.
+ */
+name: string, 
+/**
+ * A picture's URL.
+ */
+avatar?: string, 
+/**
+ * Active when any of the person's pages is.
+ */
+status: PresenceStatus, 
+/**
+ * When the person was last heard of.
+ */
+lastSeen: UnixMillis, };
+
+/**
+ * Whether somebody looks at the page.
+ */
+export type PresenceStatus = "active" | "idle" | "away";
+
+/**
+ * `POST /sessions/:id/prompt`; the header `Idempotency-Key` makes a repetition harmless.
+ */
+export type PromptRequest = { 
+/**
+ * At most 64 000 units.
+ */
+content: string, 
+/**
+ * `web` when absent.
+ */
+source?: PromptSource, 
+/**
+ * `provider/model`
+ */
+model?: string, 
+/**
+ * How hard to think.
+ */
+reasoningEffort?: string, 
+/**
+ * At most 6.
+ */
+attachments?: Array<AttachmentRef>, };
+
+/**
+ * Answer of `POST /sessions/:id/prompt`
+ */
+export type PromptResponse = { 
+/**
+ * The prompt.
+ */
+messageId: MessageId, 
+/**
+ * `queued`
+ */
+status: string, };
+
+/**
+ * Where a prompt came from.
+ */
+export type PromptSource = "web" | "slack" | "linear" | "extension" | "github" | "automation" | "agent";
+
+/**
+ * A branch reached the forge.
+ */
+export type PushComplete = { 
+/**
+ * The branch.
+ */
+branchName?: string, 
+/**
+ * The repository.
+ */
+repoOwner?: string, 
+/**
+ * The repository.
+ */
+repoName?: string, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * A branch did not reach the forge.
+ */
+export type PushError = { 
+/**
+ * Why.
+ */
+error: string, 
+/**
+ * The branch.
+ */
+branchName?: string, 
+/**
+ * The repository.
+ */
+repoOwner?: string, 
+/**
+ * The repository.
+ */
+repoName?: string, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * A prompt that waits or runs.
+ */
+export type QueuedPrompt = { 
+/**
+ * The prompt.
+ */
+messageId: MessageId, 
+/**
+ * Its text.
+ */
+content: string, 
+/**
+ * `pending` or `processing`.
+ */
+status: MessageStatus, 
+/**
+ * Who sent it (dialect 2).
+ */
+author?: Author, 
+/**
+ * When it was accepted (dialect 2).
+ */
+createdAt?: UnixMillis, };
+
+/**
+ * The bridge is connected.
+ */
+export type Ready = { 
+/**
+ * The agent's session; `null` before the first prompt.
+ */
+opencodeSessionId?: string | null, 
+/**
+ * Version of the runtime, `v<N>-<name>`.
+ */
+runtimeVersion?: string, 
+/**
+ * Baselines of the checkouts.
+ */
+repositories?: Array<RepositoryBaseline>, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * A repository that a session can work on.
+ */
+export type Repository = { 
+/**
+ * The forge's number for it.
+ */
+id: number, 
+/**
+ * Owner.
+ */
+owner: string, 
+/**
+ * Name.
+ */
+name: string, 
+/**
+ * `owner/name`
+ */
+fullName: string, 
+/**
+ * What it is.
+ */
+description: string | null, 
+/**
+ * Whether it is private.
+ */
+private: boolean, 
+/**
+ * Its default branch.
+ */
+defaultBranch: string, };
+
+/**
+ * Where the checkout of a repository started.
+ */
+export type RepositoryBaseline = { 
+/**
+ * Place in the session's list.
+ */
+position: number, 
+/**
+ * Owner.
+ */
+repoOwner: string, 
+/**
+ * Name.
+ */
+repoName: string, 
+/**
+ * Commit that the session started from.
+ */
+baseSha: string, };
+
+/**
+ * Answer of `GET /api/repos`
+ */
+export type RepositoryList = { 
+/**
+ * By full name.
+ */
+repos: Array<Repository>, 
+/**
+ * Whether the list came from the cache.
+ */
+cached: boolean, 
+/**
+ * When it was read, ISO 8601.
+ */
+cachedAt: string, };
+
+/**
+ * Status of the session's sandbox.
+ */
+export type SandboxStatus = "pending" | "spawning" | "connecting" | "warming" | "syncing" | "ready" | "running" | "stale" | "snapshotting" | "stopped" | "failed";
+
+/**
+ * What the session may send to a client.
+ */
+export type ServerMessage = { "type": "pong", 
+/**
+ * Absent when the platform answers for a sleeping session.
+ */
+timestamp?: UnixMillis, } | { "type": "subscribed", 
+/**
+ * Granted dialect (dialect 2).
+ */
+dialect?: number, 
+/**
+ * Who you are.
+ */
+participantId: ParticipantId, 
+/**
+ * Who you are, to show.
+ */
+participant: Author, 
+/**
+ * The session.
+ */
+session: SessionInfo, 
+/**
+ * Newest first.
+ */
+artifacts: Array<SessionArtifact>, 
+/**
+ * Newest page.
+ */
+timeline: Timeline, 
+/**
+ * Waiting and running prompts, in order.
+ */
+promptQueue: Array<QueuedPrompt>, 
+/**
+ * Why the sandbox did not start.
+ */
+spawnError: string | null, 
+/**
+ * Parts that are being written (dialect 2).
+ */
+openParts?: Array<OpenPart>, 
+/**
+ * The newest revision (dialect 2).
+ */
+revision?: number, } | { "type": "prompt_queued", 
+/**
+ * Echo.
+ */
+clientRequestId: string, 
+/**
+ * The prompt.
+ */
+messageId: MessageId, 
+/**
+ * 1 is the one that runs or will run first; null when it is finished already.
+ */
+position: number | null, } | { "type": "prompt_cancelled", 
+/**
+ * Echo.
+ */
+clientRequestId: string, 
+/**
+ * The prompt.
+ */
+messageId: MessageId, } | { "type": "prompt_queue_updated", 
+/**
+ * Waiting and running prompts, in order.
+ */
+promptQueue: Array<QueuedPrompt>, } | { "type": "sandbox_event", 
+/**
+ * The event.
+ */
+event: Event, 
+/**
+ * Dialect 2, stored events only.
+ */
+eventId?: string, 
+/**
+ * Dialect 2, stored events only.
+ */
+timelineSequence?: number, 
+/**
+ * Dialect 2, stored events only.
+ */
+revision?: number, } | { "type": "part_delta", 
+/**
+ * The prompt it answers.
+ */
+messageId: MessageId, 
+/**
+ * The part.
+ */
+partId: string, 
+/**
+ * Text or reasoning.
+ */
+kind: PartKind, 
+/**
+ * UTF-16 units from the part's start: cut there and append.
+ */
+offset: number, 
+/**
+ * What to append.
+ */
+text: string, } | { "type": "part_done", 
+/**
+ * The prompt it answers.
+ */
+messageId: MessageId, 
+/**
+ * The part.
+ */
+partId: string, 
+/**
+ * Text or reasoning.
+ */
+kind: PartKind, 
+/**
+ * UTF-16 units.
+ */
+length: number, 
+/**
+ * The whole text, when the client may lack some.
+ */
+text?: string, 
+/**
+ * Its row.
+ */
+eventId: string, 
+/**
+ * Its place.
+ */
+timelineSequence: number, 
+/**
+ * Its revision.
+ */
+revision: number, 
+/**
+ * Seconds, of the stored event.
+ */
+timestamp: number, } | { "type": "batch", 
+/**
+ * In order.
+ */
+messages: Array<ServerMessage>, } | { "type": "presence_sync", 
+/**
+ * One entry a person.
+ */
+participants: Array<Presence>, } | { "type": "presence_update", 
+/**
+ * One entry a person.
+ */
+participants: Array<Presence>, } | { "type": "presence_leave", 
+/**
+ * The person.
+ */
+userId: string, } | { "type": "typing", 
+/**
+ * Who.
+ */
+participantId: ParticipantId, 
+/**
+ * The name to show.
+ */
+name: string, } | { "type": "sandbox_warming" } | { "type": "sandbox_spawning" } | { "type": "sandbox_status", 
+/**
+ * Its status.
+ */
+status: SandboxStatus, } | { "type": "sandbox_error", 
+/**
+ * Why.
+ */
+error: string, } | { "type": "sandbox_warning", 
+/**
+ * What.
+ */
+message: string, } | { "type": "sandbox_access_changed" } | { "type": "artifact_created", 
+/**
+ * The artifact.
+ */
+artifact: SessionArtifact, } | { "type": "artifact_updated", 
+/**
+ * The artifact.
+ */
+artifact: SessionArtifact, } | { "type": "session_branch", 
+/**
+ * The branch.
+ */
+branchName: string, 
+/**
+ * The repository.
+ */
+repoOwner?: string, 
+/**
+ * The repository.
+ */
+repoName?: string, } | { "type": "session_status", 
+/**
+ * Its status.
+ */
+status: SessionStatus, } | { "type": "session_title", 
+/**
+ * The title.
+ */
+title: string, } | { "type": "processing_status", 
+/**
+ * Whether one does.
+ */
+isProcessing: boolean, } | { "type": "history_page", 
+/**
+ * Oldest first.
+ */
+items: Array<TimelineEvent>, 
+/**
+ * Whether older ones exist.
+ */
+hasMore: boolean, 
+/**
+ * The oldest of the page; null when it is empty.
+ */
+cursor: HistoryCursor | null, } | { "type": "child_session_update", 
+/**
+ * The child.
+ */
+childSessionId: string, 
+/**
+ * Its status.
+ */
+status: SessionStatus, 
+/**
+ * Its title.
+ */
+title: string | null, } | { "type": "error", 
+/**
+ * Stable.
+ */
+code: ErrorCode, 
+/**
+ * The sentence.
+ */
+message: string, 
+/**
+ * Echo, when the message carried one.
+ */
+clientRequestId?: string, };
+
+/**
+ * Something the session produced.
+ */
+export type SessionArtifact = { 
+/**
+ * The artifact.
+ */
+id: ArtifactId, 
+/**
+ * Its kind.
+ */
+type: ArtifactType, 
+/**
+ * Where it is.
+ */
+url: string | null, 
+/**
+ * For a pull request: `number`, `title`, `state`, `head`, `base`, `repoOwner`, `repoName`, `draft`.
+ */
+metadata: Record<string, unknown> | null, 
+/**
+ * When it was made.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it last changed.
+ */
+updatedAt?: UnixMillis, };
+
+/**
+ * The public id of a session, in every URL.
+ */
+export type SessionId = string;
+
+/**
+ * The session itself, within a snapshot.
+ */
+export type SessionInfo = { 
+/**
+ * Public id.
+ */
+id: SessionId, 
+/**
+ * Title; null until set.
+ */
+title: string | null, 
+/**
+ * Primary repository.
+ */
+repoOwner: string | null, 
+/**
+ * Primary repository.
+ */
+repoName: string | null, 
+/**
+ * Its base branch.
+ */
+baseBranch: string | null, 
+/**
+ * Its branch last pushed.
+ */
+branchName: string | null, 
+/**
+ * Status.
+ */
+status: SessionStatus, 
+/**
+ * Status of the sandbox; `pending` when there was none.
+ */
+sandboxStatus: SandboxStatus, 
+/**
+ * Prompts ever accepted.
+ */
+messageCount: number, 
+/**
+ * When it was created.
+ */
+createdAt: UnixMillis, 
+/**
+ * `provider/model`.
+ */
+model: string, 
+/**
+ * Default reasoning effort.
+ */
+reasoningEffort?: string, 
+/**
+ * Whether a prompt runs.
+ */
+isProcessing: boolean, 
+/**
+ * The parent's id.
+ */
+parentSessionId: SessionId | null, 
+/**
+ * US dollars so far.
+ */
+totalCost: number, 
+/**
+ * URL of code-server.
+ */
+codeServerUrl: string | null, 
+/**
+ * URL of the desktop.
+ */
+vncUrl: string | null, 
+/**
+ * Tunnels by port.
+ */
+tunnelUrls: Record<string, string> | null, 
+/**
+ * URL of the terminal.
+ */
+ttydUrl: string | null, 
+/**
+ * The vendor's page of the sandbox.
+ */
+sandboxDashboardUrl: string | null, 
+/**
+ * Repositories.
+ */
+repositories: Array<SessionRepository>, 
+/**
+ * Environment it was started from.
+ */
+environmentId: string | null, 
+/**
+ * That environment's name.
+ */
+environmentName: string | null, };
+
+/**
+ * Answer of `GET /sessions`
+ */
+export type SessionList = { 
+/**
+ * Newest change first.
+ */
+sessions: Array<SessionListItem>, 
+/**
+ * Whether more follow.
+ */
+hasMore: boolean, };
+
+/**
+ * A session in a list.
+ */
+export type SessionListItem = { 
+/**
+ * Public id.
+ */
+id: SessionId, 
+/**
+ * Title.
+ */
+title: string | null, 
+/**
+ * Repository.
+ */
+repoOwner: string | null, 
+/**
+ * Repository.
+ */
+repoName: string | null, 
+/**
+ * `provider/model`
+ */
+model: string, 
+/**
+ * Default reasoning effort.
+ */
+reasoningEffort: string | null, 
+/**
+ * Base branch.
+ */
+baseBranch: string | null, 
+/**
+ * Status.
+ */
+status: SessionStatus, 
+/**
+ * Parent.
+ */
+parentSessionId: SessionId | null, 
+/**
+ * What started it.
+ */
+spawnSource: SpawnSource, 
+/**
+ * 0 for a top-level session.
+ */
+spawnDepth: number, 
+/**
+ * Automation that started it.
+ */
+automationId: string | null, 
+/**
+ * Run of that automation.
+ */
+automationRunId: string | null, 
+/**
+ * Login of the person who started it.
+ */
+scmLogin: string | null, 
+/**
+ * That person.
+ */
+userId: string | null, 
+/**
+ * US dollars.
+ */
+totalCost: number, 
+/**
+ * Time that prompts ran, in ms.
+ */
+activeDurationMs: number, 
+/**
+ * Prompts accepted.
+ */
+messageCount: number, 
+/**
+ * Pull requests.
+ */
+prCount: number, 
+/**
+ * Environment.
+ */
+environmentId: string | null, 
+/**
+ * When it was created.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it last changed.
+ */
+updatedAt: UnixMillis, };
+
+/**
+ * One repository of a session.
+ */
+export type SessionRepository = { 
+/**
+ * 0 is the primary.
+ */
+position: number, 
+/**
+ * Owner.
+ */
+repoOwner: string, 
+/**
+ * Name.
+ */
+repoName: string, 
+/**
+ * The forge's number for it.
+ */
+repoId: number | null, 
+/**
+ * Branch that the work starts from and goes back to.
+ */
+baseBranch: string, 
+/**
+ * Branch last pushed.
+ */
+branchName: string | null, 
+/**
+ * Commit that the work started from.
+ */
+baseSha: string | null, 
+/**
+ * Commit that is checked out.
+ */
+currentSha: string | null, 
+/**
+ * Newest pull request.
+ */
+prUrl: string | null, };
+
+/**
+ * Status of a session.
+ */
+export type SessionStatus = "created" | "active" | "completed" | "failed" | "archived" | "cancelled";
+
+/**
+ * The whole of a session at one moment.
+ */
+export type Snapshot = { 
+/**
+ * The session.
+ */
+session: SessionInfo, 
+/**
+ * Newest first.
+ */
+artifacts: Array<SessionArtifact>, 
+/**
+ * Newest page.
+ */
+timeline: Timeline, 
+/**
+ * Waiting and running prompts, in order.
+ */
+promptQueue: Array<QueuedPrompt>, 
+/**
+ * Why the sandbox did not start.
+ */
+spawnError: string | null, 
+/**
+ * Parts that are being written (dialect 2).
+ */
+openParts?: Array<OpenPart>, 
+/**
+ * The newest revision (dialect 2).
+ */
+revision?: number, };
+
+/**
+ * What started a session.
+ */
+export type SpawnSource = "user" | "agent" | "automation" | "github-bot" | "linear-bot" | "slack-bot";
+
+/**
+ * A model step ended.
+ */
+export type StepFinish = { 
+/**
+ * The prompt it belongs to.
+ */
+messageId: MessageId, 
+/**
+ * US dollars, as the agent reckons.
+ */
+cost?: number, 
+/**
+ * A count, or an object with `total`, `input`, `output`, `reasoning` and `cache`.
+ */
+tokens?: unknown, 
+/**
+ * Why it ended.
+ */
+reason?: string, 
+/**
+ * Whether a sub-agent made the step.
+ */
+isSubtask?: boolean, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * A model step began.
+ */
+export type StepStart = { 
+/**
+ * The prompt it belongs to.
+ */
+messageId: MessageId, 
+/**
+ * Whether a sub-agent made the step.
+ */
+isSubtask?: boolean, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * The newest page of the timeline.
+ */
+export type Timeline = { 
+/**
+ * How to fill (dialect 2).
+ */
+mode?: TimelineMode, 
+/**
+ * Oldest first.
+ */
+events: Array<TimelineEvent>, 
+/**
+ * Whether older ones exist.
+ */
+hasMore: boolean, 
+/**
+ * The oldest of the page; null when it is empty.
+ */
+cursor: HistoryCursor | null, };
+
+/**
+ * One stored event with its place.
+ */
+export type TimelineEvent = { 
+/**
+ * The event.
+ */
+eventId: string, 
+/**
+ * Its place, never changed.
+ */
+timelineSequence: number, 
+/**
+ * Taken anew whenever the row changes (dialect 2).
+ */
+revision?: number, 
+/**
+ * What happened.
+ */
+event: Event, };
+
+/**
+ * How `subscribed` fills the client's timeline (dialect 2).
+ */
+export type TimelineMode = "delta" | "snapshot";
+
+/**
+ * A tool call and its state.
+ */
+export type ToolCall = { 
+/**
+ * The prompt it belongs to.
+ */
+messageId: MessageId, 
+/**
+ * The tool's name.
+ */
+tool: string, 
+/**
+ * Its arguments.
+ */
+args: Record<string, unknown>, 
+/**
+ * The call, as the agent names it.
+ */
+callId: string, 
+/**
+ * `pending`, `running`, `completed` or `error`.
+ */
+status?: string, 
+/**
+ * What it printed, so far or at the end.
+ */
+output?: string, 
+/**
+ * Whether a sub-agent made the call.
+ */
+isSubtask?: boolean, 
+/**
+ * The sub-agent's session, as the agent names it.
+ */
+childSessionId?: string, 
+/**
+ * The task call that started the sub-agent.
+ */
+taskCallId?: string, 
+/**
+ * Why it failed (dialect 2).
+ */
+error?: string, 
+/**
+ * Exit code of a command (dialect 2).
+ */
+exitCode?: number, 
+/**
+ * When it began (dialect 2).
+ */
+startedAt?: UnixMillis, 
+/**
+ * When it ended (dialect 2).
+ */
+endedAt?: UnixMillis, 
+/**
+ * Whether the output was cut (dialect 2).
+ */
+truncated?: boolean, 
+/**
+ * What it changed in the checkout (dialect 2).
+ */
+fileChange?: FileChange, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * Milliseconds since the Unix epoch, UTC.
+ */
+export type UnixMillis = number;
+
+/**
+ * A prompt as it was given to the agent. Only the control plane writes it.
+ */
+export type UserMessage = { 
+/**
+ * The prompt.
+ */
+messageId: MessageId, 
+/**
+ * Its text.
+ */
+content: string, 
+/**
+ * Who sent it.
+ */
+author?: Author, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * Something people should know that stopped nothing.
+ */
+export type Warning = { 
+/**
+ * Where it comes from.
+ */
+scope: WarningScope, 
+/**
+ * The sentence.
+ */
+message: string, 
+/**
+ * The repository it is about.
+ */
+repoOwner?: string, 
+/**
+ * The repository it is about.
+ */
+repoName?: string, 
+/**
+ * The sandbox that wrote it.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * Where a warning comes from.
+ */
+export type WarningScope = "sync" | "setup" | "start" | "assembly" | "secrets" | "media";
+
+/**
+ * Answer of `POST /sessions/:id/ws-token`
+ */
+export type WsTokenResponse = { 
+/**
+ * 64 hex digits, shown once.
+ */
+token: string, 
+/**
+ * Who it stands for.
+ */
+participantId: ParticipantId, };
