@@ -1,1 +1,37 @@
+//! The session: the heart of the system, as a pure and synchronous core.
+//!
+//! No wasm, network, clock or randomness of its own. All truth is in SQLite behind [`sql::Sql`]; the host (a Durable
+//! Object in production, a test or the simulator natively) feeds [`input::Input`]s and carries out
+//! [`input::Outputs`] after the commit.
+//!
+//! * [`core::SessionCore::commit`] runs inside one storage transaction.
+//! * [`core::SessionCore::stream`] gets no SQL and changes only memory that a crash may lose.
+//! * [`core::SessionCore::read`] gets a read-only view and writes nothing.
 
+pub mod call;
+pub mod clock;
+pub mod core;
+pub mod input;
+pub mod job;
+pub mod sql;
+#[cfg(feature = "native")]
+pub mod sql_native;
+pub mod token;
+
+mod artifacts;
+mod calls;
+mod client_messages;
+mod deadlines;
+mod lifecycle;
+mod outbox;
+mod participants;
+mod parts;
+mod projection;
+mod prompts;
+mod pull_requests;
+mod sandbox_events;
+mod sandbox_row;
+mod schema;
+mod session_row;
+mod sockets;
+mod timeline;

@@ -1,0 +1,222 @@
+//! Calls from the control plane to one session: one enum, carried as JSON, never a path.
+
+use oi_protocol::client_socket::AttachmentRef;
+use oi_protocol::rest::CreatePullRequestRequest;
+use oi_protocol::session_state::{PromptSource, SpawnSource};
+use oi_protocol::{ErrorBody, ErrorCode, SessionId};
+use serde::{Deserialize, Serialize};
+
+/// Somebody who acts in a session, as the control plane knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Person {
+    /// Participant identity: a bare user id for people, `slack:...` for bot actors.
+    pub user_id: String,
+    /// The platform's user, when it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canonical_user_id: Option<String>,
+    /// Numeric id at the forge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scm_user_id: Option<String>,
+    /// Login at the forge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scm_login: Option<String>,
+    /// The name to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// E-mail, when the platform gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// URL of a picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<String>,
+}
+
+/// A repository of the session, as the forge answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InitRepository {
+    /// Owner.
+    pub repo_owner: String,
+    /// Name.
+    pub repo_name: String,
+    /// The forge's number for it.
+    pub repo_id: i64,
+    /// Branch that the work starts from.
+    pub base_branch: String,
+}
+
+/// What a session is created with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InitSession {
+    /// Public id, minted by the control plane.
+    pub session_id: SessionId,
+    /// Title.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Position 0 is the primary; empty for a session without a repository.
+    pub repositories: Vec<InitRepository>,
+    /// `provider/model`
+    pub model: String,
+    /// Default reasoning effort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<String>,
+    /// Who created it.
+    pub owner: Person,
+    /// What started it.
+    pub spawn_source: SpawnSource,
+    /// Whether to start a sandbox at once.
+    pub warm: bool,
+}
+
+/// A prompt by REST.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnqueuePrompt {
+    /// Who sends it.
+    pub author: Person,
+    /// Its text.
+    pub content: String,
+    /// Where it comes from.
+    pub source: PromptSource,
+    /// `provider/model`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How hard to think.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<String>,
+    /// Files.
+    #[serde(default)]
+    pub attachments: Vec<AttachmentRef>,
+    /// Header `Idempotency-Key`: a repetition answers the first prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+/// Who calls, as the Worker authenticated them.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Principal {
+    /// A person or a service that acts for one.
+    User {
+        /// Their identity.
+        user_id: String,
+    },
+    /// The platform itself.
+    Platform,
+    /// A sandbox; the session checks the token against its current generation.
+    Sandbox {
+        /// The bearer.
+        token: String,
+    },
+}
+
+/// What is asked of a session.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum SessionCall {
+    /// Creates it. Repeated: answers the state that exists. → 200 `{sessionId, status}`
+    Init(Box<InitSession>),
+    /// → 200 `Snapshot` of dialect 1, or of dialect 2 when asked.
+    Snapshot {
+        /// 1 or 2.
+        dialect: u32,
+    },
+    /// A client token for a person. → 200 `WsTokenResponse`
+    MintClientToken {
+        /// For whom.
+        person: Box<Person>,
+    },
+    /// Queues a prompt. → 200 `PromptResponse`
+    Prompt(Box<EnqueuePrompt>),
+    /// Stops the prompt that runs. → 200 `{status:"stopping"}`
+    Stop,
+    /// → 200 `{title}`
+    UpdateTitle {
+        /// 1 to 200 units, trimmed.
+        title: String,
+    },
+    /// → 200 `{status:"archived"}`
+    Archive,
+    /// → 200 `{status}`
+    Unarchive,
+    /// Ends the session for good and stops the sandbox. → 200 `{status:"cancelled"}`
+    Cancel,
+    /// → 200 `{events, cursor?, hasMore}`, newest first.
+    Events {
+        /// `<createdAt>:<sequence>:<id>`
+        #[serde(default)]
+        cursor: Option<String>,
+        /// 1 to 200; 50 by default.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// Only of this type.
+        #[serde(default)]
+        event_type: Option<String>,
+        /// Only of this prompt.
+        #[serde(default)]
+        message_id: Option<String>,
+    },
+    /// → 200 `{messages, cursor?, hasMore}`, newest first.
+    Messages {
+        /// From the page before.
+        #[serde(default)]
+        cursor: Option<String>,
+        /// 1 to 100; 50 by default.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// Only of this status.
+        #[serde(default)]
+        status: Option<String>,
+    },
+    /// → 200 `{artifacts}`
+    Artifacts,
+    /// → 200 `{participants}`
+    Participants,
+    /// For a sandbox: which repositories it may push to. → 200 `{repositories:[{repoOwner,repoName,repoId}]}`
+    SandboxRepositories,
+    /// For a sandbox: pushes the branch and opens or updates a pull request. Waits for both.
+    /// → 200 `CreatePullRequestResponse`; 503 `RETRY` after an eviction: repeat with the same key.
+    CreatePullRequest {
+        /// What is asked.
+        request: CreatePullRequestRequest,
+        /// Makes a repetition meet the same operation.
+        #[serde(default)]
+        idempotency_key: Option<String>,
+    },
+    /// Test deployments only: panics after a write, inside the transaction.
+    Fault,
+}
+
+/// A call with its caller and what finds it in the logs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallEnvelope {
+    /// Who calls.
+    pub principal: Principal,
+    /// What.
+    pub call: SessionCall,
+}
+
+/// Answer of a call: an HTTP status and a JSON text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallReply {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON.
+    pub body: String,
+}
+
+impl CallReply {
+    /// A success with a body.
+    pub fn json(status: u16, body: &impl Serialize) -> Self {
+        // Wire types have string keys and finite numbers, so serialising cannot fail; an empty object keeps JSON valid.
+        Self { status, body: serde_json::to_string(body).unwrap_or_else(|_| "{}".to_owned()) }
+    }
+
+    /// A refusal.
+    pub fn refuse(status: u16, code: ErrorCode, sentence: impl Into<String>) -> Self {
+        Self::json(status, &ErrorBody { error: sentence.into(), code, request_id: None })
+    }
+}

@@ -1,0 +1,68 @@
+//! What the host lends to the core for one input: time, randomness, configuration.
+
+use oi_protocol::UnixMillis;
+
+/// Randomness, from the host (getrandom) or from a seed (the simulator).
+pub trait Rng {
+    /// Fills `bytes`.
+    fn fill(&mut self, bytes: &mut [u8]);
+}
+
+impl<F: FnMut(&mut [u8])> Rng for F {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self(bytes);
+    }
+}
+
+/// Settings of the deployment that the session needs.
+#[derive(Clone)]
+pub struct Config {
+    /// Sandbox tokens are an HMAC under this key.
+    pub sandbox_token_key: Vec<u8>,
+    /// A ready sandbox with nothing to do is stopped after this, in ms.
+    pub inactivity_timeout_ms: i64,
+    /// A prompt that runs longer is stopped, in ms.
+    pub execution_timeout_ms: i64,
+    /// A sandbox's bridge must connect within this, in ms; boot progress extends it.
+    pub connect_timeout_ms: i64,
+    /// The hard limit on that extension, in ms.
+    pub connect_hard_timeout_ms: i64,
+    /// Forge base URL for clones and pushes, such as `https://github.com`.
+    pub forge_url: String,
+    /// Whether pictures are at `<forge>/<login>.png`.
+    pub fault_injection: bool,
+}
+
+impl Config {
+    /// Defaults of the specification, with a key.
+    pub fn with_key(sandbox_token_key: Vec<u8>) -> Self {
+        Self {
+            sandbox_token_key,
+            inactivity_timeout_ms: 600_000,
+            execution_timeout_ms: 5_400_000,
+            connect_timeout_ms: 120_000,
+            connect_hard_timeout_ms: 900_000,
+            forge_url: "https://github.com".to_owned(),
+            fault_injection: false,
+        }
+    }
+}
+
+/// Time, randomness and settings of one input.
+pub struct Cx<'a> {
+    /// Now.
+    pub now: UnixMillis,
+    /// Randomness.
+    pub rng: &'a mut dyn Rng,
+    /// Settings.
+    pub config: &'a Config,
+}
+
+impl Cx<'_> {
+    /// 16 random bytes.
+    pub fn random_id(&mut self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        self.rng.fill(&mut bytes);
+        bytes
+    }
+}

@@ -1,0 +1,195 @@
+//! What must happen outside of the session. A job is a row of the outbox, written in the commit that asks for it.
+//!
+//! Jobs hold references, never secrets: the runner derives the sandbox token again ([`crate::token`]) and reads user
+//! tokens and model keys when it runs.
+
+use oi_protocol::session_state::SessionStatus;
+use oi_protocol::{SessionId, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use crate::call::InitRepository;
+
+/// Facts of the session for the D1 index. D1 accepts them only when `counter` is greater than the one it holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexSession {
+    /// The session.
+    pub session_id: SessionId,
+    /// Grows with every change.
+    pub counter: i64,
+    /// Status.
+    pub status: SessionStatus,
+    /// Title.
+    pub title: Option<String>,
+    /// When it last changed.
+    pub updated_at: UnixMillis,
+    /// Prompts accepted.
+    pub message_count: i64,
+    /// Pull requests.
+    pub pr_count: i64,
+    /// US dollars.
+    pub total_cost: f64,
+    /// Time that prompts ran, in ms.
+    pub active_duration_ms: i64,
+}
+
+/// Start a sandbox. Outcome unknown: look for the sandbox by its id first, adopt it, else repeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartSandbox {
+    /// The session.
+    pub session_id: SessionId,
+    /// Logical id.
+    pub sandbox_id: String,
+    /// Only this generation may act.
+    pub generation: i64,
+    /// With the generation, what the token is derived from.
+    pub nonce: String,
+    /// What to check out.
+    pub repositories: Vec<InitRepository>,
+    /// `provider/model` of the session.
+    pub model: String,
+    /// Limit on the sandbox's life.
+    pub timeout_seconds: u32,
+}
+
+/// Stop a sandbox. Idempotent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StopSandbox {
+    /// The session.
+    pub session_id: SessionId,
+    /// Logical id.
+    pub sandbox_id: String,
+    /// The backend's handle, when it is known.
+    pub provider_object_id: Option<String>,
+    /// Its generation.
+    pub generation: i64,
+    /// `respawn`, `connecting_timeout`, `heartbeat_timeout`, `inactivity_timeout`, `cancel`, `archive`, ...
+    pub reason: String,
+}
+
+/// Open a pull request for a branch that was pushed, or find the open one of that head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenPullRequest {
+    /// The session.
+    pub session_id: SessionId,
+    /// The operation.
+    pub operation_id: String,
+    /// Owner.
+    pub repo_owner: String,
+    /// Name.
+    pub repo_name: String,
+    /// Head branch, pushed.
+    pub head: String,
+    /// Base branch.
+    pub base: String,
+    /// Title.
+    pub title: String,
+    /// Body without the footer.
+    pub body: String,
+    /// Open it as a draft.
+    pub draft: bool,
+    /// The prompting person on the platform, whose token opens it when there is one.
+    pub author_user_id: Option<String>,
+    /// Their name, for the body when the App opens it.
+    pub author_name: String,
+    /// Number of an open pull request of the same head that this session made.
+    pub existing_number: Option<i64>,
+}
+
+/// One thing to do outside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Job {
+    /// Tell D1.
+    IndexSession(IndexSession),
+    /// Ask the backend for a sandbox.
+    StartSandbox(StartSandbox),
+    /// Ask the backend to stop one.
+    StopSandbox(StopSandbox),
+    /// Ask the forge.
+    OpenPullRequest(OpenPullRequest),
+}
+
+impl Job {
+    /// The kind's word, in SQL and logs.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::IndexSession(_) => "index_session",
+            Self::StartSandbox(_) => "start_sandbox",
+            Self::StopSandbox(_) => "stop_sandbox",
+            Self::OpenPullRequest(_) => "open_pull_request",
+        }
+    }
+
+    /// Attempts before it is given up, visibly.
+    pub const fn attempt_budget(&self) -> i64 {
+        match self {
+            Self::IndexSession(_) => 12,
+            Self::StopSandbox(_) => 8,
+            Self::OpenPullRequest(_) => 4,
+            Self::StartSandbox(_) => 3,
+        }
+    }
+
+    /// Deadline of one attempt, in ms: the lease, and what the runner gives its calls.
+    pub const fn attempt_deadline_ms(&self) -> i64 {
+        match self {
+            Self::IndexSession(_) => 15_000,
+            Self::StopSandbox(_) => 30_000,
+            Self::OpenPullRequest(_) | Self::StartSandbox(_) => 90_000,
+        }
+    }
+}
+
+/// A job that this commit claimed for running.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimedJob {
+    /// The outbox row.
+    pub id: i64,
+    /// This attempt; a result of another changes nothing.
+    pub attempt: i64,
+    /// Whether an earlier attempt's outcome is unknown: look first, then repeat.
+    pub look_first: bool,
+    /// What to do.
+    pub job: Job,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum JobResult {
+    /// Done, nothing to tell.
+    Done,
+    /// The sandbox was started, or found.
+    SandboxStarted {
+        /// The backend's handle.
+        provider_object_id: String,
+    },
+    /// The pull request is open.
+    PullRequestOpened {
+        /// Number in the repository.
+        number: i64,
+        /// Its page.
+        url: String,
+        /// `open`, `closed`, `merged` or `draft`
+        state: String,
+        /// Head.
+        head: String,
+        /// Base.
+        base: String,
+        /// Title as the forge has it.
+        title: String,
+        /// Whether one that existed was found.
+        updated: bool,
+    },
+    /// It failed.
+    Failed {
+        /// A sentence for people; no secrets.
+        error: String,
+        /// Whether a repetition may help.
+        transient: bool,
+    },
+}
