@@ -25,7 +25,8 @@ pub struct SandboxUpgrade {
     pub dialect: u32,
 }
 
-/// What happened.
+/// What happened. Built once for each input and taken apart at once, so its size is no matter.
+#[expect(clippy::large_enum_variant)]
 pub enum Input<'a> {
     /// The object was built; the sockets that outlived the one before, with their attachments.
     Woken {

@@ -9,9 +9,7 @@ use subtle::ConstantTimeEq;
 ///
 /// Derived, not stored, so that an outbox row holds no secret and a repeated start gives the same token.
 pub fn sandbox_token(key: &[u8], session: &SessionId, generation: i64, nonce: &str) -> String {
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
-        unreachable!("HMAC takes keys of any length")
-    };
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { unreachable!("HMAC takes keys of any length") };
     mac.update(b"open-inspect/sandbox-token/v1\0");
     mac.update(session.as_str().as_bytes());
     mac.update(&generation.to_be_bytes());

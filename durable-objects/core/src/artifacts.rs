@@ -1,0 +1,69 @@
+//! What the session produced.
+
+use oi_protocol::session_state::{ArtifactType, SessionArtifact};
+use oi_protocol::{ArtifactId, UnixMillis};
+use serde_json::{Map, Value};
+
+use crate::sql::{Columns, Sql, SqlError, params};
+
+/// All artifacts of a snapshot, newest first.
+const LIST_MAX: i64 = 200;
+
+pub(crate) fn list(sql: &dyn Sql) -> Result<Vec<SessionArtifact>, SqlError> {
+    sql.run(
+        "SELECT id, type, url, metadata, created_at, updated_at FROM artifacts ORDER BY created_at DESC, id DESC LIMIT ?",
+        params![LIST_MAX],
+    )?
+    .into_iter()
+    .map(|row| {
+        let mut c = Columns::of(row);
+        Ok(SessionArtifact {
+            id: c.word(|text| ArtifactId::parse(text).ok())?,
+            artifact_type: c.word(ArtifactType::parse)?,
+            url: c.opt_text()?,
+            metadata: c.opt_text()?.and_then(|text| serde_json::from_str(&text).ok()),
+            created_at: UnixMillis(c.int()?),
+            updated_at: c.opt_int()?.map(UnixMillis),
+        })
+    })
+    .collect()
+}
+
+pub(crate) fn save(sql: &dyn Sql, artifact: &SessionArtifact) -> Result<(), SqlError> {
+    let metadata = artifact.metadata.as_ref().map(|metadata| Value::Object(metadata.clone()).to_string());
+    sql.run(
+        "INSERT OR REPLACE INTO artifacts (id, type, url, metadata, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)",
+        params![
+            artifact.id.as_str(),
+            artifact.artifact_type.as_str(),
+            artifact.url.clone(),
+            metadata,
+            artifact.created_at.0,
+            artifact.updated_at.unwrap_or(artifact.created_at).0,
+        ],
+    )?;
+    Ok(())
+}
+
+fn text<'a>(metadata: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+    metadata.get(key).and_then(Value::as_str)
+}
+
+/// Whether a pull request artifact is of this repository, ignoring case.
+pub(crate) fn is_pull_request_of(artifact: &SessionArtifact, owner: &str, name: &str) -> bool {
+    artifact.artifact_type == ArtifactType::Pr
+        && artifact.metadata.as_ref().is_some_and(|metadata| {
+            text(metadata, "repoOwner").is_some_and(|o| o.eq_ignore_ascii_case(owner))
+                && text(metadata, "repoName").is_some_and(|n| n.eq_ignore_ascii_case(name))
+        })
+}
+
+/// The head branch of a pull request artifact.
+pub(crate) fn head_of(artifact: &SessionArtifact) -> Option<&str> {
+    artifact.metadata.as_ref().and_then(|metadata| text(metadata, "head"))
+}
+
+/// The number of a pull request artifact.
+pub(crate) fn number_of(artifact: &SessionArtifact) -> Option<i64> {
+    artifact.metadata.as_ref().and_then(|metadata| metadata.get("number")).and_then(Value::as_i64)
+}

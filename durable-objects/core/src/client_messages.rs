@@ -1,0 +1,262 @@
+//! What clients send, and how each message is answered.
+
+use oi_protocol::client_socket::{ClientMessage, ServerMessage, close};
+use oi_protocol::event::Outcome;
+use oi_protocol::session_state::{PresenceStatus, PromptSource};
+use oi_protocol::{ErrorCode, MessageId, limits};
+
+use crate::core::Turn;
+use crate::input::SocketId;
+use crate::participants::{Participant, resolve_token};
+use crate::projection::Dialect;
+use crate::prompts::NewPrompt;
+use crate::sockets::{Role, Subscriber};
+use crate::sql::SqlError;
+use crate::timeline;
+
+impl Turn<'_, '_> {
+    fn error(&mut self, socket: SocketId, code: ErrorCode, message: &str, request_id: Option<String>) {
+        self.send_json(
+            socket,
+            &ServerMessage::Error { code, message: message.to_owned(), client_request_id: request_id },
+        );
+    }
+
+    /// A binary frame is nobody's: clients are told, bridges' are dropped.
+    pub(crate) fn binary_frame(&mut self, socket: SocketId) {
+        if matches!(self.sockets.roles.get(&socket), Some(Role::Client { .. })) {
+            self.error(socket, ErrorCode::InvalidMessage, "Failed to process message", None);
+        }
+    }
+
+    pub(crate) fn client_frame(&mut self, socket: SocketId, text: &str) -> Result<(), SqlError> {
+        if !matches!(self.sockets.roles.get(&socket), Some(Role::Client { .. })) {
+            self.close(socket, close::EXPIRED, "Session expired, please reconnect");
+            return Ok(());
+        }
+        let message = match ClientMessage::parse(text) {
+            Ok(message) => message,
+            Err(rejected) => {
+                let sentence = match rejected.code {
+                    ErrorCode::InvalidPrompt => "Invalid prompt",
+                    _ => "Failed to process message",
+                };
+                self.error(socket, rejected.code, sentence, rejected.client_request_id);
+                return Ok(());
+            }
+        };
+        match message {
+            ClientMessage::Ping => {
+                self.send_json(socket, &ServerMessage::Pong { timestamp: Some(self.cx.now) });
+                Ok(())
+            }
+            ClientMessage::Subscribe { token, dialect, after_revision, .. } => {
+                self.subscribe(socket, &token, Dialect::granted(dialect), after_revision)
+            }
+            other => {
+                let Some(subscriber) = self.sockets.subscriber(socket).cloned() else {
+                    self.close(socket, close::EXPIRED, "Session expired, please reconnect");
+                    return Ok(());
+                };
+                self.subscribed_message(socket, &subscriber, other)
+            }
+        }
+    }
+
+    fn subscribed_message(
+        &mut self,
+        socket: SocketId,
+        subscriber: &Subscriber,
+        message: ClientMessage,
+    ) -> Result<(), SqlError> {
+        match message {
+            ClientMessage::Ping | ClientMessage::Subscribe { .. } => Ok(()),
+            ClientMessage::Prompt { client_request_id, content, model, reasoning_effort, attachments } => {
+                let Some(author) = Participant::by_id(self.sql, subscriber.participant_id.as_str())? else {
+                    self.close(socket, close::EXPIRED, "Session expired, please reconnect");
+                    return Ok(());
+                };
+                let prompt = NewPrompt {
+                    author: &author,
+                    content: &content,
+                    source: PromptSource::Web,
+                    model: model.as_deref(),
+                    reasoning_effort: reasoning_effort.as_deref(),
+                    attachment_ids: attachments.iter().flatten().map(|a| a.attachment_id.as_str()).collect(),
+                    request_id: Some(&client_request_id),
+                };
+                match self.enqueue_prompt(&prompt)? {
+                    Ok(enqueued) => {
+                        self.send_json(
+                            socket,
+                            &ServerMessage::PromptQueued {
+                                client_request_id,
+                                message_id: enqueued.message_id,
+                                position: enqueued.position,
+                            },
+                        );
+                        self.broadcast_queue()?;
+                        self.dispatch()
+                    }
+                    Err(refusal) => {
+                        self.error(socket, refusal.code, &refusal.sentence, Some(client_request_id));
+                        Ok(())
+                    }
+                }
+            }
+            ClientMessage::CancelPrompt { message_id, client_request_id } => {
+                let parsed = MessageId::parse(&message_id).ok();
+                if let Some(id) = parsed
+                    && self.cancel_prompt(id.as_str())?
+                {
+                    self.send_json(socket, &ServerMessage::PromptCancelled { client_request_id, message_id: id });
+                    return self.broadcast_queue();
+                }
+                let sentence = "This prompt is no longer pending and cannot be removed";
+                self.error(socket, ErrorCode::PromptNotCancellable, sentence, Some(client_request_id));
+                Ok(())
+            }
+            ClientMessage::Stop => {
+                self.stop_running(Outcome::Stopped, "Execution was stopped")?;
+                self.dispatch()
+            }
+            ClientMessage::Typing => {
+                let others: Vec<SocketId> = self
+                    .sockets
+                    .subscribers()
+                    .filter(|(_, s)| s.two && s.participant_id != subscriber.participant_id)
+                    .map(|(id, _)| id)
+                    .collect();
+                let typing = ServerMessage::Typing {
+                    participant_id: subscriber.participant_id.clone(),
+                    name: subscriber.name.clone(),
+                };
+                if let (false, Ok(text)) = (others.is_empty(), serde_json::to_string(&typing)) {
+                    self.out.frames.push(crate::input::Frame { to: others, text });
+                }
+                self.warm()
+            }
+            ClientMessage::Presence { status } => {
+                let mut changed = subscriber.clone();
+                changed.active = status == PresenceStatus::Active;
+                changed.last_seen = self.cx.now;
+                let news = changed.active != subscriber.active;
+                self.replace_subscriber(socket, changed);
+                if news {
+                    let participants = self.sockets.presence();
+                    self.broadcast(&ServerMessage::PresenceUpdate { participants });
+                }
+                Ok(())
+            }
+            ClientMessage::FetchHistory { cursor, limit } => {
+                let dialect = if subscriber.two { Dialect::Two } else { Dialect::One };
+                self.fetch_history(socket, dialect, cursor.as_ref(), limit)
+            }
+        }
+    }
+
+    fn replace_subscriber(&mut self, socket: SocketId, changed: Subscriber) {
+        if let Some(Role::Client { opened_at, .. }) = self.sockets.roles.get(&socket) {
+            let role = Role::Client { opened_at: *opened_at, subscriber: Some(changed) };
+            self.set_role(socket, role);
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        socket: SocketId,
+        token: &str,
+        dialect: Dialect,
+        after_revision: Option<i64>,
+    ) -> Result<(), SqlError> {
+        if self.sockets.subscriber(socket).is_some() {
+            self.close(socket, close::ALREADY_SUBSCRIBED, "Already subscribed");
+            return Ok(());
+        }
+        if self.hot.session.is_none() {
+            self.close(socket, close::SYNC_FAILED, "Session synchronization failed");
+            return Ok(());
+        }
+        let participant = match resolve_token(self.sql, self.cx.now, token)? {
+            Ok(participant) => participant,
+            Err(refusal) => {
+                self.close(socket, close::UNAUTHENTICATED, refusal.reason());
+                return Ok(());
+            }
+        };
+        // What was gathered is in the open parts of the snapshot; others get it first, so that all agree.
+        self.flush_gathered();
+        let author = participant.author();
+        let snapshot = crate::calls::snapshot(self.sql, self.hot, self.parts, self.cx.now, dialect, after_revision)?;
+        let granted = if dialect == Dialect::Two { r#","dialect":2"# } else { "" };
+        let participant_json = serde_json::to_string(&author).unwrap_or_default();
+        // `snapshot` is a JSON object; its members are spliced after the type's.
+        let text = format!(
+            r#"{{"type":"subscribed"{granted},"participantId":"{}","participant":{participant_json},{}"#,
+            participant.id,
+            &snapshot[1..],
+        );
+        self.send(socket, text);
+        let subscriber = Subscriber {
+            participant_id: participant.id.clone(),
+            user_id: participant.public_user_id(),
+            name: participant.display_name(),
+            avatar: participant.avatar.clone(),
+            two: dialect == Dialect::Two,
+            active: true,
+            last_seen: self.cx.now,
+        };
+        self.replace_subscriber(socket, subscriber);
+        let participants = self.sockets.presence();
+        self.send_json(socket, &ServerMessage::PresenceSync { participants: participants.clone() });
+        self.broadcast(&ServerMessage::PresenceUpdate { participants });
+        Ok(())
+    }
+
+    fn fetch_history(
+        &mut self,
+        socket: SocketId,
+        dialect: Dialect,
+        cursor: Option<&oi_protocol::session_state::HistoryCursor>,
+        limit: Option<i64>,
+    ) -> Result<(), SqlError> {
+        let before = match cursor {
+            Some(cursor) => timeline::resolve_cursor(self.sql, cursor)?,
+            None => None,
+        };
+        let Some(before) = before else {
+            self.error(socket, ErrorCode::InvalidCursor, "Invalid cursor", None);
+            return Ok(());
+        };
+        let now = self.cx.now;
+        let last = self.sockets.history_at.get(&socket);
+        if last.is_some_and(|at| now.since(*at) < limits::HISTORY_MIN_INTERVAL_MS) {
+            self.error(socket, ErrorCode::RateLimited, "Too many requests", None);
+            return Ok(());
+        }
+        self.sockets.history_at.insert(socket, now);
+        let limit = limit
+            .map_or(limits::HISTORY_DEFAULT_EVENTS, |limit| limit.clamp(1, limits::REPLAY_MAX_EVENTS as i64) as usize);
+        let page = timeline::page_before(self.sql, Some(before), limit, dialect)?;
+        let cursor = serde_json::to_string(&page.cursor).unwrap_or_else(|_| "null".to_owned());
+        self.send(
+            socket,
+            format!(
+                r#"{{"type":"history_page","items":{},"hasMore":{},"cursor":{cursor}}}"#,
+                page.events, page.has_more
+            ),
+        );
+        Ok(())
+    }
+
+    /// A page closed; the person may have others.
+    pub(crate) fn left(&mut self, subscriber: &Subscriber) {
+        let stays = self.sockets.subscribers().any(|(_, s)| s.participant_id == subscriber.participant_id);
+        if stays {
+            let participants = self.sockets.presence();
+            self.broadcast(&ServerMessage::PresenceUpdate { participants });
+        } else {
+            self.broadcast(&ServerMessage::PresenceLeave { user_id: subscriber.user_id.clone() });
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Durable deadlines. Each is derived from the state that it guards, so that none can be forgotten, doubled or left
+//! over: the alarm is at the earliest, and when it fires everything that is due is looked at.
+
+use oi_protocol::UnixMillis;
+use oi_protocol::client_socket::close;
+use oi_protocol::event::Outcome;
+use oi_protocol::session_state::SandboxStatus;
+
+use crate::core::{Hot, Turn};
+use crate::lifecycle::stale_deadline;
+use crate::sockets::{Role, Sockets};
+use crate::sql::SqlError;
+
+/// An idle sandbox with somebody at the page is kept this much longer at a time, in ms.
+const WATCHED_EXTENSION_MS: i64 = 300_000;
+
+fn idle_deadline(hot: &Hot, config: &crate::clock::Config) -> Option<UnixMillis> {
+    let idle = hot.sandbox.status == SandboxStatus::Ready && hot.running.is_none() && hot.pending == 0;
+    idle.then(|| {
+        hot.sandbox.last_activity.unwrap_or(hot.woke_at).max(hot.sandbox.created_at).plus(config.inactivity_timeout_ms)
+    })
+}
+
+/// The earliest deadline.
+pub(crate) fn earliest(hot: &Hot, sockets: &Sockets, config: &crate::clock::Config) -> Option<UnixMillis> {
+    [
+        sockets.subscribe_deadline(),
+        boot_deadline(hot),
+        stale_deadline(hot),
+        hot.running.as_ref().map(|running| running.started_at.plus(config.execution_timeout_ms)),
+        hot.running.as_ref().and_then(|running| running.repeat_at),
+        hot.stopping.as_ref().map(|(_, deadline)| *deadline),
+        idle_deadline(hot, config),
+        hot.sandbox.next_spawn_at.filter(|_| hot.pending > 0),
+        hot.outbox_next,
+        hot.operations_next,
+    ]
+    .into_iter()
+    .flatten()
+    .min()
+}
+
+fn boot_deadline(hot: &Hot) -> Option<UnixMillis> {
+    matches!(hot.sandbox.status, SandboxStatus::Spawning | SandboxStatus::Connecting)
+        .then_some(hot.sandbox.boot_deadline)
+        .flatten()
+}
+
+impl Turn<'_, '_> {
+    /// Looks at every deadline. Harmless when nothing is due, when it comes late and when it comes twice.
+    pub(crate) fn alarm(&mut self) -> Result<(), SqlError> {
+        let now = self.cx.now;
+        let due = |deadline: Option<UnixMillis>| deadline.is_some_and(|at| at <= now);
+        self.hot.sandbox_dirty |= self.hot.sandbox.last_heartbeat.is_some();
+        self.close_unsubscribed();
+        if due(self.hot.stopping.as_ref().map(|(_, deadline)| *deadline)) {
+            self.lose_sandbox(
+                SandboxStatus::Stale,
+                "stop_confirmation_timeout",
+                "The sandbox did not confirm the stop and was replaced.",
+            )?;
+        }
+        let execution_timeout = self.cx.config.execution_timeout_ms;
+        if due(self.hot.running.as_ref().map(|running| running.started_at.plus(execution_timeout))) {
+            self.stop_running(Outcome::TimedOut, "Execution timed out (stuck processing)")?;
+        }
+        if due(self.hot.running.as_ref().and_then(|running| running.repeat_at)) {
+            self.send_running_prompt()?;
+        }
+        if due(boot_deadline(self.hot)) {
+            let generation = self.hot.sandbox.generation;
+            self.start_failed(generation, "it did not connect within the allowed time")?;
+        }
+        if due(self.stale_deadline()) {
+            self.lose_sandbox(
+                SandboxStatus::Stale,
+                "heartbeat_timeout",
+                "The sandbox stopped answering. Unpushed work in it may be lost.",
+            )?;
+        }
+        if due(idle_deadline(self.hot, self.cx.config)) {
+            self.stop_idle()?;
+        }
+        self.expire_operations()?;
+        self.dispatch()
+    }
+
+    fn stop_idle(&mut self) -> Result<(), SqlError> {
+        let watched = self
+            .sockets
+            .subscribers()
+            .any(|(_, subscriber)| subscriber.active && self.cx.now.since(subscriber.last_seen) < WATCHED_EXTENSION_MS);
+        if watched {
+            self.hot.sandbox.last_activity = Some(
+                self.cx.now.plus(WATCHED_EXTENSION_MS - self.cx.config.inactivity_timeout_ms.max(WATCHED_EXTENSION_MS)),
+            );
+            self.hot.sandbox_dirty = true;
+            return Ok(());
+        }
+        self.retire_sandbox(SandboxStatus::Stopped, "inactivity_timeout")?;
+        let message = "Sandbox stopped due to inactivity".to_owned();
+        self.broadcast(&oi_protocol::client_socket::ServerMessage::SandboxWarning { message });
+        Ok(())
+    }
+
+    fn close_unsubscribed(&mut self) {
+        let now = self.cx.now;
+        let late: Vec<_> = self
+            .sockets
+            .roles
+            .iter()
+            .filter(|(_, role)| match role {
+                Role::Client { opened_at, subscriber: None } => {
+                    opened_at.plus(crate::sockets::SUBSCRIBE_WITHIN_MS) <= now
+                }
+                _ => false,
+            })
+            .map(|(socket, _)| *socket)
+            .collect();
+        for socket in late {
+            self.close(socket, close::AUTH_TIMEOUT, "Authentication timeout");
+        }
+    }
+}

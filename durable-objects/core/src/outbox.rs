@@ -1,0 +1,162 @@
+//! Jobs: written with the change that asks for them, claimed under a lease, delivered at least once.
+
+use oi_protocol::UnixMillis;
+
+use crate::core::Turn;
+use crate::job::{ClaimedJob, IndexSession, Job, JobResult, StopSandbox};
+use crate::sql::{Columns, Sql, SqlError, params};
+
+/// Jobs claimed by one commit.
+const CLAIM_MAX: i64 = 8;
+/// Rows that were given up and are kept to be seen.
+const GIVEN_UP_KEPT: i64 = 100;
+
+/// When the next waiting job is due or the next lease ends.
+pub(crate) fn next_due(sql: &dyn Sql) -> Result<Option<UnixMillis>, SqlError> {
+    let rows = sql.run("SELECT MIN(due_at) FROM outbox WHERE state IN ('waiting', 'running')", &[])?;
+    rows.into_iter().next().map_or(Ok(None), |row| Ok(Columns::of(row).opt_int()?.map(UnixMillis)))
+}
+
+fn retry_delay_ms(attempt: i64) -> i64 {
+    1_000 << attempt.clamp(0, 8)
+}
+
+impl Turn<'_, '_> {
+    /// Adds a job. With a key, a job of the same key that still waits is replaced.
+    pub(crate) fn enqueue(&mut self, job: &Job, dedup_key: Option<&str>) -> Result<(), SqlError> {
+        let payload = serde_json::to_string(job).map_err(|error| SqlError(error.to_string()))?;
+        self.sql.run(
+            "INSERT INTO outbox (dedup_key, payload, state, due_at) VALUES (?, ?, 'waiting', ?)
+             ON CONFLICT (dedup_key) WHERE state = 'waiting' AND dedup_key IS NOT NULL
+             DO UPDATE SET payload = excluded.payload",
+            params![dedup_key.map(str::to_owned), payload, self.cx.now.0],
+        )?;
+        self.hot.outbox_next = Some(self.hot.outbox_next.map_or(self.cx.now, |next| next.min(self.cx.now)));
+        Ok(())
+    }
+
+    /// Tells D1 what changed, when the session's listed facts did.
+    pub(crate) fn enqueue_index(&mut self) -> Result<(), SqlError> {
+        let Some(session) = &mut self.hot.session else { return Ok(()) };
+        session.index_counter += 1;
+        self.hot.session_dirty = true;
+        let job = Job::IndexSession(IndexSession {
+            session_id: session.session_id.clone(),
+            counter: session.index_counter,
+            status: session.status,
+            title: session.title.clone(),
+            updated_at: session.updated_at,
+            message_count: session.message_count,
+            pr_count: session.pr_count,
+            total_cost: session.total_cost,
+            active_duration_ms: session.active_duration_ms,
+        });
+        self.enqueue(&job, Some("index"))
+    }
+
+    /// Claims what is due: waiting jobs, and running ones whose lease ended, which means that their outcome is unknown.
+    pub(crate) fn claim_due_jobs(&mut self) -> Result<(), SqlError> {
+        let now = self.cx.now;
+        if self.hot.outbox_next.is_none_or(|next| next > now) {
+            return Ok(());
+        }
+        let rows = self.sql.run(
+            "SELECT id, payload, attempt, state FROM outbox WHERE state IN ('waiting', 'running') AND due_at <= ?
+                ORDER BY due_at, id LIMIT ?",
+            params![now.0, CLAIM_MAX],
+        )?;
+        for row in rows {
+            let mut c = Columns::of(row);
+            let (id, payload, attempt, state) = (c.int()?, c.text()?, c.int()?, c.text()?);
+            let job: Job = serde_json::from_str(&payload)
+                .map_err(|error| SqlError(format!("an outbox row cannot be read: {error}")))?;
+            if attempt >= job.attempt_budget() {
+                self.give_up(id, &job, "no attempt ended in time")?;
+                continue;
+            }
+            self.sql.run(
+                "UPDATE outbox SET state = 'running', attempt = attempt + 1, due_at = ? WHERE id = ?",
+                params![now.plus(job.attempt_deadline_ms()).0, id],
+            )?;
+            // A waiting row that was tried before ended in a failure that may have happened after the effect.
+            let look_first = state == "running" || attempt > 0;
+            self.out.jobs.push(ClaimedJob { id, attempt: attempt + 1, look_first, job });
+        }
+        self.hot.outbox_next = next_due(self.sql)?;
+        Ok(())
+    }
+
+    fn give_up(&mut self, id: i64, job: &Job, error: &str) -> Result<(), SqlError> {
+        self.sql.run("UPDATE outbox SET state = 'given_up', last_error = ? WHERE id = ?", params![error, id])?;
+        self.sql.run(
+            "DELETE FROM outbox WHERE state = 'given_up' AND id NOT IN
+                (SELECT id FROM outbox WHERE state = 'given_up' ORDER BY id DESC LIMIT ?)",
+            params![GIVEN_UP_KEPT],
+        )?;
+        self.out.log.push(format!("job given up: {} ({error})", job.kind()));
+        match job {
+            Job::StartSandbox(start) => self.start_failed(start.generation, error),
+            Job::OpenPullRequest(open) => self.pull_request_failed(&open.operation_id.clone(), 502, error),
+            Job::IndexSession(_) | Job::StopSandbox(_) => Ok(()),
+        }
+    }
+
+    /// An attempt ended. Of any but the current attempt nothing is taken, except that what it created is stopped.
+    pub(crate) fn job_result(&mut self, id: i64, attempt: i64, result: JobResult) -> Result<(), SqlError> {
+        let rows = self.sql.run(
+            "SELECT payload FROM outbox WHERE id = ? AND attempt = ? AND state = 'running'",
+            params![id, attempt],
+        )?;
+        let Some(row) = rows.into_iter().next() else { return Ok(()) };
+        let payload = Columns::of(row).text()?;
+        let job: Job = serde_json::from_str(&payload)
+            .map_err(|error| SqlError(format!("an outbox row cannot be read: {error}")))?;
+        match (job, result) {
+            (job, JobResult::Failed { error, transient }) => {
+                if transient && attempt < job.attempt_budget() && !self.is_superseded(&job) {
+                    self.sql.run(
+                        "UPDATE OR REPLACE outbox SET state = 'waiting', due_at = ?, last_error = ? WHERE id = ?",
+                        params![self.cx.now.plus(retry_delay_ms(attempt)).0, error, id],
+                    )?;
+                } else {
+                    self.give_up(id, &job, &error)?;
+                }
+            }
+            (job, result) => {
+                self.sql.run("DELETE FROM outbox WHERE id = ?", params![id])?;
+                self.job_succeeded(job, result)?;
+            }
+        }
+        self.hot.outbox_next = next_due(self.sql)?;
+        Ok(())
+    }
+
+    fn is_superseded(&self, job: &Job) -> bool {
+        matches!(job, Job::StartSandbox(start) if start.generation != self.hot.sandbox.generation)
+    }
+
+    fn job_succeeded(&mut self, job: Job, result: JobResult) -> Result<(), SqlError> {
+        match (job, result) {
+            (Job::StartSandbox(start), JobResult::SandboxStarted { provider_object_id }) => {
+                if start.generation == self.hot.sandbox.generation && !self.hot.sandbox.status.is_dead() {
+                    return self.sandbox_started(provider_object_id);
+                }
+                let stop = StopSandbox {
+                    session_id: start.session_id,
+                    sandbox_id: start.sandbox_id,
+                    provider_object_id: Some(provider_object_id),
+                    generation: start.generation,
+                    reason: "superseded".to_owned(),
+                };
+                self.enqueue(&Job::StopSandbox(stop), None)
+            }
+            (Job::OpenPullRequest(open), result @ JobResult::PullRequestOpened { .. }) => {
+                self.pull_request_opened(&open, result)
+            }
+            (job, result) => {
+                self.out.log.push(format!("job done: {} ({})", job.kind(), matches!(result, JobResult::Done)));
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! People within the session, and the tokens of their pages.
+
+use oi_protocol::sandbox_socket::{CommandAuthor, GitIdentity};
+use oi_protocol::session_state::Author;
+use oi_protocol::{ParticipantId, UnixMillis, limits};
+
+use crate::call::Person;
+use crate::clock::Cx;
+use crate::sql::{Columns, Row, Sql, SqlError, params};
+use crate::token;
+
+/// Tokens of one person that are valid at a time; the oldest beyond are revoked.
+const TOKENS_PER_PARTICIPANT: i64 = 32;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Participant {
+    pub id: ParticipantId,
+    pub user_id: String,
+    pub canonical_user_id: Option<String>,
+    pub scm_user_id: Option<String>,
+    pub scm_login: Option<String>,
+    pub name: Option<String>,
+    pub email: Option<String>,
+    pub avatar: Option<String>,
+    pub role: String,
+    pub joined_at: UnixMillis,
+}
+
+const COLUMNS: &str = "id, user_id, canonical_user_id, scm_user_id, scm_login, name, email, avatar, role, joined_at";
+
+impl Participant {
+    fn from_row(row: Row) -> Result<Self, SqlError> {
+        let mut c = Columns::of(row);
+        Ok(Self {
+            id: c.word(|text| ParticipantId::parse(text).ok())?,
+            user_id: c.text()?,
+            canonical_user_id: c.opt_text()?,
+            scm_user_id: c.opt_text()?,
+            scm_login: c.opt_text()?,
+            name: c.opt_text()?,
+            email: c.opt_text()?,
+            avatar: c.opt_text()?,
+            role: c.text()?,
+            joined_at: UnixMillis(c.int()?),
+        })
+    }
+
+    pub fn by_id(sql: &dyn Sql, id: &str) -> Result<Option<Self>, SqlError> {
+        let statement = format!("SELECT {COLUMNS} FROM participants WHERE id = ?");
+        sql.run(&statement, params![id])?.into_iter().next().map(Self::from_row).transpose()
+    }
+
+    pub fn all(sql: &dyn Sql) -> Result<Vec<Self>, SqlError> {
+        let statement = format!("SELECT {COLUMNS} FROM participants ORDER BY joined_at, id LIMIT 1000");
+        sql.run(&statement, &[])?.into_iter().map(Self::from_row).collect()
+    }
+
+    /// Finds or adds a person; what is newly known is merged in, what is unknown erases nothing.
+    pub fn upsert(sql: &dyn Sql, cx: &mut Cx<'_>, person: &Person, role: &str) -> Result<Self, SqlError> {
+        let id = ParticipantId::from_bytes(cx.random_id());
+        let statement = format!(
+            "INSERT INTO participants ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (user_id) DO UPDATE SET
+                canonical_user_id = COALESCE(excluded.canonical_user_id, canonical_user_id),
+                scm_user_id = COALESCE(excluded.scm_user_id, scm_user_id),
+                scm_login = COALESCE(excluded.scm_login, scm_login),
+                name = COALESCE(excluded.name, name),
+                email = COALESCE(excluded.email, email),
+                avatar = COALESCE(excluded.avatar, avatar)
+             RETURNING {COLUMNS}"
+        );
+        let rows = sql.run(
+            &statement,
+            params![
+                id.as_str(),
+                person.user_id.as_str(),
+                person.canonical_user_id.clone(),
+                person.scm_user_id.clone(),
+                person.scm_login.clone(),
+                person.name.clone(),
+                person.email.clone(),
+                person.avatar.clone(),
+                role,
+                cx.now.0,
+            ],
+        )?;
+        let row = rows.into_iter().next().ok_or_else(|| SqlError("upsert returned no row".to_owned()))?;
+        Self::from_row(row)
+    }
+
+    /// The name to show.
+    pub fn display_name(&self) -> String {
+        self.name.clone().or_else(|| self.scm_login.clone()).unwrap_or_else(|| self.user_id.clone())
+    }
+
+    /// The id that clients see.
+    pub fn public_user_id(&self) -> String {
+        self.canonical_user_id.clone().unwrap_or_else(|| self.user_id.clone())
+    }
+
+    pub fn author(&self) -> Author {
+        Author {
+            participant_id: self.id.clone(),
+            user_id: Some(self.public_user_id()),
+            name: self.display_name(),
+            avatar: self.avatar.clone(),
+        }
+    }
+
+    /// Name and address for this person's commits: those that GitHub credits to their account.
+    pub fn command_author(&self) -> CommandAuthor {
+        let git_identity = match (&self.scm_user_id, &self.scm_login) {
+            (Some(id), Some(login)) => GitIdentity::AttributedUser {
+                name: self.display_name(),
+                email: format!("{id}+{login}@users.noreply.github.com"),
+            },
+            _ => GitIdentity::AgentOnly,
+        };
+        CommandAuthor { user_id: self.user_id.clone(), git_identity }
+    }
+}
+
+/// Mints a client token: 64 hex digits, of which only the hash is kept.
+pub(crate) fn mint_token(sql: &dyn Sql, cx: &mut Cx<'_>, participant: &ParticipantId) -> Result<String, SqlError> {
+    let mut bytes = [0_u8; 32];
+    cx.rng.fill(&mut bytes);
+    let token = hex::encode(bytes);
+    sql.run("DELETE FROM client_tokens WHERE expires_at <= ?", params![cx.now.0])?;
+    sql.run(
+        "INSERT INTO client_tokens (hash, participant_id, expires_at) VALUES (?, ?, ?)",
+        params![token::token_hash(&token), participant.as_str(), cx.now.plus(limits::CLIENT_TOKEN_LIFE_MS).0],
+    )?;
+    sql.run(
+        "DELETE FROM client_tokens WHERE participant_id = ?1 AND hash NOT IN
+            (SELECT hash FROM client_tokens WHERE participant_id = ?1 ORDER BY expires_at DESC, rowid DESC LIMIT ?2)",
+        params![participant.as_str(), TOKENS_PER_PARTICIPANT],
+    )?;
+    Ok(token)
+}
+
+/// Why a client token is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenRefusal {
+    Missing,
+    Unknown,
+    Expired,
+}
+
+impl TokenRefusal {
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "Authentication required",
+            Self::Unknown => "Invalid authentication token",
+            Self::Expired => "Token expired",
+        }
+    }
+}
+
+/// The person a client token stands for.
+pub(crate) fn resolve_token(
+    sql: &dyn Sql,
+    now: UnixMillis,
+    token: &str,
+) -> Result<Result<Participant, TokenRefusal>, SqlError> {
+    if token.is_empty() {
+        return Ok(Err(TokenRefusal::Missing));
+    }
+    let rows = sql.run(
+        "SELECT participant_id, expires_at FROM client_tokens WHERE hash = ?",
+        params![token::token_hash(token)],
+    )?;
+    let Some(row) = rows.into_iter().next() else { return Ok(Err(TokenRefusal::Unknown)) };
+    let mut c = Columns::of(row);
+    let (participant, expires_at) = (c.text()?, c.int()?);
+    if now.0 >= expires_at {
+        return Ok(Err(TokenRefusal::Expired));
+    }
+    Ok(Participant::by_id(sql, &participant)?.ok_or(TokenRefusal::Unknown))
+}

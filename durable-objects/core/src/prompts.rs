@@ -1,0 +1,513 @@
+//! The prompt queue: first in, first out, one at a time, each ending in exactly one terminal state.
+
+use oi_protocol::client_socket::{ServerMessage, is_valid_prompt};
+use oi_protocol::event::{Event, ExecutionComplete, Outcome, UserMessage};
+use oi_protocol::sandbox_socket::SandboxCommand;
+use oi_protocol::session_state::{MessageStatus, PromptSource, QueuedPrompt, SessionStatus};
+use oi_protocol::{ErrorCode, MessageId, UnixMillis, limits};
+use serde::Serialize;
+
+use crate::core::{Running, Turn};
+use crate::participants::Participant;
+use crate::projection::Dialect;
+use crate::sql::{Columns, Sql, SqlError, params};
+use crate::token;
+
+/// After a stop the bridge must confirm within this, in ms.
+pub(crate) const STOP_CONFIRM_MS: i64 = 15_000;
+/// A dialect 2 bridge must accept a prompt within this, in ms, or it is sent again.
+pub(crate) const ACCEPT_WITHIN_MS: i64 = 30_000;
+
+/// A prompt that asks to be queued.
+pub(crate) struct NewPrompt<'a> {
+    pub author: &'a Participant,
+    pub content: &'a str,
+    pub source: PromptSource,
+    pub model: Option<&'a str>,
+    pub reasoning_effort: Option<&'a str>,
+    pub attachment_ids: Vec<&'a str>,
+    pub request_id: Option<&'a str>,
+}
+
+/// A refusal of a prompt, with its REST status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub code: ErrorCode,
+    pub status: u16,
+    pub sentence: String,
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, status: u16, sentence: impl Into<String>) -> Self {
+        Self { code, status, sentence: sentence.into() }
+    }
+}
+
+/// A prompt that was accepted, now or by an earlier request of the same id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Enqueued {
+    pub message_id: MessageId,
+    /// `None` when it is finished already.
+    pub position: Option<u32>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Fingerprint<'a> {
+    participant_id: &'a str,
+    content: &'a str,
+    model: Option<&'a str>,
+    reasoning_effort: Option<&'a str>,
+    attachment_ids: &'a [&'a str],
+}
+
+fn fingerprint(prompt: &NewPrompt<'_>) -> String {
+    let text = serde_json::to_string(&Fingerprint {
+        participant_id: prompt.author.id.as_str(),
+        content: prompt.content,
+        model: prompt.model,
+        reasoning_effort: prompt.reasoning_effort,
+        attachment_ids: &prompt.attachment_ids,
+    });
+    token::token_hash(&text.unwrap_or_default())
+}
+
+/// Whether a model's name has the form `provider/model`.
+pub(crate) fn is_model_name(model: &str) -> bool {
+    model.len() <= 200
+        && model.split_once('/').is_some_and(|(provider, name)| !provider.is_empty() && !name.is_empty())
+        && model.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:@".contains(&b))
+}
+
+/// Waiting and running prompts, in order, with what dialect 2 adds.
+pub(crate) fn queue(sql: &dyn Sql) -> Result<Vec<QueuedPrompt>, SqlError> {
+    let rows = sql.run(
+        "SELECT id, content, status, author_id, created_at FROM messages WHERE status = 'processing'
+         UNION ALL
+         SELECT id, content, status, author_id, created_at FROM
+            (SELECT * FROM messages WHERE status = 'pending' ORDER BY number)",
+        &[],
+    )?;
+    rows.into_iter()
+        .map(|row| {
+            let mut c = Columns::of(row);
+            let (message_id, content, status) =
+                (c.word(|t| MessageId::parse(t).ok())?, c.text()?, c.word(MessageStatus::parse)?);
+            let author = Participant::by_id(sql, &c.text()?)?.map(|participant| participant.author());
+            Ok(QueuedPrompt { message_id, content, status, author, created_at: Some(UnixMillis(c.int()?)) })
+        })
+        .collect()
+}
+
+/// The queue as dialect 1 knows it.
+pub(crate) fn without_additions(mut queue: Vec<QueuedPrompt>) -> Vec<QueuedPrompt> {
+    for prompt in &mut queue {
+        prompt.author = None;
+        prompt.created_at = None;
+    }
+    queue
+}
+
+/// Pending prompts; the running one not counted.
+pub(crate) fn count_pending(sql: &dyn Sql) -> Result<i64, SqlError> {
+    let rows = sql.run("SELECT COUNT(*) FROM messages WHERE status = 'pending'", &[])?;
+    rows.into_iter().next().map_or(Ok(0), |row| Columns::of(row).int())
+}
+
+/// The prompt that runs, read when the object wakes.
+pub(crate) fn load_running(sql: &dyn Sql) -> Result<Option<Running>, SqlError> {
+    let rows =
+        sql.run("SELECT id, author_id, started_at, sent, accepted FROM messages WHERE status = 'processing'", &[])?;
+    rows.into_iter()
+        .next()
+        .map(|row| {
+            let mut c = Columns::of(row);
+            Ok(Running {
+                message_id: c.word(|t| MessageId::parse(t).ok())?,
+                author_id: c.text()?,
+                started_at: UnixMillis(c.int()?),
+                sent: c.bool()?,
+                accepted: c.bool()?,
+                repeat_at: None,
+            })
+        })
+        .transpose()
+}
+
+/// A stopped prompt whose end the bridge has not confirmed.
+pub(crate) fn load_stopping(sql: &dyn Sql) -> Result<Option<(MessageId, UnixMillis)>, SqlError> {
+    let rows = sql.run("SELECT id, stop_deadline FROM messages WHERE stop_deadline IS NOT NULL LIMIT 1", &[])?;
+    rows.into_iter()
+        .next()
+        .map(|row| {
+            let mut c = Columns::of(row);
+            Ok((c.word(|t| MessageId::parse(t).ok())?, UnixMillis(c.int()?)))
+        })
+        .transpose()
+}
+
+impl Turn<'_, '_> {
+    fn position_of(&self, message_id: &str) -> Result<Option<u32>, SqlError> {
+        let rows = self.sql.run("SELECT number, status FROM messages WHERE id = ?", params![message_id])?;
+        let Some(row) = rows.into_iter().next() else { return Ok(None) };
+        let mut c = Columns::of(row);
+        let (number, status) = (c.int()?, c.word(MessageStatus::parse)?);
+        match status {
+            MessageStatus::Processing => Ok(Some(1)),
+            MessageStatus::Pending => {
+                let rows = self
+                    .sql
+                    .run("SELECT COUNT(*) FROM messages WHERE status = 'pending' AND number <= ?", params![number])?;
+                let ahead = rows.into_iter().next().map_or(Ok(0), |row| Columns::of(row).int())?;
+                Ok(Some(ahead as u32 + u32::from(self.hot.running.is_some())))
+            }
+            MessageStatus::Completed | MessageStatus::Failed => Ok(None),
+        }
+    }
+
+    /// Queues a prompt, or answers the one that the same request queued before.
+    pub(crate) fn enqueue_prompt(&mut self, prompt: &NewPrompt<'_>) -> Result<Result<Enqueued, Refusal>, SqlError> {
+        let Some(session) = &self.hot.session else {
+            return Ok(Err(Refusal::new(ErrorCode::NotFound, 404, "Session not found")));
+        };
+        if !prompt.attachment_ids.is_empty() {
+            let sentence = "One or more attachments are missing, expired, or already used";
+            return Ok(Err(Refusal::new(ErrorCode::InvalidAttachments, 400, sentence)));
+        }
+        if !is_valid_prompt(prompt.content, &[]) {
+            return Ok(Err(Refusal::new(ErrorCode::InvalidPrompt, 400, "Invalid prompt")));
+        }
+        let print = fingerprint(prompt);
+        if let Some(request_id) = prompt.request_id
+            && let Some(known) = self.known_request(request_id, &print)?
+        {
+            return Ok(known);
+        }
+        if !session.status.is_promptable() {
+            let sentence = format!("Cannot prompt a {} session", session.status.as_str());
+            return Ok(Err(Refusal::new(ErrorCode::SessionNotPromptable, 409, sentence)));
+        }
+        let unfinished = self.hot.pending + i64::from(self.hot.running.is_some());
+        if unfinished >= limits::MAX_UNFINISHED_PROMPTS as i64 {
+            let sentence = "A session may have at most 10 unfinished prompts";
+            return Ok(Err(Refusal::new(ErrorCode::PromptQueueFull, 429, sentence)));
+        }
+        let message_id = MessageId::from_bytes(self.cx.random_id());
+        self.sql.run(
+            "INSERT INTO messages (id, author_id, content, source, model, reasoning_effort, request_id, fingerprint,
+                status, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)",
+            params![
+                message_id.as_str(),
+                prompt.author.id.as_str(),
+                prompt.content,
+                prompt.source.as_str(),
+                prompt.model.filter(|model| is_model_name(model)).map(str::to_owned),
+                prompt.reasoning_effort.filter(|effort| effort.len() <= 32).map(str::to_owned),
+                prompt.request_id.map(str::to_owned),
+                print,
+                self.cx.now.0,
+            ],
+        )?;
+        self.hot.pending += 1;
+        if let Some(session) = &mut self.hot.session {
+            session.message_count += 1;
+        }
+        self.touch_session(Some(SessionStatus::Active))?;
+        let position = Some((unfinished + 1) as u32);
+        Ok(Ok(Enqueued { message_id, position }))
+    }
+
+    fn known_request(&self, request_id: &str, print: &str) -> Result<Option<Result<Enqueued, Refusal>>, SqlError> {
+        let rows = self.sql.run("SELECT id, fingerprint FROM messages WHERE request_id = ?", params![request_id])?;
+        if let Some(row) = rows.into_iter().next() {
+            let mut c = Columns::of(row);
+            let (id, known) = (c.word(|t| MessageId::parse(t).ok())?, c.opt_text()?);
+            if known.as_deref() != Some(print) {
+                let sentence = "clientRequestId was already used for a different prompt";
+                return Ok(Some(Err(Refusal::new(ErrorCode::PromptRequestConflict, 409, sentence))));
+            }
+            let position = self.position_of(id.as_str())?;
+            return Ok(Some(Ok(Enqueued { message_id: id, position })));
+        }
+        // A prompt that was cancelled stays known, so that a late repetition does not bring it back.
+        let rows =
+            self.sql.run("SELECT message_id FROM cancelled_requests WHERE request_id = ?", params![request_id])?;
+        rows.into_iter()
+            .next()
+            .map(|row| {
+                let message_id = Columns::of(row).word(|t| MessageId::parse(t).ok())?;
+                Ok(Ok(Enqueued { message_id, position: None }))
+            })
+            .transpose()
+    }
+
+    /// Removes a prompt that still waits; `false` when it does not.
+    pub(crate) fn cancel_prompt(&mut self, message_id: &str) -> Result<bool, SqlError> {
+        let rows = self.sql.run(
+            "DELETE FROM messages WHERE id = ? AND status = 'pending' AND source = 'web' RETURNING request_id",
+            params![message_id],
+        )?;
+        let Some(row) = rows.into_iter().next() else { return Ok(false) };
+        if let Some(request_id) = Columns::of(row).opt_text()? {
+            self.sql.run(
+                "INSERT OR IGNORE INTO cancelled_requests (request_id, message_id) VALUES (?, ?)",
+                params![request_id, message_id],
+            )?;
+        }
+        self.hot.pending -= 1;
+        self.reconcile_status()?;
+        Ok(true)
+    }
+
+    /// Tells everybody the queue.
+    pub(crate) fn broadcast_queue(&mut self) -> Result<(), SqlError> {
+        if self.sockets.subscribers().next().is_none() {
+            return Ok(());
+        }
+        let queue = queue(self.sql)?;
+        let frame = |queue| serde_json::to_string(&ServerMessage::PromptQueueUpdated { prompt_queue: queue }).ok();
+        self.broadcast_to(Dialect::One, || frame(without_additions(queue.clone())));
+        self.broadcast_to(Dialect::Two, || frame(queue));
+        Ok(())
+    }
+
+    /// Gives the oldest waiting prompt to the agent when nothing runs and nothing is being stopped; asks for a sandbox
+    /// when there is none.
+    pub(crate) fn dispatch(&mut self) -> Result<(), SqlError> {
+        if self.hot.pending == 0 || self.hot.running.is_some() || self.hot.stopping.is_some() {
+            return Ok(());
+        }
+        if !self.hot.session.as_ref().is_some_and(|session| session.status.is_promptable()) {
+            return Ok(());
+        }
+        if self.sockets.bridge.is_none() {
+            return self.ensure_sandbox(true);
+        }
+        let rows = self.sql.run(
+            "UPDATE messages SET status = 'processing', started_at = ?1, sent = 0, accepted = 0 WHERE number =
+                (SELECT number FROM messages WHERE status = 'pending' ORDER BY number LIMIT 1)
+             RETURNING id, author_id, content",
+            params![self.cx.now.0],
+        )?;
+        let Some(row) = rows.into_iter().next() else {
+            return Err(SqlError("the count of waiting prompts is wrong".to_owned()));
+        };
+        let mut c = Columns::of(row);
+        let (message_id, author_id, content) = (c.word(|t| MessageId::parse(t).ok())?, c.text()?, c.text()?);
+        self.hot.pending -= 1;
+        let author = Participant::by_id(self.sql, &author_id)?;
+        let event = Event::UserMessage(UserMessage {
+            message_id: message_id.clone(),
+            content,
+            author: author.as_ref().map(Participant::author),
+            timestamp: self.cx.now.as_event_timestamp(),
+        });
+        self.hot.running = Some(Running {
+            message_id: message_id.clone(),
+            author_id,
+            started_at: self.cx.now,
+            sent: false,
+            accepted: false,
+            repeat_at: None,
+        });
+        self.touch_activity();
+        self.send_running_prompt()?;
+        self.put(format!("user_message:{message_id}"), Some(message_id.as_str()), &event)?;
+        self.broadcast(&ServerMessage::ProcessingStatus { is_processing: true });
+        self.broadcast_queue()
+    }
+
+    /// Sends the running prompt to the bridge. A repetition goes to a bridge of dialect 2 only, which runs it once.
+    pub(crate) fn send_running_prompt(&mut self) -> Result<(), SqlError> {
+        let Some(running) = &self.hot.running else { return Ok(()) };
+        let rows = self.sql.run(
+            "SELECT content, model, reasoning_effort FROM messages WHERE id = ?",
+            params![running.message_id.as_str()],
+        )?;
+        let Some(row) = rows.into_iter().next() else { return Ok(()) };
+        let mut c = Columns::of(row);
+        let (content, model, effort) = (c.text()?, c.opt_text()?, c.opt_text()?);
+        let Some(author) = Participant::by_id(self.sql, &running.author_id)? else { return Ok(()) };
+        let (message_id, repeat_at) = (running.message_id.clone(), self.cx.now.plus(ACCEPT_WITHIN_MS));
+        let session = self.hot.session.as_ref();
+        let command = SandboxCommand::Prompt {
+            message_id: message_id.clone(),
+            content,
+            model: model.or_else(|| session.map(|s| s.model.clone())).unwrap_or_default(),
+            reasoning_effort: effort.or_else(|| session.and_then(|s| s.reasoning_effort.clone())),
+            author: author.command_author(),
+            attachments: None,
+        };
+        if !self.command(&command) {
+            return Ok(());
+        }
+        if self.hot.sandbox.dialect >= 2 {
+            if let Some(running) = &mut self.hot.running {
+                running.repeat_at = Some(repeat_at);
+            }
+        } else {
+            self.out.prompt_sent = Some(message_id);
+        }
+        Ok(())
+    }
+
+    /// The frame of the running prompt left for a dialect 1 bridge.
+    pub(crate) fn mark_sent(&mut self, message_id: &MessageId) -> Result<(), SqlError> {
+        if let Some(running) = self.hot.running.as_mut().filter(|r| r.message_id == *message_id) {
+            running.sent = true;
+            self.sql.run("UPDATE messages SET sent = 1 WHERE id = ?", params![message_id.as_str()])?;
+        }
+        Ok(())
+    }
+
+    /// A dialect 2 bridge has the prompt.
+    pub(crate) fn mark_accepted(&mut self, message_id: &MessageId) -> Result<(), SqlError> {
+        if let Some(running) = self.hot.running.as_mut().filter(|r| r.message_id == *message_id && !r.accepted) {
+            running.accepted = true;
+            running.repeat_at = None;
+            self.sql.run("UPDATE messages SET accepted = 1 WHERE id = ?", params![message_id.as_str()])?;
+        }
+        Ok(())
+    }
+
+    /// Ends the running prompt. The caller has checked that it is `message_id`'s turn to end.
+    pub(crate) fn finish_running(
+        &mut self,
+        outcome: Outcome,
+        error: Option<String>,
+        sandbox_id: String,
+        timestamp: f64,
+    ) -> Result<Option<MessageId>, SqlError> {
+        let Some(running) = self.hot.running.take() else { return Ok(None) };
+        self.close_all_parts()?;
+        self.record_end(&running.message_id, outcome, error, sandbox_id, timestamp)?;
+        let ran = self.cx.now.since(running.started_at).max(0);
+        if let Some(session) = &mut self.hot.session {
+            session.active_duration_ms += ran;
+        }
+        self.broadcast(&ServerMessage::ProcessingStatus { is_processing: false });
+        self.fail_open_pull_requests(&running.message_id)?;
+        self.touch_activity();
+        self.reconcile_status()?;
+        self.broadcast_queue()?;
+        Ok(Some(running.message_id))
+    }
+
+    fn record_end(
+        &mut self,
+        message_id: &MessageId,
+        outcome: Outcome,
+        error: Option<String>,
+        sandbox_id: String,
+        timestamp: f64,
+    ) -> Result<(), SqlError> {
+        let success = outcome == Outcome::Done;
+        let word = match outcome {
+            Outcome::Done => "done",
+            Outcome::Failed => "failed",
+            Outcome::Stopped => "stopped",
+            Outcome::TimedOut => "timed_out",
+            Outcome::Cancelled => "cancelled",
+        };
+        self.sql.run(
+            "UPDATE messages SET status = ?, outcome = ?, error_message = ?, completed_at = ? WHERE id = ?
+                AND status IN ('pending', 'processing')",
+            params![
+                if success { "completed" } else { "failed" },
+                word,
+                error.clone(),
+                self.cx.now.0,
+                message_id.as_str(),
+            ],
+        )?;
+        let event = Event::ExecutionComplete(ExecutionComplete {
+            message_id: message_id.clone(),
+            success,
+            error,
+            outcome: Some(outcome),
+            sandbox_id,
+            timestamp,
+        });
+        self.put(format!("execution_complete:{message_id}"), Some(message_id.as_str()), &event)?;
+        self.out.log.push(format!("prompt ended: {message_id} {word}"));
+        Ok(())
+    }
+
+    /// Ends the running prompt from our side.
+    pub(crate) fn end_running(&mut self, outcome: Outcome, error: &str) -> Result<Option<MessageId>, SqlError> {
+        let timestamp = self.cx.now.as_event_timestamp();
+        self.finish_running(outcome, Some(error.to_owned()), String::new(), timestamp)
+    }
+
+    /// Ends every waiting prompt from our side.
+    pub(crate) fn end_pending(&mut self, outcome: Outcome, error: &str) -> Result<(), SqlError> {
+        let rows = self.sql.run("SELECT id FROM messages WHERE status = 'pending' ORDER BY number", &[])?;
+        for row in rows {
+            let message_id = Columns::of(row).word(|t| MessageId::parse(t).ok())?;
+            let timestamp = self.cx.now.as_event_timestamp();
+            self.record_end(&message_id, outcome, Some(error.to_owned()), String::new(), timestamp)?;
+        }
+        self.hot.pending = 0;
+        self.reconcile_status()?;
+        self.broadcast_queue()
+    }
+
+    /// Stops the running prompt at once; the bridge confirms, or is replaced.
+    pub(crate) fn stop_running(&mut self, outcome: Outcome, error: &str) -> Result<(), SqlError> {
+        let Some(message_id) = self.end_running(outcome, error)? else {
+            self.broadcast(&ServerMessage::ProcessingStatus { is_processing: false });
+            return Ok(());
+        };
+        let deadline = self.cx.now.plus(STOP_CONFIRM_MS);
+        self.sql.run("UPDATE messages SET stop_deadline = ? WHERE id = ?", params![deadline.0, message_id.as_str()])?;
+        self.hot.stopping = Some((message_id, deadline));
+        self.command(&SandboxCommand::Stop);
+        Ok(())
+    }
+
+    /// The stopped prompt's end is confirmed, or its sandbox is gone.
+    pub(crate) fn clear_stopping(&mut self) -> Result<(), SqlError> {
+        if let Some((message_id, _)) = self.hot.stopping.take() {
+            self.sql.run("UPDATE messages SET stop_deadline = NULL WHERE id = ?", params![message_id.as_str()])?;
+        }
+        Ok(())
+    }
+
+    /// Session status from the messages.
+    pub(crate) fn reconcile_status(&mut self) -> Result<(), SqlError> {
+        let Some(session) = &self.hot.session else { return Ok(()) };
+        if !session.status.is_promptable() {
+            return self.touch_session(None);
+        }
+        let status = if self.hot.running.is_some() || self.hot.pending > 0 {
+            SessionStatus::Active
+        } else {
+            let rows = self.sql.run(
+                "SELECT status FROM messages WHERE status IN ('completed', 'failed')
+                    ORDER BY completed_at DESC, number DESC LIMIT 1",
+                &[],
+            )?;
+            match rows.into_iter().next().map(|row| Columns::of(row).text()).transpose()?.as_deref() {
+                Some("completed") => SessionStatus::Completed,
+                Some(_) => SessionStatus::Failed,
+                None => SessionStatus::Created,
+            }
+        };
+        self.touch_session(Some(status))
+    }
+
+    /// Marks the session changed, moves its status, tells everybody and the index.
+    pub(crate) fn touch_session(&mut self, status: Option<SessionStatus>) -> Result<(), SqlError> {
+        let now = self.cx.now;
+        let Some(session) = &mut self.hot.session else { return Ok(()) };
+        session.updated_at = UnixMillis(now.0.max(session.updated_at.0 + 1));
+        self.hot.session_dirty = true;
+        let moved = status.filter(|status| *status != session.status);
+        if let Some(status) = moved {
+            session.status = status;
+            self.broadcast(&ServerMessage::SessionStatus { status });
+        }
+        self.hot.index_dirty = true;
+        Ok(())
+    }
+}

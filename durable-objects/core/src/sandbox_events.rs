@@ -1,0 +1,356 @@
+//! What bridges send: checked against the current generation and the current prompt, stored once, acknowledged.
+
+use oi_protocol::client_socket::{ServerMessage, close};
+use oi_protocol::event::{Event, Outcome, ToolCall};
+use oi_protocol::sandbox_socket::{PartDone, SandboxCommand, SandboxEvent, SandboxFrame};
+use oi_protocol::session_state::{ArtifactType, SessionArtifact};
+use oi_protocol::text::{head_and_tail, utf16_len};
+use oi_protocol::{ArtifactId, MessageId, limits};
+
+use crate::core::Turn;
+use crate::input::SocketId;
+use crate::parts::DeltaRefusal;
+use crate::session_row::{load_repositories, save_repository};
+use crate::sockets::Role;
+use crate::sql::SqlError;
+use crate::timeline::body_of;
+use crate::{artifacts, token};
+
+/// What became of a frame.
+enum Verdict {
+    /// It had its effect, or needs none.
+    Taken,
+    /// It can never be accepted.
+    Never(&'static str),
+    /// The bridge must go on from what the session has.
+    Behind,
+}
+
+impl Turn<'_, '_> {
+    fn is_current_bridge(&mut self, socket: SocketId) -> bool {
+        let current = self.sockets.bridge == Some(socket)
+            && matches!(self.sockets.roles.get(&socket),
+                Some(Role::Sandbox { generation, .. }) if *generation == self.hot.sandbox.generation);
+        if !current {
+            self.close(socket, close::NORMAL, "New sandbox connecting");
+        }
+        current
+    }
+
+    /// Reads and takes a frame.
+    pub(crate) fn sandbox_text(&mut self, socket: SocketId, text: &str) -> Result<(), SqlError> {
+        match SandboxFrame::parse(text) {
+            Ok(frame) => self.sandbox_event(socket, frame),
+            Err(rejected) => {
+                if !self.is_current_bridge(socket) {
+                    return Ok(());
+                }
+                self.out.log.push(format!("sandbox frame rejected: {}", rejected.code()));
+                if let Some(seq) = rejected.seq().filter(|seq| *seq == self.hot.received + 1) {
+                    self.advance(seq);
+                    self.command(&SandboxCommand::EventRejected { seq, code: rejected.code().to_owned() });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn advance(&mut self, seq: i64) {
+        self.hot.received = seq;
+        self.hot.received_dirty = true;
+        self.hot.hello_sent = false;
+    }
+
+    fn hello_again(&mut self) {
+        if !self.hot.hello_sent {
+            self.hot.hello_sent = true;
+            let hello = SandboxCommand::Hello { dialect: 2, acked_seq: self.hot.received, parts: self.parts.known() };
+            self.command(&hello);
+        }
+    }
+
+    /// Takes a frame of the current bridge, once.
+    pub(crate) fn sandbox_event(&mut self, socket: SocketId, frame: SandboxFrame) -> Result<(), SqlError> {
+        if !self.is_current_bridge(socket) {
+            return Ok(());
+        }
+        self.hot.sandbox.last_heartbeat = Some(self.cx.now);
+        let two = self.hot.sandbox.dialect >= 2;
+        if let Some(seq) = frame.seq.filter(|_| two) {
+            if seq <= self.hot.received {
+                return Ok(());
+            }
+            if seq != self.hot.received + 1 {
+                // Frames before it were lost with the memory that held them: the bridge sends them again.
+                self.hello_again();
+                return Ok(());
+            }
+        }
+        if !matches!(frame.event, SandboxEvent::PartDelta(_) | SandboxEvent::Token(_) | SandboxEvent::Heartbeat(_)) {
+            self.flush_gathered();
+            self.write_open_text()?;
+        }
+        let ack_id = frame.ack_id.clone();
+        let critical = matches!(
+            frame.event,
+            SandboxEvent::ExecutionComplete(_)
+                | SandboxEvent::Error(_)
+                | SandboxEvent::PushComplete(_)
+                | SandboxEvent::PushError(_)
+        );
+        let verdict = self.apply(frame.event, ack_id.as_deref())?;
+        match (verdict, frame.seq.filter(|_| two)) {
+            (Verdict::Behind, _) => self.hello_again(),
+            (Verdict::Taken, Some(seq)) => self.advance(seq),
+            (Verdict::Never(code), Some(seq)) => {
+                self.advance(seq);
+                self.command(&SandboxCommand::EventRejected { seq, code: code.to_owned() });
+            }
+            (Verdict::Taken | Verdict::Never(_), None) => {}
+        }
+        if let (true, Some(ack_id)) = (critical && !two, ack_id) {
+            self.command(&SandboxCommand::Ack { ack_id: Some(ack_id), seq: None });
+        }
+        Ok(())
+    }
+
+    fn is_running(&self, message_id: &MessageId) -> bool {
+        self.hot.running.as_ref().is_some_and(|running| running.message_id == *message_id)
+    }
+
+    fn apply(&mut self, event: SandboxEvent, ack_id: Option<&str>) -> Result<Verdict, SqlError> {
+        match event {
+            SandboxEvent::Heartbeat(_) => Ok(Verdict::Taken),
+            SandboxEvent::PartDelta(delta) => {
+                if !self.is_running(&delta.message_id) {
+                    return Ok(Verdict::Taken);
+                }
+                Ok(match self.parts.apply(self.cx.now, &delta) {
+                    Ok(()) => Verdict::Taken,
+                    Err(DeltaRefusal::Gap) => Verdict::Behind,
+                    Err(DeltaRefusal::Invalid) => Verdict::Never("INVALID_DELTA"),
+                })
+            }
+            SandboxEvent::PartDone(done) => self.part_done(done),
+            SandboxEvent::Token(token) => {
+                if self.is_running(&token.message_id) {
+                    self.apply_token(&token.message_id, &token.content)?;
+                }
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::ToolCall(call) => {
+                if self.is_running(&call.message_id) {
+                    self.tool_call(call)?;
+                }
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::StepStart(step) => {
+                if self.is_running(&step.message_id) {
+                    self.touch_activity();
+                    self.broadcast_unstored(&Event::StepStart(step))?;
+                }
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::StepFinish(step) => {
+                if self.is_running(&step.message_id) {
+                    self.touch_activity();
+                    if let (Some(cost), Some(session)) =
+                        (step.cost.filter(|cost| cost.is_finite() && *cost > 0.0), self.hot.session.as_mut())
+                    {
+                        session.total_cost += cost;
+                        self.hot.session_dirty = true;
+                    }
+                    self.broadcast_unstored(&Event::StepFinish(step))?;
+                }
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::ContextCompacted(compacted) => {
+                let id = compacted.message_id.clone();
+                if self.is_running(&id) {
+                    self.append(Some(id.as_str()), &Event::ContextCompacted(compacted))?;
+                }
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::Error(error) => {
+                let id = error.message_id.clone();
+                if self.is_running(&id) {
+                    let event = Event::Error(error);
+                    self.put_critical(Some(id.as_str()), &event, ack_id)?;
+                }
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::ExecutionComplete(complete) => {
+                if self.is_running(&complete.message_id) {
+                    let outcome = if complete.success { Outcome::Done } else { Outcome::Failed };
+                    let error = (!complete.success)
+                        .then(|| complete.error.unwrap_or_else(|| "The agent failed without a reason.".to_owned()));
+                    self.finish_running(outcome, error, complete.sandbox_id, complete.timestamp)?;
+                } else if self.hot.stopping.as_ref().is_some_and(|(id, _)| *id == complete.message_id) {
+                    self.clear_stopping()?;
+                }
+                self.touch_activity();
+                self.dispatch()?;
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::Ready(ready) => {
+                self.pin_baselines(ready.repositories.as_deref().unwrap_or_default())?;
+                if self.hot.sandbox.runtime_version.is_none() {
+                    self.hot.sandbox.runtime_version.clone_from(&ready.runtime_version);
+                    self.hot.sandbox_dirty = true;
+                }
+                self.put(format!("ready:{}", self.hot.sandbox.generation), None, &Event::Ready(ready))?;
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::BootProgress(progress) => {
+                if progress.phase.is_empty() || progress.phase.len() > 64 {
+                    return Ok(Verdict::Never("MALFORMED_EVENT"));
+                }
+                self.extend_boot();
+                let id = format!("boot:{}:{}", self.hot.sandbox.generation, progress.phase);
+                self.put(id, None, &Event::BootProgress(progress))?;
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::Warning(warning) => {
+                self.append(None, &Event::Warning(warning))?;
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::GitSync(sync) => {
+                if let (Some(sha), Some(mut primary)) =
+                    (sync.sha.clone(), load_repositories(self.sql)?.into_iter().next())
+                {
+                    primary.current_sha = Some(sha);
+                    save_repository(self.sql, &primary)?;
+                }
+                self.append(None, &Event::GitSync(sync))?;
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::PushComplete(push) => {
+                let (branch, owner, name) = (push.branch_name.clone(), push.repo_owner.clone(), push.repo_name.clone());
+                self.put_critical(None, &Event::PushComplete(push), ack_id)?;
+                self.push_completed(branch.as_deref(), owner.as_deref(), name.as_deref())?;
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::PushError(push) => {
+                let (branch, owner, name, error) =
+                    (push.branch_name.clone(), push.repo_owner.clone(), push.repo_name.clone(), push.error.clone());
+                self.put_critical(None, &Event::PushError(push), ack_id)?;
+                self.push_failed(branch.as_deref(), owner.as_deref(), name.as_deref(), &error)?;
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::Artifact(artifact) => self.sandbox_artifact(artifact),
+            SandboxEvent::SessionTitle(title) => {
+                self.suggest_title(&title.title)?;
+                Ok(Verdict::Taken)
+            }
+            SandboxEvent::PromptAccepted(accepted) => {
+                self.mark_accepted(&accepted.message_id)?;
+                Ok(Verdict::Taken)
+            }
+        }
+    }
+
+    fn part_done(&mut self, done: PartDone) -> Result<Verdict, SqlError> {
+        if !self.is_running(&done.message_id) {
+            return Ok(Verdict::Taken);
+        }
+        match self.finish_part(&done) {
+            Err(DeltaRefusal::Gap) => return Ok(Verdict::Behind),
+            Err(DeltaRefusal::Invalid) => return Ok(Verdict::Never("INVALID_PART")),
+            Ok(()) => {}
+        }
+        let text = done.text.map(|text| head_and_tail(&text, limits::OPEN_TEXT_MAX_BYTES).unwrap_or(text));
+        self.close_part(&done.message_id, &done.part_id, done.kind, text)?;
+        Ok(Verdict::Taken)
+    }
+
+    /// A critical event of a dialect 1 bridge may come again after a reconnect: its id tells the repetition.
+    fn put_critical(&mut self, message_id: Option<&str>, event: &Event, ack_id: Option<&str>) -> Result<(), SqlError> {
+        match ack_id {
+            Some(ack_id) => {
+                let print = token::token_hash(&format!("{ack_id}\n{}", body_of(event)?));
+                self.put(format!("critical:{}", &print[..32]), message_id, event)?;
+            }
+            None => {
+                self.append(message_id, event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tool_call(&mut self, mut call: ToolCall) -> Result<(), SqlError> {
+        self.touch_activity();
+        if let Some(cut) = call.output.as_deref().and_then(|o| head_and_tail(o, limits::TOOL_OUTPUT_MAX_BYTES)) {
+            call.output = Some(cut);
+            call.truncated = Some(true);
+        }
+        let scope = if call.is_subtask == Some(true) {
+            call.child_session_id.as_deref().or(call.task_call_id.as_deref()).unwrap_or("unassociated-subtask")
+        } else {
+            "parent"
+        };
+        let key = serde_json::json!([call.message_id, scope, call.call_id]).to_string();
+        let message_id = call.message_id.clone();
+        self.put(format!("tool_call:{key}"), Some(message_id.as_str()), &Event::ToolCall(call))?;
+        Ok(())
+    }
+
+    fn pin_baselines(&mut self, baselines: &[oi_protocol::event::RepositoryBaseline]) -> Result<(), SqlError> {
+        if baselines.is_empty() {
+            return Ok(());
+        }
+        for mut repository in load_repositories(self.sql)? {
+            let known = baselines.iter().find(|b| {
+                b.repo_owner.eq_ignore_ascii_case(&repository.repo_owner)
+                    && b.repo_name.eq_ignore_ascii_case(&repository.repo_name)
+            });
+            if let (None, Some(baseline)) = (&repository.base_sha, known) {
+                repository.base_sha = Some(baseline.base_sha.clone());
+                save_repository(self.sql, &repository)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pictures and pages; pull requests come from the forge alone.
+    fn sandbox_artifact(&mut self, event: oi_protocol::event::ArtifactEvent) -> Result<Verdict, SqlError> {
+        let kind = ArtifactType::parse(&event.artifact_type).filter(|kind| *kind != ArtifactType::Pr);
+        let Some(artifact_type) = kind else { return Ok(Verdict::Never("UNKNOWN_ARTIFACT")) };
+        let id = event
+            .artifact_id
+            .as_deref()
+            .and_then(|id| ArtifactId::parse(id).ok())
+            .unwrap_or_else(|| ArtifactId::from_bytes(self.cx.random_id()));
+        let artifact = SessionArtifact {
+            id,
+            artifact_type,
+            url: Some(event.url.clone()),
+            metadata: event.metadata.clone(),
+            created_at: self.cx.now,
+            updated_at: Some(self.cx.now),
+        };
+        artifacts::save(self.sql, &artifact)?;
+        self.broadcast(&ServerMessage::ArtifactCreated { artifact });
+        let message_id = self.hot.running.as_ref().map(|running| running.message_id.as_str().to_owned());
+        self.touch_activity();
+        self.append(message_id.as_deref(), &Event::Artifact(event))?;
+        Ok(Verdict::Taken)
+    }
+
+    /// The agent's title counts only while nobody gave one.
+    fn suggest_title(&mut self, title: &str) -> Result<(), SqlError> {
+        let title = title.trim();
+        let unset = self.hot.session.as_ref().is_some_and(|session| session.title.is_none());
+        if !unset || title.is_empty() || utf16_len(title) > limits::TITLE_MAX_UTF16 {
+            return Ok(());
+        }
+        self.set_title(title)
+    }
+
+    pub(crate) fn set_title(&mut self, title: &str) -> Result<(), SqlError> {
+        if let Some(session) = &mut self.hot.session {
+            session.title = Some(title.to_owned());
+        }
+        self.broadcast(&ServerMessage::SessionTitle { title: title.to_owned() });
+        self.touch_session(None)
+    }
+}

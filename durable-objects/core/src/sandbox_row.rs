@@ -1,0 +1,125 @@
+//! The sandbox's row: one, reused by every generation, and the high-water mark of its frames.
+
+use oi_protocol::UnixMillis;
+use oi_protocol::session_state::SandboxStatus;
+
+use crate::sql::{Columns, Sql, SqlError, params};
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SandboxRow {
+    /// Taken anew by each spawn, restore, resume, stop or cancel; only its holder may act.
+    pub generation: i64,
+    pub sandbox_id: Option<String>,
+    pub provider_object_id: Option<String>,
+    pub token_hash: Option<String>,
+    pub status: SandboxStatus,
+    pub dialect: u32,
+    pub runtime_version: Option<String>,
+    pub created_at: UnixMillis,
+    /// Until when the bridge must have connected.
+    pub boot_deadline: Option<UnixMillis>,
+    /// In memory newer than in SQLite: written when something else is, and when its deadline is looked at.
+    pub last_heartbeat: Option<UnixMillis>,
+    /// The same.
+    pub last_activity: Option<UnixMillis>,
+    pub disconnected_at: Option<UnixMillis>,
+    pub spawn_error: Option<String>,
+    pub failure_count: i64,
+    pub last_failure_at: Option<UnixMillis>,
+    /// Before this no start is tried.
+    pub next_spawn_at: Option<UnixMillis>,
+}
+
+impl SandboxRow {
+    pub const fn none() -> Self {
+        Self {
+            generation: 0,
+            sandbox_id: None,
+            provider_object_id: None,
+            token_hash: None,
+            status: SandboxStatus::Pending,
+            dialect: 1,
+            runtime_version: None,
+            created_at: UnixMillis(0),
+            boot_deadline: None,
+            last_heartbeat: None,
+            last_activity: None,
+            disconnected_at: None,
+            spawn_error: None,
+            failure_count: 0,
+            last_failure_at: None,
+            next_spawn_at: None,
+        }
+    }
+
+    pub fn load(sql: &dyn Sql) -> Result<Self, SqlError> {
+        let rows = sql.run(
+            "SELECT generation, sandbox_id, provider_object_id, token_hash, status, dialect, runtime_version, created_at,
+                boot_deadline, last_heartbeat, last_activity, disconnected_at, spawn_error, failure_count,
+                last_failure_at, next_spawn_at FROM sandbox",
+            &[],
+        )?;
+        let Some(row) = rows.into_iter().next() else { return Ok(Self::none()) };
+        let mut c = Columns::of(row);
+        Ok(Self {
+            generation: c.int()?,
+            sandbox_id: c.opt_text()?,
+            provider_object_id: c.opt_text()?,
+            token_hash: c.opt_text()?,
+            status: c.word(SandboxStatus::parse)?,
+            dialect: c.int()? as u32,
+            runtime_version: c.opt_text()?,
+            created_at: UnixMillis(c.int()?),
+            boot_deadline: c.opt_int()?.map(UnixMillis),
+            last_heartbeat: c.opt_int()?.map(UnixMillis),
+            last_activity: c.opt_int()?.map(UnixMillis),
+            disconnected_at: c.opt_int()?.map(UnixMillis),
+            spawn_error: c.opt_text()?,
+            failure_count: c.int()?,
+            last_failure_at: c.opt_int()?.map(UnixMillis),
+            next_spawn_at: c.opt_int()?.map(UnixMillis),
+        })
+    }
+
+    pub fn save(&self, sql: &dyn Sql) -> Result<(), SqlError> {
+        sql.run(
+            "INSERT OR REPLACE INTO sandbox (one, generation, sandbox_id, provider_object_id, token_hash, status,
+                dialect, runtime_version, created_at, boot_deadline, last_heartbeat, last_activity, disconnected_at,
+                spawn_error, failure_count, last_failure_at, next_spawn_at)
+             VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                self.generation,
+                self.sandbox_id.clone(),
+                self.provider_object_id.clone(),
+                self.token_hash.clone(),
+                self.status.as_str(),
+                i64::from(self.dialect),
+                self.runtime_version.clone(),
+                self.created_at.0,
+                self.boot_deadline.map(|t| t.0),
+                self.last_heartbeat.map(|t| t.0),
+                self.last_activity.map(|t| t.0),
+                self.disconnected_at.map(|t| t.0),
+                self.spawn_error.clone(),
+                self.failure_count,
+                self.last_failure_at.map(|t| t.0),
+                self.next_spawn_at.map(|t| t.0),
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+/// Highest number of a frame of this generation whose effect is in SQLite.
+pub(crate) fn load_received(sql: &dyn Sql, generation: i64) -> Result<i64, SqlError> {
+    let rows = sql.run("SELECT generation, seq FROM received", &[])?;
+    let Some(row) = rows.into_iter().next() else { return Ok(0) };
+    let mut c = Columns::of(row);
+    let (of, seq) = (c.int()?, c.int()?);
+    Ok(if of == generation { seq } else { 0 })
+}
+
+pub(crate) fn save_received(sql: &dyn Sql, generation: i64, seq: i64) -> Result<(), SqlError> {
+    sql.run("INSERT OR REPLACE INTO received (one, generation, seq) VALUES (1, ?, ?)", params![generation, seq])?;
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! The timeline: stored events, their places and revisions, and pages of them.
+
+use oi_protocol::client_socket::TimelineMode;
+use oi_protocol::event::Event;
+use oi_protocol::session_state::HistoryCursor;
+use oi_protocol::{UnixMillis, limits};
+use serde::Serialize;
+
+use crate::core::{Hot, Turn};
+use crate::projection::{Dialect, project};
+use crate::sql::{Columns, Row, Sql, SqlError, params};
+
+/// Highest place and revision, read once when the object wakes.
+pub(crate) fn load_counters(sql: &dyn Sql) -> Result<(i64, i64), SqlError> {
+    let seq = sql.run("SELECT MAX(seq) FROM events", &[])?;
+    let revision = sql.run("SELECT MAX(revision) FROM events", &[])?;
+    let first = |rows: Vec<Row>| -> Result<i64, SqlError> {
+        rows.into_iter().next().map_or(Ok(0), |row| Ok(Columns::of(row).opt_int()?.unwrap_or(0)))
+    };
+    Ok((first(seq)?, first(revision)?))
+}
+
+/// A row that was just written.
+pub(crate) struct Stored {
+    pub event_id: String,
+    pub seq: i64,
+    pub revision: i64,
+    pub event_type: &'static str,
+    pub body: String,
+}
+
+/// The word of an event's type.
+pub(crate) const fn type_of(event: &Event) -> &'static str {
+    match event {
+        Event::UserMessage(_) => "user_message",
+        Event::Part(_) => "part",
+        Event::ToolCall(_) => "tool_call",
+        Event::StepStart(_) => "step_start",
+        Event::StepFinish(_) => "step_finish",
+        Event::ContextCompacted(_) => "context_compacted",
+        Event::Error(_) => "error",
+        Event::ExecutionComplete(_) => "execution_complete",
+        Event::Ready(_) => "ready",
+        Event::BootProgress(_) => "boot_progress",
+        Event::Warning(_) => "warning",
+        Event::GitSync(_) => "git_sync",
+        Event::PushComplete(_) => "push_complete",
+        Event::PushError(_) => "push_error",
+        Event::Artifact(_) => "artifact",
+    }
+}
+
+pub(crate) fn body_of(event: &Event) -> Result<String, SqlError> {
+    serde_json::to_string(event).map_err(|error| SqlError(format!("an event cannot be written: {error}")))
+}
+
+impl Turn<'_, '_> {
+    /// Inserts an event, or replaces the body of the one with the same id, keeping its place.
+    pub(crate) fn store(
+        &mut self,
+        event_id: String,
+        message_id: Option<&str>,
+        event: &Event,
+    ) -> Result<Stored, SqlError> {
+        let body = body_of(event)?;
+        let event_type = type_of(event);
+        let revision = self.hot.revision + 1;
+        let rows = self.sql.run(
+            "INSERT INTO events (seq, id, revision, message_id, type, created_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, body = excluded.body RETURNING seq",
+            params![
+                self.hot.seq + 1,
+                event_id.as_str(),
+                revision,
+                message_id.map(str::to_owned),
+                event_type,
+                self.cx.now.0,
+                body.as_str(),
+            ],
+        )?;
+        let row = rows.into_iter().next().ok_or_else(|| SqlError("no row was written".to_owned()))?;
+        let seq = Columns::of(row).int()?;
+        self.hot.seq = self.hot.seq.max(seq);
+        self.hot.revision = revision;
+        Ok(Stored { event_id, seq, revision, event_type, body })
+    }
+
+    /// Shows a stored event to everybody.
+    pub(crate) fn broadcast_stored(&mut self, stored: &Stored) {
+        self.broadcast_to(Dialect::Two, || {
+            Some(format!(
+                r#"{{"type":"sandbox_event","eventId":{},"timelineSequence":{},"revision":{},"event":{}}}"#,
+                json_text(&stored.event_id),
+                stored.seq,
+                stored.revision,
+                stored.body
+            ))
+        });
+        self.broadcast_to(Dialect::One, || {
+            project(stored.event_type, &stored.body, Dialect::One)
+                .map(|body| format!(r#"{{"type":"sandbox_event","event":{body}}}"#))
+        });
+    }
+
+    /// Stores an event under a new id and shows it.
+    pub(crate) fn append(&mut self, message_id: Option<&str>, event: &Event) -> Result<Stored, SqlError> {
+        let id = hex::encode(self.cx.random_id());
+        let stored = self.store(id, message_id, event)?;
+        self.broadcast_stored(&stored);
+        Ok(stored)
+    }
+
+    /// Stores an event under a composed id and shows it.
+    pub(crate) fn put(
+        &mut self,
+        event_id: String,
+        message_id: Option<&str>,
+        event: &Event,
+    ) -> Result<Stored, SqlError> {
+        let stored = self.store(event_id, message_id, event)?;
+        self.broadcast_stored(&stored);
+        Ok(stored)
+    }
+
+    /// Shows an event that is not stored.
+    pub(crate) fn broadcast_unstored(&mut self, event: &Event) -> Result<(), SqlError> {
+        let body = body_of(event)?;
+        self.broadcast_to(Dialect::Two, || Some(format!(r#"{{"type":"sandbox_event","event":{body}}}"#)));
+        self.broadcast_to(Dialect::One, || {
+            project(type_of(event), &body, Dialect::One)
+                .map(|body| format!(r#"{{"type":"sandbox_event","event":{body}}}"#))
+        });
+        Ok(())
+    }
+}
+
+/// A string as JSON.
+pub(crate) fn json_text(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned())
+}
+
+struct EventRow {
+    seq: i64,
+    id: String,
+    revision: Option<i64>,
+    created_at: i64,
+    event_type: String,
+    body: String,
+}
+
+impl EventRow {
+    const COLUMNS: &'static str = "seq, id, revision, created_at, type, body";
+
+    fn from_row(row: Row) -> Result<Self, SqlError> {
+        let mut c = Columns::of(row);
+        Ok(Self {
+            seq: c.int()?,
+            id: c.text()?,
+            revision: c.opt_int()?,
+            created_at: c.int()?,
+            event_type: c.text()?,
+            body: c.text()?,
+        })
+    }
+
+    fn envelope(&self, dialect: Dialect) -> Option<String> {
+        let body = project(&self.event_type, &self.body, dialect)?;
+        let id = json_text(&self.id);
+        Some(match (dialect, self.revision) {
+            (Dialect::Two, Some(revision)) => {
+                format!(r#"{{"eventId":{id},"timelineSequence":{},"revision":{revision},"event":{body}}}"#, self.seq)
+            }
+            _ => format!(r#"{{"eventId":{id},"timelineSequence":{},"event":{body}}}"#, self.seq),
+        })
+    }
+}
+
+/// A page as JSON texts, ready to be spliced into a reply.
+#[derive(Default)]
+pub(crate) struct Page {
+    /// JSON array of timeline events, oldest first.
+    pub events: String,
+    pub has_more: bool,
+    pub cursor: Option<HistoryCursor>,
+    pub mode: Option<TimelineMode>,
+}
+
+fn join(envelopes: &[String]) -> String {
+    format!("[{}]", envelopes.join(","))
+}
+
+/// The page of at most `limit` events before `before` (newest when `None`), bounded in bytes too. Rows that are being
+/// written (no revision) are left out towards dialect 2, which gets them as open parts.
+pub(crate) fn page_before(
+    sql: &dyn Sql,
+    before: Option<i64>,
+    limit: usize,
+    dialect: Dialect,
+) -> Result<Page, SqlError> {
+    let open = if dialect == Dialect::Two { "AND revision IS NOT NULL" } else { "" };
+    let statement = format!("SELECT {} FROM events WHERE seq < ? {open} ORDER BY seq DESC LIMIT ?", EventRow::COLUMNS);
+    let rows = sql.run(&statement, params![before.unwrap_or(i64::from(u32::MAX) * 1024), limit as i64 + 1])?;
+    let mut has_more = rows.len() > limit;
+    let (mut bytes, mut envelopes, mut oldest) = (0, Vec::new(), None);
+    for row in rows.into_iter().take(limit) {
+        let row = EventRow::from_row(row)?;
+        // One event always fits, so that paging goes on.
+        if bytes + row.body.len() > limits::PAGE_MAX_BYTES && !envelopes.is_empty() {
+            has_more = true;
+            break;
+        }
+        bytes += row.body.len();
+        envelopes.extend(row.envelope(dialect));
+        oldest = Some(HistoryCursor { timestamp: UnixMillis(row.created_at), id: row.id, sequence: Some(row.seq) });
+    }
+    envelopes.reverse();
+    Ok(Page { events: join(&envelopes), has_more, cursor: oldest, mode: None })
+}
+
+/// What changed after `revision`, or the newest page when that is too much or cannot be told.
+pub(crate) fn page_after_revision(sql: &dyn Sql, hot: &Hot, revision: Option<i64>) -> Result<Page, SqlError> {
+    if let Some(after) = revision.filter(|after| *after <= hot.revision && hot.revision - after <= 10_000) {
+        let statement =
+            format!("SELECT {} FROM events WHERE revision > ? ORDER BY revision LIMIT ?", EventRow::COLUMNS);
+        let rows = sql.run(&statement, params![after, limits::REPLAY_MAX_EVENTS as i64 + 1])?;
+        if rows.len() <= limits::REPLAY_MAX_EVENTS {
+            let rows = rows.into_iter().map(EventRow::from_row).collect::<Result<Vec<_>, _>>()?;
+            if rows.iter().map(|row| row.body.len()).sum::<usize>() <= limits::PAGE_MAX_BYTES {
+                let envelopes: Vec<String> = rows.iter().filter_map(|row| row.envelope(Dialect::Two)).collect();
+                return Ok(Page { events: join(&envelopes), mode: Some(TimelineMode::Delta), ..Page::default() });
+            }
+        }
+    }
+    let page = page_before(sql, None, limits::REPLAY_MAX_EVENTS, Dialect::Two)?;
+    Ok(Page { mode: Some(TimelineMode::Snapshot), ..page })
+}
+
+/// The place that a client's cursor names, or `None` for a cursor that names nothing.
+pub(crate) fn resolve_cursor(sql: &dyn Sql, cursor: &HistoryCursor) -> Result<Option<i64>, SqlError> {
+    if let Some(sequence) = cursor.sequence {
+        return Ok(Some(sequence));
+    }
+    let rows = sql.run("SELECT seq FROM events WHERE id = ?", params![cursor.id.as_str()])?;
+    rows.into_iter().next().map(|row| Columns::of(row).int()).transpose()
+}
+
+/// One row of `GET /sessions/:id/events`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedEvent {
+    id: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    data: Box<serde_json::value::RawValue>,
+    message_id: Option<String>,
+    created_at: i64,
+}
+
+/// Answer of `GET /sessions/:id/events`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EventList {
+    events: Vec<ListedEvent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    has_more: bool,
+}
+
+/// What a listing asks for.
+pub(crate) struct EventQuery<'a> {
+    pub before: Option<i64>,
+    pub limit: u32,
+    pub event_type: Option<&'a str>,
+    pub message_id: Option<&'a str>,
+}
+
+/// A page of events, newest first, in the form of dialect 1.
+pub(crate) fn list(sql: &dyn Sql, query: &EventQuery<'_>) -> Result<EventList, SqlError> {
+    let stored_type = query.event_type.map(|kind| if kind == "token" { "part" } else { kind });
+    let rows = sql.run(
+        "SELECT seq, id, created_at, type, body, message_id FROM events
+            WHERE seq < ?1 AND (?2 IS NULL OR type = ?2) AND (?3 IS NULL OR message_id = ?3)
+            ORDER BY seq DESC LIMIT ?4",
+        params![
+            query.before.unwrap_or(i64::from(u32::MAX) * 1024),
+            stored_type.map(str::to_owned),
+            query.message_id.map(str::to_owned),
+            i64::from(query.limit) + 1,
+        ],
+    )?;
+    let mut has_more = rows.len() > query.limit as usize;
+    let (mut events, mut cursor, mut bytes) = (Vec::new(), None, 0);
+    for row in rows.into_iter().take(query.limit as usize) {
+        let mut c = Columns::of(row);
+        let (seq, id, created_at, event_type, body, message_id) =
+            (c.int()?, c.text()?, c.int()?, c.text()?, c.text()?, c.opt_text()?);
+        if bytes + body.len() > limits::PAGE_MAX_BYTES && bytes > 0 {
+            has_more = true;
+            break;
+        }
+        bytes += body.len();
+        cursor = Some(format!("{created_at}:{seq}:{id}"));
+        let Some(shown) = project(&event_type, &body, Dialect::One) else { continue };
+        let data = serde_json::value::RawValue::from_string(shown.into_owned())
+            .map_err(|error| SqlError(format!("a stored event is not JSON: {error}")))?;
+        let event_type = if event_type == "part" { "token".to_owned() } else { event_type };
+        events.push(ListedEvent { id, event_type, data, message_id, created_at });
+    }
+    Ok(EventList { events, cursor: if has_more { cursor } else { None }, has_more })
+}
