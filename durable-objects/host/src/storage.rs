@@ -1,0 +1,106 @@
+//! The object's SQLite, and its synchronous transactions, which the worker crate does not bind.
+
+use oi_session::sql::{Row, Sql, SqlError, Value};
+use wasm_bindgen::prelude::*;
+use worker::{SqlStorage, SqlStorageValue, State};
+
+#[wasm_bindgen]
+extern "C" {
+    type JsStorage;
+
+    #[wasm_bindgen(method, catch, js_name = transactionSync)]
+    fn transaction_sync(
+        this: &JsStorage,
+        callback: &mut dyn FnMut() -> Result<(), JsValue>,
+    ) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = setAlarm)]
+    fn set_alarm(this: &JsStorage, at: f64) -> Result<js_sys::Promise, JsValue>;
+}
+
+/// The storage of a Durable Object: <https://developers.cloudflare.com/durable-objects/api/sqlite-storage-api/>.
+pub(crate) struct TransactionalStorage {
+    storage: JsStorage,
+}
+
+impl TransactionalStorage {
+    pub fn of(state: &State) -> Self {
+        let storage = js_sys::Reflect::get(state.as_raw(), &JsValue::from_str("storage")).unwrap_or(JsValue::UNDEFINED);
+        Self { storage: storage.unchecked_into() }
+    }
+
+    /// Runs `body` in one transaction: committed when it gives `Ok`, rolled back when it gives `Err`.
+    pub fn run<T, F>(&self, mut body: impl FnMut() -> Result<T, F>) -> Result<T, TransactionError<F>> {
+        let mut result = None;
+        let outcome = self.storage.transaction_sync(&mut || match body() {
+            Ok(value) => {
+                result = Some(Ok(value));
+                Ok(())
+            }
+            Err(error) => {
+                result = Some(Err(error));
+                // An exception is what rolls a transaction back.
+                Err(JsValue::from_str("rolled back"))
+            }
+        });
+        match (result, outcome) {
+            (Some(Ok(value)), Ok(_)) => Ok(value),
+            (Some(Err(error)), _) => Err(TransactionError::Body(error)),
+            (_, outcome) => Err(TransactionError::Storage(format!("{:?}", outcome.err()))),
+        }
+    }
+
+    /// Arms the alarm in this same turn; the platform's output gate waits for it.
+    pub fn set_alarm(&self, at_ms: i64) -> Result<(), String> {
+        self.storage.set_alarm(at_ms as f64).map(drop).map_err(|error| format!("{error:?}"))
+    }
+}
+
+pub(crate) enum TransactionError<F> {
+    /// The body refused; rolled back.
+    Body(F),
+    /// The storage refused to begin or to commit.
+    Storage(String),
+}
+
+pub(crate) struct StorageSql {
+    sql: SqlStorage,
+}
+
+impl StorageSql {
+    pub fn new(sql: SqlStorage) -> Self {
+        Self { sql }
+    }
+}
+
+impl Sql for StorageSql {
+    fn run(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
+        let fail = |error: worker::Error| SqlError(error.to_string());
+        let bindings: Vec<SqlStorageValue> = params
+            .iter()
+            .map(|value| match value {
+                Value::Null => SqlStorageValue::Null,
+                Value::Int(value) => SqlStorageValue::Integer(*value),
+                Value::Real(value) => SqlStorageValue::Float(*value),
+                Value::Text(value) => SqlStorageValue::String(value.clone()),
+            })
+            .collect();
+        let cursor = self.sql.exec(sql, bindings).map_err(fail)?;
+        let mut rows = Vec::new();
+        for row in cursor.raw() {
+            let mut values = Vec::new();
+            for value in row.map_err(fail)? {
+                values.push(match value {
+                    SqlStorageValue::Null => Value::Null,
+                    SqlStorageValue::Boolean(value) => Value::Int(i64::from(value)),
+                    SqlStorageValue::Integer(value) => Value::Int(value),
+                    SqlStorageValue::Float(value) => Value::Real(value),
+                    SqlStorageValue::String(value) => Value::Text(value),
+                    SqlStorageValue::Blob(_) => return Err(SqlError("blobs are not used".to_owned())),
+                });
+            }
+            rows.push(values);
+        }
+        Ok(rows)
+    }
+}
