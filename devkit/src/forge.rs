@@ -31,8 +31,8 @@ use tokio::net::TcpListener;
 use tokio::sync::OwnedMutexGuard;
 
 pub use config::{
-    AppConfig, Config, Level, OAuthConfig, OrganizationConfig, OrganizationRole, RepositoryConfig,
-    Secret, Seed, UserConfig, WebhookConfig,
+    AppConfig, Config, Level, OAuthConfig, OrganizationConfig, OrganizationRole, RepositoryConfig, Secret, Seed,
+    UserConfig, WebhookConfig,
 };
 use directory::{Directory, Repository};
 use git::Git;
@@ -49,10 +49,7 @@ pub enum ForgeError {
     #[error("the configuration can't be used: {0}")]
     Rules(String),
     #[error("the state folder `{path}` can't be used: {source}")]
-    StateDir {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    StateDir { path: PathBuf, source: std::io::Error },
     #[error("the state can't be opened: {0}")]
     Store(String),
     #[error("the repository `{repository}` could not be made: {reason}")]
@@ -81,20 +78,13 @@ impl Forge {
         config.check().map_err(ForgeError::Rules)?;
         let directory = Directory::new(&config).map_err(ForgeError::Rules)?;
         let app_key = jsonwebtoken::DecodingKey::from_rsa_pem(config.app.public_key_pem.as_bytes())
-            .map_err(|error| {
-                ForgeError::Rules(format!("`app.publicKeyPem` is no RSA public key: {error}"))
-            })?;
+            .map_err(|error| ForgeError::Rules(format!("`app.publicKeyPem` is no RSA public key: {error}")))?;
         let root = state_dir.join("repositories");
-        std::fs::create_dir_all(&root).map_err(|source| ForgeError::StateDir {
-            path: state_dir.to_owned(),
-            source,
-        })?;
+        std::fs::create_dir_all(&root).map_err(|source| ForgeError::StateDir { path: state_dir.to_owned(), source })?;
         // Git is run in other folders: the path must not depend on ours.
-        let root = root
-            .canonicalize()
-            .map_err(|source| ForgeError::StateDir { path: root, source })?;
-        let store = Store::open(&state_dir.join("forge.sqlite"))
-            .map_err(|error| ForgeError::Store(error.to_string()))?;
+        let root = root.canonicalize().map_err(|source| ForgeError::StateDir { path: root, source })?;
+        let store =
+            Store::open(&state_dir.join("forge.sqlite")).map_err(|error| ForgeError::Store(error.to_string()))?;
         let webhooks = webhooks::Webhooks::start(config.webhook.clone());
         let forge = Arc::new(Self {
             app_key,
@@ -121,21 +111,12 @@ impl Forge {
         self.git
             .create(repository.id, &repository.default_branch, &history)
             .await
-            .map_err(|error| ForgeError::Seed {
-                repository: repository.full_name(),
-                reason: error.to_string(),
-            })
+            .map_err(|error| ForgeError::Seed { repository: repository.full_name(), reason: error.to_string() })
     }
 
     /// Keeps everyone else from changing a repository's branches and pull requests.
     async fn lock(&self, repository: u64) -> OwnedMutexGuard<()> {
-        let lock = self
-            .locks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(repository)
-            .or_default()
-            .clone();
+        let lock = self.locks.lock().unwrap_or_else(PoisonError::into_inner).entry(repository).or_default().clone();
         lock.lock_owned().await
     }
 
@@ -160,10 +141,7 @@ fn router(forge: Shared) -> Router {
         .merge(admin::router())
         .fallback(pages::not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(axum::middleware::from_fn_with_state(
-            forge.clone(),
-            edge::edge,
-        ))
+        .layer(axum::middleware::from_fn_with_state(forge.clone(), edge::edge))
         .with_state(forge)
 }
 

@@ -45,10 +45,7 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("could not listen on `{address}`: {source}")]
-    Listen {
-        address: SocketAddr,
-        source: std::io::Error,
-    },
+    Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Forge(#[from] devkit::forge::ForgeError),
     #[error("could not serve: {0}")]
@@ -59,8 +56,7 @@ enum StartError {
 async fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| "info,hyper=warn".into()),
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,hyper=warn".into()),
         )
         .with_writer(std::io::stderr)
         .with_ansi(false)
@@ -76,11 +72,7 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), StartError> {
     match command {
-        Command::Forge {
-            listen,
-            state_dir,
-            config,
-        } => {
+        Command::Forge { listen, state_dir, config } => {
             let config = devkit::forge::Config::from_file(&config)?;
             let listener = bind(listen).await?;
             let forge = devkit::forge::Forge::open(config, &state_dir).await?;
@@ -90,11 +82,7 @@ async fn run(command: Command) -> Result<(), StartError> {
         Command::Model { listen, delay_ms } => {
             let listener = bind(listen).await?;
             info!(address = %listen, "demo model is ready");
-            until_stopped(devkit::model::serve(
-                listener,
-                Duration::from_millis(delay_ms),
-            ))
-            .await
+            until_stopped(devkit::model::serve(listener, Duration::from_millis(delay_ms))).await
         }
     }
 }
@@ -103,15 +91,11 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     if !address.ip().is_loopback() {
         warn!(%address, "not a loopback address: the pages of the forge ask for no sign-in");
     }
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Listen { address, source })
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
 }
 
 /// Serves until SIGINT or SIGTERM. Open streams are cut: what matters is committed before it is answered.
-async fn until_stopped(
-    server: impl Future<Output = std::io::Result<()>>,
-) -> Result<(), StartError> {
+async fn until_stopped(server: impl Future<Output = std::io::Result<()>>) -> Result<(), StartError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

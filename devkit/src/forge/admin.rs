@@ -35,9 +35,7 @@ impl Faults {
             return None;
         }
         let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = faults
-            .iter()
-            .position(|f| path.starts_with(&f.path_prefix))?;
+        let index = faults.iter().position(|f| path.starts_with(&f.path_prefix))?;
         let fault = &mut faults[index];
         let status = fault.status;
         fault.times -= 1;
@@ -58,11 +56,7 @@ pub fn router() -> Router<Shared> {
 /// The check that each handler of this file starts with.
 fn authorize(forge: &super::Forge, headers: &http::HeaderMap) -> Result<(), ApiError> {
     let given = auth::bearer(headers).unwrap_or_default();
-    if forge.config.admin_secret.matches(given) {
-        Ok(())
-    } else {
-        Err(ApiError::bad_credentials())
-    }
+    if forge.config.admin_secret.matches(given) { Ok(()) } else { Err(ApiError::bad_credentials()) }
 }
 
 #[derive(Deserialize)]
@@ -78,15 +72,10 @@ async fn reset_repo(
 ) -> Result<Json<Value>, ApiError> {
     authorize(&forge, &headers)?;
     let request: ResetRepo = Body::parse(&body)?;
-    let repository = forge
-        .directory
-        .repository(&request.owner, &request.name)
-        .ok_or_else(ApiError::not_found)?;
+    let repository = forge.directory.repository(&request.owner, &request.name).ok_or_else(ApiError::not_found)?;
     let _guard = forge.lock(repository.id).await;
     forge.plant(repository).await.map_err(ApiError::fault)?;
-    forge
-        .store
-        .write(|db| pulls::delete_all(db, repository.id))?;
+    forge.store.write(|db| pulls::delete_all(db, repository.id))?;
     Ok(Json(json!({ "status": "reset" })))
 }
 
@@ -116,50 +105,28 @@ async fn fail(
         .filter(|s| s.is_client_error() || s.is_server_error())
         .ok_or_else(|| ApiError::unprocessable("`status` must be 400 to 599"))?;
     if !request.path_prefix.starts_with('/') || request.times == 0 {
-        return Err(ApiError::unprocessable(
-            "`pathPrefix` must start with `/` and `times` must not be 0",
-        ));
+        return Err(ApiError::unprocessable("`pathPrefix` must start with `/` and `times` must not be 0"));
     }
-    let mut faults = forge
-        .faults
-        .0
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut faults = forge.faults.0.lock().unwrap_or_else(PoisonError::into_inner);
     if faults.len() >= MAX_FAULTS {
         return Err(ApiError::unprocessable("too many failures wait already"));
     }
-    faults.push(Fault {
-        path_prefix: request.path_prefix,
-        status,
-        times: request.times,
-    });
+    faults.push(Fault { path_prefix: request.path_prefix, status, times: request.times });
     Ok(Json(json!({ "status": "armed" })))
 }
 
-async fn clear_failures(
-    State(forge): State<Shared>,
-    headers: http::HeaderMap,
-) -> Result<Json<Value>, ApiError> {
+async fn clear_failures(State(forge): State<Shared>, headers: http::HeaderMap) -> Result<Json<Value>, ApiError> {
     authorize(&forge, &headers)?;
-    forge
-        .faults
-        .0
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clear();
+    forge.faults.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     Ok(Json(json!({ "status": "cleared" })))
 }
 
-async fn list_pulls(
-    State(forge): State<Shared>,
-    headers: http::HeaderMap,
-) -> Result<Json<Value>, ApiError> {
+async fn list_pulls(State(forge): State<Shared>, headers: http::HeaderMap) -> Result<Json<Value>, ApiError> {
     authorize(&forge, &headers)?;
     let mut all = Vec::new();
     for repository in forge.directory.repositories() {
-        let (pulls, _) = forge
-            .store
-            .read(|db| pulls::list(db, repository.id, &pulls::Filter::default(), (0, 1_000)))?;
+        let (pulls, _) =
+            forge.store.read(|db| pulls::list(db, repository.id, &pulls::Filter::default(), (0, 1_000)))?;
         for pull in pulls {
             all.push(pulls_json::full(&forge, repository, &pull).await?);
         }

@@ -34,61 +34,25 @@ const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 pub fn router(forge: &Shared) -> Router<Shared> {
     Router::new()
         .route("/app", get(app::app))
-        .route(
-            "/app/installations/{installation}/access_tokens",
-            post(app::create_token),
-        )
+        .route("/app/installations/{installation}/access_tokens", post(app::create_token))
         .route("/installation/repositories", get(app::repositories))
         .route("/installation/token", delete(app::revoke_token))
         .route("/repos/{owner}/{name}", get(repositories::repository))
         .route("/repositories/{id}", get(repositories::repository_by_id))
         .route("/repos/{owner}/{name}/installation", get(app::of_repository))
         .route("/repos/{owner}/{name}/branches", get(repositories::branches))
-        .route(
-            "/repos/{owner}/{name}/branches/{*branch}",
-            get(repositories::branch),
-        )
-        .route(
-            "/repos/{owner}/{name}/git/ref/heads/{*branch}",
-            get(repositories::head_ref),
-        )
-        .route(
-            "/repos/{owner}/{name}/commits/{*revision}",
-            get(repositories::commit),
-        )
-        .route(
-            "/repos/{owner}/{name}/pulls",
-            get(pulls::list).post(pulls::create),
-        )
-        .route(
-            "/repos/{owner}/{name}/pulls/{number}",
-            get(pulls::get).patch(pulls::update),
-        )
-        .route(
-            "/repos/{owner}/{name}/pulls/{number}/merge",
-            put(pulls::merge),
-        )
-        .route(
-            "/repos/{owner}/{name}/pulls/{number}/files",
-            get(pulls::files),
-        )
-        .route(
-            "/repos/{owner}/{name}/pulls/{number}/commits",
-            get(pulls::commits),
-        )
-        .route(
-            "/repos/{owner}/{name}/labels",
-            get(issues::labels).post(issues::create_label),
-        )
+        .route("/repos/{owner}/{name}/branches/{*branch}", get(repositories::branch))
+        .route("/repos/{owner}/{name}/git/ref/heads/{*branch}", get(repositories::head_ref))
+        .route("/repos/{owner}/{name}/commits/{*revision}", get(repositories::commit))
+        .route("/repos/{owner}/{name}/pulls", get(pulls::list).post(pulls::create))
+        .route("/repos/{owner}/{name}/pulls/{number}", get(pulls::get).patch(pulls::update))
+        .route("/repos/{owner}/{name}/pulls/{number}/merge", put(pulls::merge))
+        .route("/repos/{owner}/{name}/pulls/{number}/files", get(pulls::files))
+        .route("/repos/{owner}/{name}/pulls/{number}/commits", get(pulls::commits))
+        .route("/repos/{owner}/{name}/labels", get(issues::labels).post(issues::create_label))
         .route("/repos/{owner}/{name}/labels/{label}", get(issues::label))
-        .route(
-            "/repos/{owner}/{name}/issues/{number}/labels",
-            get(issues::labels_of).post(issues::add_labels),
-        )
-        .route(
-            "/repos/{owner}/{name}/issues/{number}/comments",
-            get(issues::comments).post(issues::create_comment),
-        )
+        .route("/repos/{owner}/{name}/issues/{number}/labels", get(issues::labels_of).post(issues::add_labels))
+        .route("/repos/{owner}/{name}/issues/{number}/comments", get(issues::comments).post(issues::create_comment))
         .route("/user", get(users::me))
         .route("/user/emails", get(users::emails))
         .route("/user/memberships/orgs/{org}", get(users::membership))
@@ -115,14 +79,8 @@ async fn manners(request: Request, next: Next) -> Response {
         response = tagged(response, known.as_ref()).await;
     }
     let headers = response.headers_mut();
-    headers.insert(
-        "x-github-media-type",
-        HeaderValue::from_static("github.v3; format=json"),
-    );
-    headers.insert(
-        "x-github-api-version-selected",
-        HeaderValue::from_static("2022-11-28"),
-    );
+    headers.insert("x-github-media-type", HeaderValue::from_static("github.v3; format=json"));
+    headers.insert("x-github-api-version-selected", HeaderValue::from_static("2022-11-28"));
     response
 }
 
@@ -134,17 +92,12 @@ async fn tagged(response: Response, known: Option<&HeaderValue>) -> Response {
     };
     let tag = format!("W/\"{}\"", hex::encode(Sha256::digest(&bytes)));
     let fresh = known.and_then(|v| v.to_str().ok()).is_some_and(|list| {
-        list.split(',')
-            .map(str::trim)
-            .any(|known| known == tag || known == &tag[2..] || known == "*")
+        list.split(',').map(str::trim).any(|known| known == tag || known == &tag[2..] || known == "*")
     });
     if let Ok(value) = HeaderValue::from_str(&tag) {
         parts.headers.insert(header::ETAG, value);
     }
-    parts.headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("private, max-age=60, s-maxage=60"),
-    );
+    parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=60, s-maxage=60"));
     if fresh {
         parts.status = StatusCode::NOT_MODIFIED;
         parts.headers.remove(header::CONTENT_LENGTH);

@@ -30,8 +30,7 @@ pub enum Principal {
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
-    (scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token"))
-        .then(|| token.trim())
+    (scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token")).then(|| token.trim())
 }
 
 impl Forge {
@@ -45,8 +44,7 @@ impl Forge {
             self.check_jwt(token)?;
             return Ok(Principal::App);
         }
-        self.principal_of_token(token)?
-            .ok_or_else(ApiError::bad_credentials)
+        self.principal_of_token(token)?.ok_or_else(ApiError::bad_credentials)
     }
 
     /// Whom a token stands for, if it is live.
@@ -56,9 +54,7 @@ impl Forge {
         }
         Ok(match self.store.read(|db| tokens::find(db, token))? {
             Some(Token::Installation(grant)) => Some(Principal::Installation(grant)),
-            Some(Token::User { user }) if self.directory.account_by_id(user).is_some() => {
-                Some(Principal::User(user))
-            }
+            Some(Token::User { user }) if self.directory.account_by_id(user).is_some() => Some(Principal::User(user)),
             _ => None,
         })
     }
@@ -72,8 +68,7 @@ impl Forge {
             exp: Option<serde_json::Number>,
             iss: Option<serde_json::Value>,
         }
-        let undecodable =
-            || ApiError::unauthorized("A JSON web token could not be decoded");
+        let undecodable = || ApiError::unauthorized("A JSON web token could not be decoded");
         if token.len() > MAX_CREDENTIAL_BYTES {
             return Err(undecodable());
         }
@@ -82,9 +77,7 @@ impl Forge {
         rules.validate_exp = false;
         rules.validate_aud = false;
         rules.required_spec_claims.clear();
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.app_key, &rules)
-            .map_err(|_| undecodable())?
-            .claims;
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.app_key, &rules).map_err(|_| undecodable())?.claims;
         let now = now();
         let seconds = |n: Option<serde_json::Number>| n.and_then(|n| n.as_i64());
         let issued = seconds(claims.iat).ok_or_else(|| {
@@ -99,9 +92,7 @@ impl Forge {
         }
         match seconds(claims.exp) {
             Some(exp) if exp > now + MAX_JWT_SECONDS => {
-                return Err(ApiError::unauthorized(
-                    "'Expiration time' claim ('exp') is too far in the future",
-                ));
+                return Err(ApiError::unauthorized("'Expiration time' claim ('exp') is too far in the future"));
             }
             Some(exp) if exp > now => {}
             _ => {
@@ -114,9 +105,7 @@ impl Forge {
             Some(serde_json::Value::String(text)) => text,
             Some(serde_json::Value::Number(number)) => number.to_string(),
             _ => {
-                return Err(ApiError::unauthorized(
-                    "'Issuer' claim ('iss') must be an Integer",
-                ));
+                return Err(ApiError::unauthorized("'Issuer' claim ('iss') must be an Integer"));
             }
         };
         if issuer == self.config.app.id.to_string() || issuer == self.config.oauth.client_id {
@@ -127,26 +116,14 @@ impl Forge {
     }
 
     /// How much a caller may do with one kind of thing (`contents`, `pull_requests`, …) of a repository.
-    pub(super) fn level(
-        &self,
-        principal: &Principal,
-        repository: &Repository,
-        permission: &str,
-    ) -> Level {
+    pub(super) fn level(&self, principal: &Principal, repository: &Repository, permission: &str) -> Level {
         let public = repository.public_level();
         match principal {
             Principal::Anonymous | Principal::App => public,
             Principal::Installation(grant) => {
-                let in_scope = repository.installed
-                    && grant
-                        .repositories
-                        .as_ref()
-                        .is_none_or(|ids| ids.contains(&repository.id));
-                if in_scope {
-                    public.max(given(&grant.permissions, permission))
-                } else {
-                    public
-                }
+                let in_scope =
+                    repository.installed && grant.repositories.as_ref().is_none_or(|ids| ids.contains(&repository.id));
+                if in_scope { public.max(given(&grant.permissions, permission)) } else { public }
             }
             Principal::User(id) => {
                 let Some(account) = self.directory.account_by_id(*id) else {
@@ -154,11 +131,7 @@ impl Forge {
                 };
                 // A user's token of an App reaches what both the person and the App may.
                 if repository.installed {
-                    public.max(
-                        repository
-                            .level_of(&account.login)
-                            .min(given(&self.config.app.permissions, permission)),
-                    )
+                    public.max(repository.level_of(&account.login).min(given(&self.config.app.permissions, permission)))
                 } else {
                     public
                 }
@@ -184,9 +157,7 @@ impl Forge {
             });
         }
         if level > Level::Read && repository.archived {
-            return Err(ApiError::forbidden(
-                "Repository was archived so is read-only.",
-            ));
+            return Err(ApiError::forbidden("Repository was archived so is read-only."));
         }
         Ok(())
     }

@@ -179,13 +179,8 @@ impl std::fmt::Debug for Secret {
 impl Config {
     /// Reads and checks a configuration file of at most 1 MiB.
     pub fn from_file(path: &Path) -> Result<Self, ForgeError> {
-        let invalid = |reason: String| ForgeError::Config {
-            path: path.to_owned(),
-            reason,
-        };
-        let size = std::fs::metadata(path)
-            .map_err(|e| invalid(e.to_string()))?
-            .len();
+        let invalid = |reason: String| ForgeError::Config { path: path.to_owned(), reason };
+        let size = std::fs::metadata(path).map_err(|e| invalid(e.to_string()))?.len();
         if size > MAX_CONFIG_BYTES {
             return Err(invalid("the file is larger than 1 MiB".into()));
         }
@@ -267,30 +262,23 @@ fn owner(login: &str) -> OwnerName {
 }
 
 fn default_users() -> Vec<UserConfig> {
-    [
-        ("ada", "Ada Lovelace", 1815),
-        ("grace", "Grace Hopper", 1906),
-        ("linus", "Linus Pauling", 1901),
-    ]
-    .map(|(login, name, id)| UserConfig {
-        login: owner(login),
-        name: name.into(),
-        email: format!("{login}@example.com"),
-        id,
-    })
-    .into()
+    [("ada", "Ada Lovelace", 1815), ("grace", "Grace Hopper", 1906), ("linus", "Linus Pauling", 1901)]
+        .map(|(login, name, id)| UserConfig {
+            login: owner(login),
+            name: name.into(),
+            email: format!("{login}@example.com"),
+            id,
+        })
+        .into()
 }
 
 fn default_organizations() -> Vec<OrganizationConfig> {
     vec![OrganizationConfig {
         login: owner("acme"),
         id: 5000,
-        members: [
-            ("ada", OrganizationRole::Admin),
-            ("grace", OrganizationRole::Member),
-        ]
-        .map(|(login, role)| (login.to_owned(), role))
-        .into(),
+        members: [("ada", OrganizationRole::Admin), ("grace", OrganizationRole::Member)]
+            .map(|(login, role)| (login.to_owned(), role))
+            .into(),
     }]
 }
 
@@ -310,19 +298,7 @@ fn default_repositories() -> Vec<RepositoryConfig> {
         seed,
     };
     vec![
-        repository(
-            "sample-service",
-            1001,
-            "A small service that greets people",
-            true,
-            Seed::SampleService,
-        ),
-        repository(
-            "handbook",
-            1002,
-            "How we work at Acme",
-            false,
-            Seed::Handbook,
-        ),
+        repository("sample-service", 1001, "A small service that greets people", true, Seed::SampleService),
+        repository("handbook", 1002, "How we work at Acme", false, Seed::Handbook),
     ]
 }

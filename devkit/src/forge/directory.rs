@@ -65,20 +65,12 @@ impl Repository {
 
     /// What a person may do here by being a collaborator or, on a public repository, anyone.
     pub fn level_of(&self, login: &str) -> Level {
-        let given = self
-            .collaborators
-            .get(&login.to_ascii_lowercase())
-            .copied()
-            .unwrap_or(Level::None);
+        let given = self.collaborators.get(&login.to_ascii_lowercase()).copied().unwrap_or(Level::None);
         given.max(self.public_level())
     }
 
     pub fn public_level(&self) -> Level {
-        if self.private {
-            Level::None
-        } else {
-            Level::Read
-        }
+        if self.private { Level::None } else { Level::Read }
     }
 }
 
@@ -111,11 +103,7 @@ impl Directory {
                 name: organization.login.to_string(),
                 email: None,
                 kind: AccountKind::Organization,
-                members: organization
-                    .members
-                    .iter()
-                    .map(|(login, role)| (login.to_ascii_lowercase(), *role))
-                    .collect(),
+                members: organization.members.iter().map(|(login, role)| (login.to_ascii_lowercase(), *role)).collect(),
             });
         }
         let bot_id = BOT_ID_BASE + config.app.id;
@@ -128,10 +116,7 @@ impl Directory {
             members: BTreeMap::new(),
         });
         for (index, account) in accounts.iter().enumerate() {
-            if accounts[..index]
-                .iter()
-                .any(|a| a.id == account.id || a.login.eq_ignore_ascii_case(&account.login))
-            {
+            if accounts[..index].iter().any(|a| a.id == account.id || a.login.eq_ignore_ascii_case(&account.login)) {
                 return Err(format!("the account `{}` is there twice", account.login));
             }
         }
@@ -159,28 +144,19 @@ impl Directory {
                     .map(|(login, level)| (login.to_ascii_lowercase(), *level))
                     .collect(),
             };
-            if repositories.iter().any(|r| {
-                r.id == repository.id
-                    || r.full_name().eq_ignore_ascii_case(&repository.full_name())
-            }) {
-                return Err(format!(
-                    "the repository `{}` is there twice",
-                    repository.full_name()
-                ));
+            if repositories
+                .iter()
+                .any(|r| r.id == repository.id || r.full_name().eq_ignore_ascii_case(&repository.full_name()))
+            {
+                return Err(format!("the repository `{}` is there twice", repository.full_name()));
             }
             repositories.push(repository);
         }
-        Ok(Self {
-            accounts,
-            repositories,
-            bot_id,
-        })
+        Ok(Self { accounts, repositories, bot_id })
     }
 
     pub fn account(&self, login: &str) -> Option<&Account> {
-        self.accounts
-            .iter()
-            .find(|a| a.login.eq_ignore_ascii_case(login))
+        self.accounts.iter().find(|a| a.login.eq_ignore_ascii_case(login))
     }
 
     pub fn account_by_id(&self, id: u64) -> Option<&Account> {
@@ -198,8 +174,7 @@ impl Directory {
 
     /// The App's own account, `<slug>[bot]`.
     pub fn bot(&self) -> &Account {
-        self.account_by_id(self.bot_id)
-            .expect("the bot's account is made with the directory")
+        self.account_by_id(self.bot_id).expect("the bot's account is made with the directory")
     }
 
     pub fn repositories(&self) -> &[Repository] {
@@ -207,10 +182,9 @@ impl Directory {
     }
 
     pub fn repository(&self, owner: &str, name: &str) -> Option<&Repository> {
-        self.repositories.iter().find(|r| {
-            r.owner.as_str().eq_ignore_ascii_case(owner)
-                && r.name.as_str().eq_ignore_ascii_case(name)
-        })
+        self.repositories
+            .iter()
+            .find(|r| r.owner.as_str().eq_ignore_ascii_case(owner) && r.name.as_str().eq_ignore_ascii_case(name))
     }
 
     pub fn repository_by_id(&self, id: u64) -> Option<&Repository> {
@@ -219,8 +193,8 @@ impl Directory {
 
     /// The person or bot that a commit's address names, by the configured or the no-reply form.
     pub fn account_by_email(&self, email: &str) -> Option<&Account> {
-        self.accounts.iter().find(|a| {
-            a.email.as_deref() == Some(email) || a.noreply_email().eq_ignore_ascii_case(email)
-        })
+        self.accounts
+            .iter()
+            .find(|a| a.email.as_deref() == Some(email) || a.noreply_email().eq_ignore_ascii_case(email))
     }
 }

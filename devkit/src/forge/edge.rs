@@ -35,10 +35,7 @@ pub async fn edge(State(forge): State<Shared>, request: Request, next: Next) -> 
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-github-request-id", value);
     }
-    response.headers_mut().insert(
-        "x-content-type-options",
-        HeaderValue::from_static("nosniff"),
-    );
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     info!(
         request = %id,
         %method,
@@ -61,9 +58,7 @@ fn injected(status: StatusCode) -> Response {
     )
         .into_response();
     if status == StatusCode::TOO_MANY_REQUESTS {
-        response
-            .headers_mut()
-            .insert("retry-after", HeaderValue::from_static("1"));
+        response.headers_mut().insert("retry-after", HeaderValue::from_static("1"));
     }
     response
 }
@@ -74,11 +69,5 @@ fn request_id() -> String {
     // An id made of zeros is worse than a random one and better than a failed request.
     let _ = getrandom::fill(&mut bytes);
     let text = hex::encode_upper(bytes);
-    format!(
-        "{}:{}:{}:{}",
-        &text[..4],
-        &text[4..12],
-        &text[12..20],
-        &text[20..]
-    )
+    format!("{}:{}:{}:{}", &text[..4], &text[4..12], &text[12..20], &text[20..])
 }

@@ -68,10 +68,7 @@ pub struct Git {
 
 impl Git {
     pub fn new(root: PathBuf) -> Self {
-        Self {
-            root,
-            processes: Semaphore::new(MAX_PROCESSES),
-        }
+        Self { root, processes: Semaphore::new(MAX_PROCESSES) }
     }
 
     pub fn root(&self) -> &Path {
@@ -87,20 +84,14 @@ impl Git {
     }
 
     /// Makes a repository from a `git fast-import` stream. It appears whole or not at all.
-    pub async fn create(
-        &self,
-        repository: u64,
-        default_branch: &BranchName,
-        history: &[u8],
-    ) -> Result<(), GitError> {
+    pub async fn create(&self, repository: u64, default_branch: &BranchName, history: &[u8]) -> Result<(), GitError> {
         let fresh = self.root.join(format!("{repository}.git.new"));
         let place = self.folder(repository);
         let io = GitError::Pipe;
         remove_folder(&fresh).await.map_err(io)?;
         let initial = format!("--initial-branch={default_branch}");
         let path = fresh.to_string_lossy().into_owned();
-        self.check(None, &["init", "--quiet", "--bare", &initial, &path], None)
-            .await?;
+        self.check(None, &["init", "--quiet", "--bare", &initial, &path], None).await?;
         let limit = MAX_PUSH_BYTES.to_string();
         for (key, value) in [
             ("http.receivepack", "true"),
@@ -113,15 +104,9 @@ impl Git {
             ("uploadpack.allowFilter", "true"),
             ("uploadpack.allowReachableSHA1InWant", "true"),
         ] {
-            self.check(Some(&fresh), &["config", key, value], None)
-                .await?;
+            self.check(Some(&fresh), &["config", key, value], None).await?;
         }
-        self.check(
-            Some(&fresh),
-            &["fast-import", "--quiet", "--done"],
-            Some(history),
-        )
-        .await?;
+        self.check(Some(&fresh), &["fast-import", "--quiet", "--done"], Some(history)).await?;
         remove_folder(&place).await.map_err(io)?;
         tokio::fs::rename(&fresh, &place).await.map_err(io)
     }
@@ -132,12 +117,7 @@ impl Git {
         let output = self
             .check(
                 Some(&self.folder(repository)),
-                &[
-                    "for-each-ref",
-                    &count,
-                    "--format=%(objectname) %(refname:lstrip=2)",
-                    "refs/heads/",
-                ],
+                &["for-each-ref", &count, "--format=%(objectname) %(refname:lstrip=2)", "refs/heads/"],
                 None,
             )
             .await?;
@@ -145,20 +125,13 @@ impl Git {
             .lines()
             .filter_map(|line| {
                 let (sha, name) = line.split_once(' ')?;
-                Some(Branch {
-                    name: BranchName::parse(name)?,
-                    sha: Sha::parse(sha)?,
-                })
+                Some(Branch { name: BranchName::parse(name)?, sha: Sha::parse(sha)? })
             })
             .collect())
     }
 
     /// The commit that a branch points to, if there is such a branch.
-    pub async fn branch_head(
-        &self,
-        repository: u64,
-        branch: &BranchName,
-    ) -> Result<Option<Sha>, GitError> {
+    pub async fn branch_head(&self, repository: u64, branch: &BranchName) -> Result<Option<Sha>, GitError> {
         self.resolve(repository, &branch.full_ref()).await
     }
 
@@ -172,13 +145,7 @@ impl Git {
         let output = self
             .run(
                 Some(&self.folder(repository)),
-                &[
-                    "rev-parse",
-                    "--quiet",
-                    "--verify",
-                    "--end-of-options",
-                    &revision,
-                ],
+                &["rev-parse", "--quiet", "--verify", "--end-of-options", &revision],
                 None,
                 MAX_OUTPUT_BYTES,
             )
@@ -196,8 +163,7 @@ impl Git {
     ) -> Result<(), GitError> {
         let mut arguments = vec!["update-ref", reference, new.as_str()];
         arguments.extend(old.map(Sha::as_str));
-        self.check(Some(&self.folder(repository)), &arguments, None)
-            .await?;
+        self.check(Some(&self.folder(repository)), &arguments, None).await?;
         Ok(())
     }
 
@@ -212,10 +178,7 @@ impl Git {
         if output.code == 0 {
             Ok(output.stdout)
         } else {
-            Err(GitError::Failed {
-                command: arguments.first().unwrap_or(&"").to_string(),
-                stderr: output.stderr,
-            })
+            Err(GitError::Failed { command: arguments.first().unwrap_or(&"").to_string(), stderr: output.stderr })
         }
     }
 
@@ -229,22 +192,14 @@ impl Git {
     ) -> Result<Output, GitError> {
         let command = || arguments.first().unwrap_or(&"").to_string();
         let work = async {
-            let _permit = self
-                .processes
-                .acquire()
-                .await
-                .expect("the semaphore is never closed");
+            let _permit = self.processes.acquire().await.expect("the semaphore is never closed");
             let mut child = git_command();
             if let Some(folder) = folder {
                 child.env("GIT_DIR", folder);
             }
             let mut child = child
                 .args(arguments)
-                .stdin(if input.is_some() {
-                    Stdio::piped()
-                } else {
-                    Stdio::null()
-                })
+                .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .kill_on_drop(true)
@@ -261,10 +216,7 @@ impl Git {
             };
             let read = async {
                 let mut bytes = Vec::new();
-                let taken = (&mut stdout)
-                    .take(limit as u64 + 1)
-                    .read_to_end(&mut bytes)
-                    .await;
+                let taken = (&mut stdout).take(limit as u64 + 1).read_to_end(&mut bytes).await;
                 let truncated = bytes.len() > limit;
                 bytes.truncate(limit);
                 drop(stdout);
@@ -287,9 +239,7 @@ impl Git {
                 truncated,
             })
         };
-        tokio::time::timeout(DEADLINE, work)
-            .await
-            .unwrap_or_else(|_| Err(GitError::Deadline { command: command() }))
+        tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(|_| Err(GitError::Deadline { command: command() }))
     }
 }
 

@@ -54,10 +54,7 @@ impl Forge {
         proposal: Proposal,
     ) -> Result<Pull, ApiError> {
         let invalid = |field| ApiError::validation("PullRequest", "invalid", Some(field), None);
-        let (owner, head) = proposal
-            .head
-            .split_once(':')
-            .unwrap_or((repository.owner.as_str(), &proposal.head));
+        let (owner, head) = proposal.head.split_once(':').unwrap_or((repository.owner.as_str(), &proposal.head));
         if !owner.eq_ignore_ascii_case(repository.owner.as_str()) {
             return Err(invalid("head"));
         }
@@ -65,18 +62,9 @@ impl Forge {
         let base_ref = BranchName::parse(&proposal.base).ok_or_else(|| invalid("base"))?;
 
         let _guard = self.lock(repository.id).await;
-        let head_sha = self
-            .git
-            .branch_head(repository.id, &head_ref)
-            .await?
-            .ok_or_else(|| invalid("head"))?;
-        let base_sha = self
-            .git
-            .branch_head(repository.id, &base_ref)
-            .await?
-            .ok_or_else(|| invalid("base"))?;
-        self.require_commits(repository, (&base_ref, &base_sha), (&head_ref, &head_sha))
-            .await?;
+        let head_sha = self.git.branch_head(repository.id, &head_ref).await?.ok_or_else(|| invalid("head"))?;
+        let base_sha = self.git.branch_head(repository.id, &base_ref).await?.ok_or_else(|| invalid("base"))?;
+        self.require_commits(repository, (&base_ref, &base_sha), (&head_ref, &head_sha)).await?;
         let new = NewPull {
             repository: repository.id,
             title: &proposal.title,
@@ -88,10 +76,8 @@ impl Forge {
             base_sha: &base_sha,
             draft: proposal.draft,
         };
-        let pull = self
-            .store
-            .write(|db| pulls::insert(db, &new))?
-            .ok_or_else(|| already_open(repository, &head_ref))?;
+        let pull =
+            self.store.write(|db| pulls::insert(db, &new))?.ok_or_else(|| already_open(repository, &head_ref))?;
         self.keep_head(repository, &pull).await?;
         webhooks::pull_request(self, repository, &pull, "opened", actor, None).await;
         Ok(pull)
@@ -115,16 +101,10 @@ impl Forge {
             pull.body = body;
         }
         if let Some(base) = edit.base.filter(|base| base != pull.base_ref.as_str()) {
-            let invalid =
-                || ApiError::validation("PullRequest", "invalid", Some("base"), None);
+            let invalid = || ApiError::validation("PullRequest", "invalid", Some("base"), None);
             let base = BranchName::parse(&base).ok_or_else(invalid)?;
-            let sha = self
-                .git
-                .branch_head(repository.id, &base)
-                .await?
-                .ok_or_else(invalid)?;
-            self.require_commits(repository, (&base, &sha), (&pull.head_ref, &pull.head_sha))
-                .await?;
+            let sha = self.git.branch_head(repository.id, &base).await?.ok_or_else(invalid)?;
+            self.require_commits(repository, (&base, &sha), (&pull.head_ref, &pull.head_sha)).await?;
             (pull.base_ref, pull.base_sha) = (base, sha);
         }
         let edited = pull != before;
@@ -170,13 +150,8 @@ impl Forge {
         if !pull.open || pull.draft {
             return Err(ApiError::not_allowed("Pull Request is not mergeable"));
         }
-        if merge
-            .expected_head
-            .is_some_and(|sha| sha != pull.head_sha.as_str())
-        {
-            return Err(ApiError::conflict(
-                "Head branch was modified. Review and try the merge again.",
-            ));
+        if merge.expected_head.is_some_and(|sha| sha != pull.head_sha.as_str()) {
+            return Err(ApiError::conflict("Head branch was modified. Review and try the merge again."));
         }
         let base = self
             .git
@@ -187,19 +162,10 @@ impl Forge {
             if merge.squash {
                 format!("{} (#{number})", pull.title)
             } else {
-                format!(
-                    "Merge pull request #{number} from {}/{}",
-                    repository.owner, pull.head_ref
-                )
+                format!("Merge pull request #{number} from {}/{}", repository.owner, pull.head_ref)
             }
         });
-        let message = merge.message.unwrap_or_else(|| {
-            if merge.squash {
-                String::new()
-            } else {
-                pull.title.clone()
-            }
-        });
+        let message = merge.message.unwrap_or_else(|| if merge.squash { String::new() } else { pull.title.clone() });
         let outcome = self
             .git
             .merge(
@@ -208,10 +174,7 @@ impl Forge {
                 (&base, &pull.head_sha),
                 merge.squash,
                 format!("{title}\n\n{message}").trim_end(),
-                &Signature {
-                    name: actor.name.clone(),
-                    email: actor.noreply_email(),
-                },
+                &Signature { name: actor.name.clone(), email: actor.noreply_email() },
             )
             .await?;
         let MergeOutcome::Merged(commit) = outcome else {
@@ -224,25 +187,14 @@ impl Forge {
         pull.merged_at = Some(pull.updated_at);
         pull.closed_at = Some(pull.updated_at);
         self.store.write(|db| pulls::update(db, &pull))?;
-        webhooks::push(
-            self,
-            repository,
-            (&pull.base_ref, Some(&base), Some(&commit)),
-            actor,
-        )
-        .await;
+        webhooks::push(self, repository, (&pull.base_ref, Some(&base), Some(&commit)), actor).await;
         webhooks::pull_request(self, repository, &pull, "closed", actor, None).await;
         Ok(commit)
     }
 
     /// Brings pull requests up to date after a push and tells of it. The push itself has happened: what fails here
     /// is logged.
-    pub(super) async fn after_push(
-        &self,
-        repository: &Repository,
-        actor: &Account,
-        before: Vec<Branch>,
-    ) {
+    pub(super) async fn after_push(&self, repository: &Repository, actor: &Account, before: Vec<Branch>) {
         let after = match self.git.branches(repository.id).await {
             Ok(after) => after,
             Err(error) => {
@@ -251,10 +203,7 @@ impl Forge {
             }
         };
         for (branch, old, new) in changes(before, after) {
-            if let Err(error) = self
-                .branch_moved(repository, actor, &branch, old.as_ref(), new.as_ref())
-                .await
-            {
+            if let Err(error) = self.branch_moved(repository, actor, &branch, old.as_ref(), new.as_ref()).await {
                 error!(?error, repository = %repository.full_name(), %branch, "a push could not be followed up");
             }
         }
@@ -269,9 +218,7 @@ impl Forge {
         new: Option<&Sha>,
     ) -> Result<(), ApiError> {
         webhooks::push(self, repository, (branch, old, new), actor).await;
-        let affected = self
-            .store
-            .read(|db| pulls::open_from(db, repository.id, branch))?;
+        let affected = self.store.read(|db| pulls::open_from(db, repository.id, branch))?;
         for mut pull in affected {
             let previous = pull.head_sha.clone();
             let action = if let Some(new) = new {
@@ -294,32 +241,17 @@ impl Forge {
     }
 
     /// A stored pull request, or 404.
-    pub(super) fn stored_pull(
-        &self,
-        repository: &Repository,
-        number: u64,
-    ) -> Result<Pull, ApiError> {
-        self.store
-            .read(|db| pulls::find(db, repository.id, number))?
-            .ok_or_else(ApiError::not_found)
+    pub(super) fn stored_pull(&self, repository: &Repository, number: u64) -> Result<Pull, ApiError> {
+        self.store.read(|db| pulls::find(db, repository.id, number))?.ok_or_else(ApiError::not_found)
     }
 
     async fn reopen(&self, repository: &Repository, pull: &mut Pull) -> Result<(), ApiError> {
         if pull.merged_at.is_some() {
-            return Err(refused(
-                "state cannot be changed. The pull request cannot be reopened.",
-            ));
+            return Err(refused("state cannot be changed. The pull request cannot be reopened."));
         }
-        let head = self
-            .git
-            .branch_head(repository.id, &pull.head_ref)
-            .await?
-            .ok_or_else(|| {
-                refused(&format!(
-                    "state cannot be changed. The {} branch has been deleted.",
-                    pull.head_ref
-                ))
-            })?;
+        let head = self.git.branch_head(repository.id, &pull.head_ref).await?.ok_or_else(|| {
+            refused(&format!("state cannot be changed. The {} branch has been deleted.", pull.head_ref))
+        })?;
         pull.head_sha = head;
         pull.open = true;
         pull.closed_at = None;
@@ -333,9 +265,7 @@ impl Forge {
         (head_ref, head): (&BranchName, &Sha),
     ) -> Result<(), ApiError> {
         if self.git.count_between(repository.id, base, head).await? == 0 {
-            return Err(refused(&format!(
-                "No commits between {base_ref} and {head_ref}"
-            )));
+            return Err(refused(&format!("No commits between {base_ref} and {head_ref}")));
         }
         Ok(())
     }
@@ -343,18 +273,12 @@ impl Forge {
     /// Keeps the head's commits when its branch is deleted, under `refs/pull/<number>/head` as on GitHub.
     async fn keep_head(&self, repository: &Repository, pull: &Pull) -> Result<(), ApiError> {
         let reference = format!("refs/pull/{}/head", pull.number);
-        Ok(self
-            .git
-            .update_ref(repository.id, &reference, &pull.head_sha, None)
-            .await?)
+        Ok(self.git.update_ref(repository.id, &reference, &pull.head_sha, None).await?)
     }
 }
 
 fn already_open(repository: &Repository, head: &BranchName) -> ApiError {
-    refused(&format!(
-        "A pull request already exists for {}:{head}.",
-        repository.owner
-    ))
+    refused(&format!("A pull request already exists for {}:{head}.", repository.owner))
 }
 
 fn close(pull: &mut Pull) {
@@ -364,12 +288,8 @@ fn close(pull: &mut Pull) {
 }
 
 /// The branches that differ: name, where it was, where it is.
-fn changes(
-    before: Vec<Branch>,
-    after: Vec<Branch>,
-) -> Vec<(BranchName, Option<Sha>, Option<Sha>)> {
-    let mut before: BTreeMap<BranchName, Sha> =
-        before.into_iter().map(|b| (b.name, b.sha)).collect();
+fn changes(before: Vec<Branch>, after: Vec<Branch>) -> Vec<(BranchName, Option<Sha>, Option<Sha>)> {
+    let mut before: BTreeMap<BranchName, Sha> = before.into_iter().map(|b| (b.name, b.sha)).collect();
     let mut changed: Vec<_> = after
         .into_iter()
         .filter_map(|branch| match before.remove(&branch.name) {

@@ -36,9 +36,7 @@ impl OwnerName {
 impl RepoName {
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=100).contains(&text.len())
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
             && text != "."
             && text != ".."
             && !text.to_ascii_lowercase().ends_with(".git");
@@ -53,8 +51,7 @@ impl RepoName {
 impl BranchName {
     /// The rules of `git check-ref-format --branch`.
     pub fn parse(text: &str) -> Option<Self> {
-        let part_fits =
-            |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+        let part_fits = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
         let fits = (1..=255).contains(&text.len())
             && text != "@"
             && text != "HEAD"
@@ -62,10 +59,9 @@ impl BranchName {
             && !text.ends_with('.')
             && !text.contains("..")
             && !text.contains("@{")
-            && !text.bytes().any(|b| {
-                b.is_ascii_control()
-                    || matches!(b, b' ' | b'~' | b'^' | b':' | b'?' | b'*' | b'[' | b'\\')
-            })
+            && !text
+                .bytes()
+                .any(|b| b.is_ascii_control() || matches!(b, b' ' | b'~' | b'^' | b':' | b'?' | b'*' | b'[' | b'\\'))
             && text.split('/').all(part_fits);
         fits.then(|| Self(text.to_owned()))
     }
@@ -82,10 +78,7 @@ impl BranchName {
 
 impl Sha {
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = text.len() == 40
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let fits = text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         fits.then(|| Self(text.to_owned()))
     }
 
@@ -142,8 +135,30 @@ mod tests {
     #[test]
     fn a_branch_that_git_would_misread_is_refused() {
         for bad in [
-            "", "-x", "a..b", "a//b", "/a", "a/", ".a", "a/.b", "a.lock", "a.lock/b", "a b", "a~1", "a^", "a:b", "a?",
-            "a*", "a[", "a\\b", "a@{1}", "@", "HEAD", "a.", "a\n", "--upload-pack=x",
+            "",
+            "-x",
+            "a..b",
+            "a//b",
+            "/a",
+            "a/",
+            ".a",
+            "a/.b",
+            "a.lock",
+            "a.lock/b",
+            "a b",
+            "a~1",
+            "a^",
+            "a:b",
+            "a?",
+            "a*",
+            "a[",
+            "a\\b",
+            "a@{1}",
+            "@",
+            "HEAD",
+            "a.",
+            "a\n",
+            "--upload-pack=x",
         ] {
             assert_eq!(BranchName::parse(bad), None, "{bad:?}");
         }

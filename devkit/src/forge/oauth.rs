@@ -51,11 +51,7 @@ async fn show(State(forge): State<Shared>, Query(query): Query<Authorize>) -> Re
 }
 
 /// The form's answer: back to the client with a code.
-async fn consent(
-    State(forge): State<Shared>,
-    headers: HeaderMap,
-    Form(form): Form<Authorize>,
-) -> Response {
+async fn consent(State(forge): State<Shared>, headers: HeaderMap, Form(form): Form<Authorize>) -> Response {
     if !same_origin(&headers) {
         return Refusal::new(StatusCode::FORBIDDEN, "This form was sent from another site.").page();
     }
@@ -67,10 +63,7 @@ async fn consent(
         redirect
             .query_pairs_mut()
             .append_pair("error", "access_denied")
-            .append_pair(
-                "error_description",
-                "The user has denied your application access.",
-            );
+            .append_pair("error_description", "The user has denied your application access.");
     } else {
         let Some(user) = forge.directory.user(&form.login) else {
             return Refusal::new(StatusCode::BAD_REQUEST, "There is no such person.").page();
@@ -88,17 +81,9 @@ async fn consent(
         }
     }
     if !form.state.is_empty() {
-        redirect
-            .query_pairs_mut()
-            .append_pair("state", &form.state);
+        redirect.query_pairs_mut().append_pair("state", &form.state);
     }
-    (
-        StatusCode::FOUND,
-        [
-            (header::LOCATION, redirect.to_string()),
-            (header::CACHE_CONTROL, "no-store".to_owned()),
-        ],
-    )
+    (StatusCode::FOUND, [(header::LOCATION, redirect.to_string()), (header::CACHE_CONTROL, "no-store".to_owned())])
         .into_response()
 }
 
@@ -122,31 +107,22 @@ impl Refusal {
 fn check(forge: &Forge, request: &Authorize) -> Result<Url, Refusal> {
     let bad = |message| Refusal::new(StatusCode::BAD_REQUEST, message);
     if request.client_id != forge.config.oauth.client_id {
-        return Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            "The client_id is not known here.",
-        ));
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "The client_id is not known here."));
     }
-    if request.state.len() > MAX_PARAMETER_BYTES
-        || request.redirect_uri.len() > MAX_PARAMETER_BYTES
-    {
+    if request.state.len() > MAX_PARAMETER_BYTES || request.redirect_uri.len() > MAX_PARAMETER_BYTES {
         return Err(bad("A parameter is too long."));
     }
     let redirect = Url::parse(&request.redirect_uri)
         .ok()
         .filter(|uri| redirect_allowed(forge, uri))
-        .ok_or_else(|| {
-            bad("The redirect_uri is not associated with this application.")
-        })?;
+        .ok_or_else(|| bad("The redirect_uri is not associated with this application."))?;
     let challenge = &request.code_challenge;
     if !challenge.is_empty() {
         if request.code_challenge_method != "S256" {
             return Err(bad("The code_challenge_method must be S256."));
         }
-        let fits = challenge.len() == 43
-            && challenge
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let fits =
+            challenge.len() == 43 && challenge.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         if !fits {
             return Err(bad("The code_challenge is malformed."));
         }
@@ -162,8 +138,7 @@ fn redirect_allowed(forge: &Forge, uri: &Url) -> bool {
         && forge.config.oauth.redirect_origins.iter().any(|allowed| {
             let prefix = allowed.path().trim_end_matches('/');
             let rest = uri.path().strip_prefix(prefix);
-            uri.origin() == allowed.origin()
-                && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            uri.origin() == allowed.origin() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
 }
 
@@ -193,18 +168,10 @@ struct Exchange {
 /// An error of the token endpoint; GitHub answers it with 200.
 struct TokenError(&'static str, &'static str);
 
-const BAD_CODE: TokenError = TokenError(
-    "bad_verification_code",
-    "The code passed is incorrect or expired.",
-);
+const BAD_CODE: TokenError = TokenError("bad_verification_code", "The code passed is incorrect or expired.");
 
 async fn exchange(State(forge): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
-    let content = |name| {
-        headers
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default()
-    };
+    let content = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let parsed: Option<Exchange> = if content(header::CONTENT_TYPE).starts_with("application/json") {
         serde_json::from_slice(&body).ok()
     } else {
@@ -236,26 +203,16 @@ async fn exchange(State(forge): State<Shared>, headers: HeaderMap, body: Bytes) 
     let mut response = if content(header::ACCEPT).contains("application/json") {
         Json(answer).into_response()
     } else {
-        (
-            [(
-                header::CONTENT_TYPE,
-                "application/x-www-form-urlencoded; charset=utf-8",
-            )],
-            form_encoded(&answer),
-        )
+        ([(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8")], form_encoded(&answer))
             .into_response()
     };
-    response.headers_mut().insert(
-        header::CACHE_CONTROL,
-        http::HeaderValue::from_static("no-store"),
-    );
+    response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
     response
 }
 
 fn grant(forge: &Forge, request: &Exchange) -> Result<Result<UserTokens, TokenError>, ApiError> {
     let oauth = &forge.config.oauth;
-    if request.client_id != oauth.client_id || !oauth.client_secret.matches(&request.client_secret)
-    {
+    if request.client_id != oauth.client_id || !oauth.client_secret.matches(&request.client_secret) {
         return Ok(Err(TokenError(
             "incorrect_client_credentials",
             "The client_id and/or client_secret passed are incorrect.",
@@ -279,32 +236,22 @@ fn grant(forge: &Forge, request: &Exchange) -> Result<Result<UserTokens, TokenEr
             {
                 return Ok(Err(BAD_CODE));
             }
-            Ok(Ok(forge
-                .store
-                .write(|db| tokens::issue_for_user(db, code.user))?))
+            Ok(Ok(forge.store.write(|db| tokens::issue_for_user(db, code.user))?))
         }
         "refresh_token" => forge.store.write(|db| {
             Ok(match tokens::take_refresh(db, &request.refresh_token)? {
                 Some(user) => Ok(tokens::issue_for_user(db, user)?),
-                None => Err(TokenError(
-                    "bad_refresh_token",
-                    "The refresh token passed is incorrect or expired.",
-                )),
+                None => Err(TokenError("bad_refresh_token", "The refresh token passed is incorrect or expired.")),
             })
         }),
-        _ => Ok(Err(TokenError(
-            "unsupported_grant_type",
-            "The grant_type is not supported.",
-        ))),
+        _ => Ok(Err(TokenError("unsupported_grant_type", "The grant_type is not supported."))),
     }
 }
 
 /// PKCE, S256.
 fn verifier_fits(verifier: &str, challenge: &str) -> bool {
-    let made = base64::engine::general_purpose::URL_SAFE_NO_PAD
-        .encode(Sha256::digest(verifier.as_bytes()));
-    (43..=128).contains(&verifier.len())
-        && bool::from(made.as_bytes().ct_eq(challenge.as_bytes()))
+    let made = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
+    (43..=128).contains(&verifier.len()) && bool::from(made.as_bytes().ct_eq(challenge.as_bytes()))
 }
 
 fn form_encoded(answer: &Value) -> String {

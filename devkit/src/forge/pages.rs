@@ -63,11 +63,7 @@ impl From<ApiError> for PageError {
 impl axum::response::IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
-            Self::Missing => message(
-                StatusCode::NOT_FOUND,
-                "Not found",
-                "There is no such page here.",
-            ),
+            Self::Missing => message(StatusCode::NOT_FOUND, "Not found", "There is no such page here."),
             Self::Fault => message(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Something went wrong",
@@ -125,9 +121,7 @@ fn with_policy(title: &str, content: &Markup, form_action: &str) -> Response {
     )
         .into_response();
     if let Ok(policy) = HeaderValue::from_str(&policy) {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_SECURITY_POLICY, policy);
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     response
 }

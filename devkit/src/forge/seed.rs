@@ -29,25 +29,14 @@ const SAMPLE_SERVICE: &[SeedCommit] = &[
         author: 1,
         hours: 0,
         message: "Start the sample service\n\nOne function that greets.",
-        files: &[
-            file!("sample-service/package.json"),
-            file!("sample-service/src/greeting.js"),
-        ],
+        files: &[file!("sample-service/package.json"), file!("sample-service/src/greeting.js")],
     },
-    SeedCommit {
-        author: 0,
-        hours: 26,
-        message: "Answer over HTTP",
-        files: &[file!("sample-service/src/server.js")],
-    },
+    SeedCommit { author: 0, hours: 26, message: "Answer over HTTP", files: &[file!("sample-service/src/server.js")] },
     SeedCommit {
         author: 1,
         hours: 31,
         message: "Test the greeting\n\ncheck.sh also works where there is no Node.",
-        files: &[
-            file!("sample-service/test/greeting.test.js"),
-            file!("sample-service/check.sh"),
-        ],
+        files: &[file!("sample-service/test/greeting.test.js"), file!("sample-service/check.sh")],
     },
     SeedCommit {
         author: 2,
@@ -58,18 +47,8 @@ const SAMPLE_SERVICE: &[SeedCommit] = &[
 ];
 
 const HANDBOOK: &[SeedCommit] = &[
-    SeedCommit {
-        author: 0,
-        hours: 2,
-        message: "Begin the handbook",
-        files: &[file!("handbook/README.md")],
-    },
-    SeedCommit {
-        author: 1,
-        hours: 50,
-        message: "Say how we review",
-        files: &[file!("handbook/reviews.md")],
-    },
+    SeedCommit { author: 0, hours: 2, message: "Begin the handbook", files: &[file!("handbook/README.md")] },
+    SeedCommit { author: 1, hours: 50, message: "Say how we review", files: &[file!("handbook/reviews.md")] },
 ];
 
 /// The history as a `git fast-import` stream.
@@ -98,11 +77,7 @@ pub fn history(seed: Seed, branch: &BranchName, directory: &Directory) -> Vec<u8
         for (path, content) in commit.files {
             let (_, path) = path.split_once('/').unwrap_or(("", path));
             let mode = if content.starts_with("#!") { "100755" } else { "100644" };
-            let _ = write!(
-                stream,
-                "M {mode} inline {path}\ndata {}\n{content}\n",
-                content.len()
-            );
+            let _ = write!(stream, "M {mode} inline {path}\ndata {}\n{content}\n", content.len());
         }
         stream.push('\n');
     }

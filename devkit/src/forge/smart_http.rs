@@ -82,19 +82,11 @@ async fn info_refs(
     serve(forge, path, service, true, request).await
 }
 
-async fn upload_pack(
-    State(forge): State<Shared>,
-    Path(path): Path<(String, String)>,
-    request: Request,
-) -> Response {
+async fn upload_pack(State(forge): State<Shared>, Path(path): Path<(String, String)>, request: Request) -> Response {
     serve(forge, path, Service::UploadPack, false, request).await
 }
 
-async fn receive_pack(
-    State(forge): State<Shared>,
-    Path(path): Path<(String, String)>,
-    request: Request,
-) -> Response {
+async fn receive_pack(State(forge): State<Shared>, Path(path): Path<(String, String)>, request: Request) -> Response {
     serve(forge, path, Service::ReceivePack, false, request).await
 }
 
@@ -110,16 +102,9 @@ async fn serve(
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
-    let actor = forge
-        .actor(&principal)
-        .map(|account| account.id)
-        .filter(|_| service == Service::ReceivePack && !advertise);
-    let exchange = Exchange {
-        repository: repository.id,
-        service,
-        advertise,
-        pusher: actor,
-    };
+    let actor =
+        forge.actor(&principal).map(|account| account.id).filter(|_| service == Service::ReceivePack && !advertise);
+    let exchange = Exchange { repository: repository.id, service, advertise, pusher: actor };
     exchange.run(forge.clone(), request).await.unwrap_or_else(|error| {
         error!(%error, "git over HTTP failed");
         text(StatusCode::BAD_GATEWAY, "git failed on the server\n")
@@ -144,10 +129,8 @@ fn admit<'a>(
         },
     };
     let anonymous = matches!(principal, Principal::Anonymous);
-    let repository = forge
-        .directory
-        .repository(owner, name)
-        .filter(|r| forge.level(&principal, r, "contents") >= Level::Read);
+    let repository =
+        forge.directory.repository(owner, name).filter(|r| forge.level(&principal, r, "contents") >= Level::Read);
     let Some(repository) = repository else {
         // Someone without a token can't learn whether the repository is there.
         return Err(if anonymous {
@@ -160,17 +143,11 @@ fn admit<'a>(
         return Err(if anonymous {
             ask("No anonymous write access.\n")
         } else {
-            text(
-                StatusCode::FORBIDDEN,
-                "Write access to repository not granted.\n",
-            )
+            text(StatusCode::FORBIDDEN, "Write access to repository not granted.\n")
         });
     }
     if service == Service::ReceivePack && repository.archived {
-        return Err(text(
-            StatusCode::FORBIDDEN,
-            "This repository was archived so it is read-only.\n",
-        ));
+        return Err(text(StatusCode::FORBIDDEN, "This repository was archived so it is read-only.\n"));
     }
     Ok((principal, repository))
 }
@@ -192,11 +169,7 @@ fn basic_token(headers: &HeaderMap) -> Credentials {
         .ok()
         .and_then(|v| v.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
-        .and_then(|(_, text)| {
-            base64::engine::general_purpose::STANDARD
-                .decode(text.trim())
-                .ok()
-        })
+        .and_then(|(_, text)| base64::engine::general_purpose::STANDARD.decode(text.trim()).ok())
         .and_then(|bytes| String::from_utf8(bytes).ok());
     match decoded.as_deref().and_then(|text| text.split_once(':')) {
         Some((user, "")) => Credentials::Token(user.to_owned()),
@@ -218,18 +191,12 @@ impl Exchange {
     async fn run(self, forge: Shared, request: Request) -> Result<Response, GitError> {
         let turn = tokio::time::timeout(TURN, forge.git_requests.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
-            return Ok(text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many git requests at a time, try again\n",
-            ));
+            return Ok(text(StatusCode::SERVICE_UNAVAILABLE, "too many git requests at a time, try again\n"));
         };
 
         let (parts, body) = request.into_parts();
         if content_length(&parts.headers).is_some_and(|n| n > MAX_PUSH_BYTES) {
-            return Ok(text(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the push is larger than 256 MiB\n",
-            ));
+            return Ok(text(StatusCode::PAYLOAD_TOO_LARGE, "the push is larger than 256 MiB\n"));
         }
         let lock = match self.pusher {
             Some(_) => Some(forge.lock(self.repository).await),
@@ -281,15 +248,12 @@ impl Exchange {
 
         match head_receiver.await {
             Ok((status, headers)) => {
-                let mut response =
-                    Body::from_stream(ReceiverStream::new(body_receiver)).into_response();
+                let mut response = Body::from_stream(ReceiverStream::new(body_receiver)).into_response();
                 *response.status_mut() = status;
                 *response.headers_mut() = headers;
                 Ok(response)
             }
-            Err(_) => Err(GitError::Unexpected {
-                command: "http-backend".into(),
-            }),
+            Err(_) => Err(GitError::Unexpected { command: "http-backend".into() }),
         }
     }
 
@@ -313,12 +277,7 @@ impl Exchange {
                 .env("PATH_INFO", format!("/{}.git/{service}", self.repository))
                 .env("QUERY_STRING", "");
         }
-        let short = |name: HeaderName| {
-            headers
-                .get(name)
-                .and_then(|v| v.to_str().ok())
-                .filter(|v| v.len() <= 200)
-        };
+        let short = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| v.len() <= 200);
         if let Some(length) = content_length(headers) {
             command.env("CONTENT_LENGTH", length.to_string());
         }
@@ -379,10 +338,7 @@ async fn relay(
             return;
         }
         if listening {
-            listening = answer
-                .send(Ok(Bytes::copy_from_slice(&buffer[..count])))
-                .await
-                .is_ok();
+            listening = answer.send(Ok(Bytes::copy_from_slice(&buffer[..count]))).await.is_ok();
         }
     }
 }
@@ -393,11 +349,7 @@ async fn cgi_head(reader: &mut BufReader<ChildStdout>) -> Option<(StatusCode, He
     let mut total = 0;
     loop {
         let mut line = String::new();
-        let count = (&mut *reader)
-            .take(MAX_CGI_HEADERS as u64)
-            .read_line(&mut line)
-            .await
-            .ok()?;
+        let count = (&mut *reader).take(MAX_CGI_HEADERS as u64).read_line(&mut line).await.ok()?;
         total += count;
         if count == 0 || total > MAX_CGI_HEADERS {
             return None;
@@ -411,10 +363,7 @@ async fn cgi_head(reader: &mut BufReader<ChildStdout>) -> Option<(StatusCode, He
         if name.eq_ignore_ascii_case("status") {
             status = value.get(..3)?.parse().ok()?;
         } else {
-            headers.append(
-                HeaderName::from_bytes(name.as_bytes()).ok()?,
-                HeaderValue::from_str(value).ok()?,
-            );
+            headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
         }
     }
 }
@@ -431,28 +380,15 @@ async fn finish(mut child: Child) {
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn text(status: StatusCode, message: &'static str) -> Response {
-    (
-        status,
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        message,
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], message).into_response()
 }
 
 fn ask(message: &'static str) -> Response {
     let mut response = text(StatusCode::UNAUTHORIZED, message);
-    response.headers_mut().insert(
-        header::WWW_AUTHENTICATE,
-        HeaderValue::from_static("Basic realm=\"GitHub\""),
-    );
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"GitHub\""));
     response
 }

@@ -56,11 +56,7 @@ impl Webhooks {
 
     fn send(&self, event: &'static str, payload: &Value) {
         let Some(queue) = &self.queue else { return };
-        let delivery = Delivery {
-            event,
-            id: delivery_id(),
-            body: payload.to_string().into_bytes(),
-        };
+        let delivery = Delivery { event, id: delivery_id(), body: payload.to_string().into_bytes() };
         if queue.try_send(delivery).is_err() {
             error!(event, "a webhook is dropped: too many wait");
         }
@@ -124,8 +120,7 @@ async fn deliver(client: &reqwest::Client, config: &WebhookConfig, delivery: Del
 
 /// `sha256=` and the HMAC of the body in hex.
 fn signature(secret: &str, body: &[u8]) -> String {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes a key of any length");
     mac.update(body);
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
@@ -139,14 +134,7 @@ fn delivery_id() -> String {
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let text = hex::encode(bytes);
-    [
-        &text[..8],
-        &text[8..12],
-        &text[12..16],
-        &text[16..20],
-        &text[20..],
-    ]
-    .join("-")
+    [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
 }
 
 /// Tells of a pull request. `moved` holds the head before and after, for `synchronize`.
@@ -195,24 +183,13 @@ pub async fn push(
         let (commits, forced) = match (before, after) {
             (Some(before), Some(after)) => {
                 let base = forge.git.merge_base(repository.id, before, after).await?;
-                let commits = forge
-                    .git
-                    .commits_between(repository.id, before, after, MAX_COMMITS)
-                    .await?;
+                let commits = forge.git.commits_between(repository.id, before, after, MAX_COMMITS).await?;
                 (commits, base.as_ref() != Some(before))
             }
             (None, Some(after)) => {
-                let default = forge
-                    .git
-                    .branch_head(repository.id, &repository.default_branch)
-                    .await?;
+                let default = forge.git.branch_head(repository.id, &repository.default_branch).await?;
                 let commits = match default {
-                    Some(default) => {
-                        forge
-                            .git
-                            .commits_between(repository.id, &default, after, MAX_COMMITS)
-                            .await?
-                    }
+                    Some(default) => forge.git.commits_between(repository.id, &default, after, MAX_COMMITS).await?,
                     None => Vec::new(),
                 };
                 (commits, false)
@@ -258,10 +235,8 @@ fn common(forge: &Forge, repository: &Repository, sender: &Account) -> Value {
             "node_id": super::api::node_id("Installation", forge.config.app.installation_id),
         },
     });
-    if let Some(owner) = forge
-        .directory
-        .account_by_id(repository.owner_id)
-        .filter(|a| a.kind == AccountKind::Organization)
+    if let Some(owner) =
+        forge.directory.account_by_id(repository.owner_id).filter(|a| a.kind == AccountKind::Organization)
     {
         payload["organization"] = super::api::organization(forge, owner);
     }

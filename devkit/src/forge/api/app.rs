@@ -71,13 +71,9 @@ pub async fn create_token(
     let permissions = narrowed_permissions(&forge, request.permissions)?;
     let grant = Grant {
         permissions,
-        repositories: scope
-            .as_ref()
-            .map(|list| list.iter().map(|r| r.id).collect::<BTreeSet<_>>()),
+        repositories: scope.as_ref().map(|list| list.iter().map(|r| r.id).collect::<BTreeSet<_>>()),
     };
-    let (token, expires_at) = forge
-        .store
-        .write(|db| tokens::issue_for_installation(db, &grant))?;
+    let (token, expires_at) = forge.store.write(|db| tokens::issue_for_installation(db, &grant))?;
     let mut answer = json!({
         "token": token,
         "expires_at": time(expires_at),
@@ -86,18 +82,12 @@ pub async fn create_token(
     });
     if let Some(list) = scope {
         let level = contents(&grant);
-        answer["repositories"] = list
-            .into_iter()
-            .map(|r| repository_json::repository(&forge, r, level))
-            .collect();
+        answer["repositories"] = list.into_iter().map(|r| repository_json::repository(&forge, r, level)).collect();
     }
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-pub async fn revoke_token(
-    State(forge): State<Shared>,
-    headers: HeaderMap,
-) -> Result<StatusCode, ApiError> {
+pub async fn revoke_token(State(forge): State<Shared>, headers: HeaderMap) -> Result<StatusCode, ApiError> {
     match forge.principal(&headers)? {
         Principal::Installation(_) => {
             let token = bearer(&headers).unwrap_or_default();
@@ -123,22 +113,13 @@ pub async fn repositories(
         .directory
         .repositories()
         .iter()
-        .filter(|r| {
-            r.installed
-                && grant
-                    .repositories
-                    .as_ref()
-                    .is_none_or(|ids| ids.contains(&r.id))
-        })
+        .filter(|r| r.installed && grant.repositories.as_ref().is_none_or(|ids| ids.contains(&r.id)))
         .collect();
     let page = query.page();
     let total = list.len() as u64;
     let level = contents(&grant);
-    let repositories: Vec<Value> = page
-        .of(list)
-        .into_iter()
-        .map(|r| repository_json::repository(&forge, r, level))
-        .collect();
+    let repositories: Vec<Value> =
+        page.of(list).into_iter().map(|r| repository_json::repository(&forge, r, level)).collect();
     Ok(page.answer(
         &forge.url("/api/v3/installation/repositories"),
         &uri,
@@ -157,11 +138,8 @@ pub async fn of_repository(
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
     require_app(&forge, &headers)?;
-    let repository = forge
-        .directory
-        .repository(&owner, &name)
-        .filter(|r| r.installed)
-        .ok_or_else(ApiError::not_found)?;
+    let repository =
+        forge.directory.repository(&owner, &name).filter(|r| r.installed).ok_or_else(ApiError::not_found)?;
     Ok(Json(installation(&forge, repository)))
 }
 
@@ -169,10 +147,7 @@ pub async fn of_repository(
 fn installation(forge: &Forge, repository: &Repository) -> Value {
     let config = &forge.config.app;
     let id = config.installation_id;
-    let account = forge
-        .directory
-        .account_by_id(repository.owner_id)
-        .expect("a repository's owner is an account");
+    let account = forge.directory.account_by_id(repository.owner_id).expect("a repository's owner is an account");
     json!({
         "id": id,
         "account": simple_user(forge, account),
@@ -198,9 +173,7 @@ fn installation(forge: &Forge, repository: &Repository) -> Value {
 fn require_app(forge: &Forge, headers: &HeaderMap) -> Result<(), ApiError> {
     match forge.principal(headers)? {
         Principal::App => Ok(()),
-        _ => Err(ApiError::unauthorized(
-            "A JSON web token could not be decoded",
-        )),
+        _ => Err(ApiError::unauthorized("A JSON web token could not be decoded")),
     }
 }
 
@@ -210,16 +183,10 @@ fn app_owner(forge: &Forge) -> Value {
         .repositories()
         .first()
         .and_then(|r| forge.directory.account_by_id(r.owner_id))
-        .map_or_else(
-            || simple_user(forge, forge.directory.bot()),
-            |account| simple_user(forge, account),
-        )
+        .map_or_else(|| simple_user(forge, forge.directory.bot()), |account| simple_user(forge, account))
 }
 
-fn narrowed_repositories<'a>(
-    forge: &'a Forge,
-    request: &CreateToken,
-) -> Result<Option<Vec<&'a Repository>>, ApiError> {
+fn narrowed_repositories<'a>(forge: &'a Forge, request: &CreateToken) -> Result<Option<Vec<&'a Repository>>, ApiError> {
     let missing = || {
         ApiError::unprocessable(
             "There is at least one repository that does not exist or is not accessible to the parent installation.",
@@ -231,9 +198,7 @@ fn narrowed_repositories<'a>(
     let names = request.repositories.as_deref().unwrap_or_default();
     let ids = request.repository_ids.as_deref().unwrap_or_default();
     if names.len() + ids.len() > MAX_NARROWED {
-        return Err(ApiError::unprocessable(
-            "A token can be narrowed to at most 500 repositories.",
-        ));
+        return Err(ApiError::unprocessable("A token can be narrowed to at most 500 repositories."));
     }
     if names.is_empty() && ids.is_empty() {
         return Ok(None);
@@ -262,15 +227,9 @@ fn narrowed_permissions(
     };
     let mut permissions = BTreeMap::from([("metadata".to_owned(), Level::Read)]);
     for (name, level) in wanted {
-        let level = Level::parse(&level).filter(|level| {
-            granted
-                .get(&name)
-                .is_some_and(|most| level <= most)
-        });
+        let level = Level::parse(&level).filter(|level| granted.get(&name).is_some_and(|most| level <= most));
         let level = level.ok_or_else(|| {
-            ApiError::unprocessable(
-                "The permissions requested are not granted to this installation.",
-            )
+            ApiError::unprocessable("The permissions requested are not granted to this installation.")
         })?;
         permissions.insert(name, level);
     }
@@ -286,9 +245,5 @@ fn permissions_json(permissions: &BTreeMap<String, Level>) -> Value {
 }
 
 fn contents(grant: &Grant) -> Level {
-    grant
-        .permissions
-        .get("contents")
-        .copied()
-        .unwrap_or(Level::None)
+    grant.permissions.get("contents").copied().unwrap_or(Level::None)
 }

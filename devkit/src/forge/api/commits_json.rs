@@ -14,12 +14,8 @@ pub fn commit(forge: &Forge, repository: &Repository, commit: &Commit) -> Value 
     let api = forge.url(&format!("/api/v3/repos/{full_name}"));
     let html = forge.url(&format!("/{full_name}"));
     let sha = commit.sha.as_str();
-    let account = |person: &Person| {
-        forge
-            .directory
-            .account_by_email(&person.email)
-            .map(|account| simple_user(forge, account))
-    };
+    let account =
+        |person: &Person| forge.directory.account_by_email(&person.email).map(|account| simple_user(forge, account));
     json!({
         "sha": sha,
         "node_id": node_id("Commit", sha),
@@ -81,16 +77,11 @@ pub fn changed_file(forge: &Forge, repository: &Repository, head: &Sha, file: &C
 
 /// A path with each segment percent-encoded.
 pub fn path_segments(path: &str) -> String {
-    path.split('/')
-        .map(segment)
-        .collect::<Vec<_>>()
-        .join("/")
+    path.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
 /// One path segment, percent-encoded.
 pub fn segment(text: &str) -> String {
     // A form's encoding differs from a path's in the space alone.
-    url::form_urlencoded::byte_serialize(text.as_bytes())
-        .collect::<String>()
-        .replace('+', "%20")
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }

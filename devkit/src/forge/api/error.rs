@@ -21,11 +21,7 @@ pub struct ApiError {
 
 impl ApiError {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-            errors: Vec::new(),
-        }
+        Self { status, message: message.into(), errors: Vec::new() }
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -74,10 +70,7 @@ impl ApiError {
         if let Some(message) = message {
             entry["message"] = message.into();
         }
-        Self {
-            errors: vec![entry],
-            ..Self::unprocessable("Validation Failed")
-        }
+        Self { errors: vec![entry], ..Self::unprocessable("Validation Failed") }
     }
 
     /// Our own failure: logged with its cause, told without it.

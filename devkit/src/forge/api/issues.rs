@@ -35,16 +35,10 @@ pub async fn labels(
     uri: Uri,
 ) -> Result<Response, ApiError> {
     let (_, repository) = open(&forge, &headers, (&owner, &name), "issues", Level::Read)?;
-    let all = forge
-        .store
-        .read(|db| labels::list(db, repository.id, MAX_LABELS))?;
+    let all = forge.store.read(|db| labels::list(db, repository.id, MAX_LABELS))?;
     let page = query.page();
     let total = all.len() as u64;
-    let body: Vec<Value> = page
-        .of(all)
-        .iter()
-        .map(|label| pulls_json::label(&forge, repository, label))
-        .collect();
+    let body: Vec<Value> = page.of(all).iter().map(|label| pulls_json::label(&forge, repository, label)).collect();
     let base = forge.url(&format!("/api/v3/repos/{}/labels", repository.full_name()));
     Ok(page.answer(&base, &uri, total, body.into()))
 }
@@ -69,17 +63,8 @@ pub async fn create_label(
         return Err(ApiError::validation("Label", "invalid", Some("color"), None));
     }
     check_label(&request.name)?;
-    if request
-        .description
-        .as_ref()
-        .is_some_and(|d| d.chars().count() > 100)
-    {
-        return Err(ApiError::validation(
-            "Label",
-            "invalid",
-            Some("description"),
-            None,
-        ));
+    if request.description.as_ref().is_some_and(|d| d.chars().count() > 100) {
+        return Err(ApiError::validation("Label", "invalid", Some("description"), None));
     }
     let label = forge
         .store
@@ -97,10 +82,7 @@ pub async fn create_label(
         })
         .map_err(|error: StoreError| ApiError::from(error))?
         .ok_or_else(|| ApiError::validation("Label", "already_exists", Some("name"), None))?;
-    Ok((
-        StatusCode::CREATED,
-        Json(pulls_json::label(&forge, repository, &label)),
-    ))
+    Ok((StatusCode::CREATED, Json(pulls_json::label(&forge, repository, &label))))
 }
 
 pub async fn label(
@@ -109,10 +91,7 @@ pub async fn label(
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
     let (_, repository) = open(&forge, &headers, (&owner, &name), "issues", Level::Read)?;
-    let label = forge
-        .store
-        .read(|db| labels::find(db, repository.id, &label))?
-        .ok_or_else(ApiError::not_found)?;
+    let label = forge.store.read(|db| labels::find(db, repository.id, &label))?.ok_or_else(ApiError::not_found)?;
     Ok(Json(pulls_json::label(&forge, repository, &label)))
 }
 
@@ -124,11 +103,7 @@ pub async fn labels_of(
     let (_, repository) = open(&forge, &headers, (&owner, &name), "issues", Level::Read)?;
     let pull = find(&forge, repository, &number)?;
     let all = forge.store.read(|db| labels::of_pull(db, pull.id))?;
-    Ok(Json(
-        all.iter()
-            .map(|label| pulls_json::label(&forge, repository, label))
-            .collect(),
-    ))
+    Ok(Json(all.iter().map(|label| pulls_json::label(&forge, repository, label)).collect()))
 }
 
 #[derive(Deserialize)]
@@ -164,11 +139,7 @@ pub async fn add_labels(
         }
         labels::of_pull(db, pull.id)
     })?;
-    Ok(Json(
-        all.iter()
-            .map(|label| pulls_json::label(&forge, repository, label))
-            .collect(),
-    ))
+    Ok(Json(all.iter().map(|label| pulls_json::label(&forge, repository, label)).collect()))
 }
 
 pub async fn comments(
@@ -181,21 +152,11 @@ pub async fn comments(
     let (_, repository) = open(&forge, &headers, (&owner, &name), "issues", Level::Read)?;
     let pull = find(&forge, repository, &number)?;
     let page = query.page();
-    let (list, total) = forge.store.read(|db| {
-        Ok((
-            comments::list(db, pull.id, page.window())?,
-            comments::count(db, pull.id)?,
-        ))
-    })?;
-    let body: Vec<Value> = list
-        .iter()
-        .map(|comment| pulls_json::comment(&forge, repository, pull.number, comment))
-        .collect();
-    let base = forge.url(&format!(
-        "/api/v3/repos/{}/issues/{}/comments",
-        repository.full_name(),
-        pull.number
-    ));
+    let (list, total) =
+        forge.store.read(|db| Ok((comments::list(db, pull.id, page.window())?, comments::count(db, pull.id)?)))?;
+    let body: Vec<Value> =
+        list.iter().map(|comment| pulls_json::comment(&forge, repository, pull.number, comment)).collect();
+    let base = forge.url(&format!("/api/v3/repos/{}/issues/{}/comments", repository.full_name(), pull.number));
     Ok(page.answer(&base, &uri, total, body.into()))
 }
 
@@ -210,33 +171,15 @@ pub async fn create_comment(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let (principal, repository) =
-        open(&forge, &headers, (&owner, &name), "issues", Level::Write)?;
+    let (principal, repository) = open(&forge, &headers, (&owner, &name), "issues", Level::Write)?;
     let request: CreateComment = Body::parse(&body)?;
     if request.body.trim().is_empty() || request.body.chars().count() > MAX_COMMENT_CHARS {
-        return Err(ApiError::validation(
-            "IssueComment",
-            "invalid",
-            Some("body"),
-            None,
-        ));
+        return Err(ApiError::validation("IssueComment", "invalid", Some("body"), None));
     }
     let pull = find(&forge, repository, &number)?;
-    let author = forge
-        .actor(&principal)
-        .ok_or_else(ApiError::bad_credentials)?;
-    let comment = forge
-        .store
-        .write(|db| comments::insert(db, pull.id, author.id, &request.body))?;
-    Ok((
-        StatusCode::CREATED,
-        Json(pulls_json::comment(
-            &forge,
-            repository,
-            pull.number,
-            &comment,
-        )),
-    ))
+    let author = forge.actor(&principal).ok_or_else(ApiError::bad_credentials)?;
+    let comment = forge.store.write(|db| comments::insert(db, pull.id, author.id, &request.body))?;
+    Ok((StatusCode::CREATED, Json(pulls_json::comment(&forge, repository, pull.number, &comment))))
 }
 
 fn check_label(name: &str) -> Result<(), ApiError> {

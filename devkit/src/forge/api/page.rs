@@ -31,10 +31,7 @@ impl PageQuery {
         let number = |text: &Option<String>| text.as_deref().and_then(|t| t.parse::<u64>().ok());
         Page {
             number: number(&self.page).unwrap_or(1).clamp(1, MAX_PAGE),
-            size: number(&self.per_page)
-                .filter(|n| *n > 0)
-                .unwrap_or(DEFAULT_PER_PAGE)
-                .min(MAX_PER_PAGE),
+            size: number(&self.per_page).filter(|n| *n > 0).unwrap_or(DEFAULT_PER_PAGE).min(MAX_PER_PAGE),
         }
     }
 }
@@ -48,10 +45,7 @@ impl Page {
     /// The part of a whole list that is this page.
     pub fn of<T>(self, list: Vec<T>) -> Vec<T> {
         let (offset, limit) = self.window();
-        list.into_iter()
-            .skip(usize::try_from(offset).unwrap_or(usize::MAX))
-            .take(limit as usize)
-            .collect()
+        list.into_iter().skip(usize::try_from(offset).unwrap_or(usize::MAX)).take(limit as usize).collect()
     }
 
     /// The answer, with a `Link` header when there are more pages. `base` is the address of the list.
@@ -60,10 +54,7 @@ impl Page {
         let last = total.div_ceil(self.size).max(1);
         let mut links = Vec::new();
         let mut link = |page: u64, relation: &str| {
-            links.push(format!(
-                "<{base}?{}>; rel=\"{relation}\"",
-                with_page(uri.query().unwrap_or(""), page)
-            ));
+            links.push(format!("<{base}?{}>; rel=\"{relation}\"", with_page(uri.query().unwrap_or(""), page)));
         };
         if self.number > 1 {
             link((self.number - 1).min(last), "prev");
@@ -98,11 +89,7 @@ mod tests {
     use super::*;
 
     fn query(per_page: &str, page: &str) -> Page {
-        PageQuery {
-            per_page: Some(per_page.into()),
-            page: Some(page.into()),
-        }
-        .page()
+        PageQuery { per_page: Some(per_page.into()), page: Some(page.into()) }.page()
     }
 
     #[test]

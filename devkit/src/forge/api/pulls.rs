@@ -13,9 +13,9 @@ use super::error::ApiError;
 use super::page::PageQuery;
 use super::repositories::open;
 use super::{commits_json, pulls_json};
+use crate::forge::auth::Principal;
 use crate::forge::config::Level;
 use crate::forge::directory::{Account, Repository};
-use crate::forge::auth::Principal;
 use crate::forge::lifecycle::{Edit, Merge, Proposal};
 use crate::forge::store::pulls::{self, Filter, Pull};
 use crate::forge::{Forge, Shared};
@@ -49,13 +49,7 @@ pub async fn list(
     Query(paging): Query<PageQuery>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let (_, repository) = open(
-        &forge,
-        &headers,
-        (&owner, &name),
-        "pull_requests",
-        Level::Read,
-    )?;
+    let (_, repository) = open(&forge, &headers, (&owner, &name), "pull_requests", Level::Read)?;
     let page = paging.page();
     let sort = query.sort.as_deref().unwrap_or("created");
     let filter = Filter {
@@ -70,11 +64,7 @@ pub async fn list(
         // GitHub looks at `head` only in the form `owner:branch`; no other owner has branches here.
         head: query.head.as_deref().and_then(|head| {
             let (owner, branch) = head.split_once(':')?;
-            Some(if owner.eq_ignore_ascii_case(repository.owner.as_str()) {
-                branch.to_owned()
-            } else {
-                String::new()
-            })
+            Some(if owner.eq_ignore_ascii_case(repository.owner.as_str()) { branch.to_owned() } else { String::new() })
         }),
         base: query.base.clone(),
         by_update: sort == "updated",
@@ -84,13 +74,9 @@ pub async fn list(
             None => query.sort.is_some() && sort != "created",
         },
     };
-    let (list, total) = forge
-        .store
-        .read(|db| pulls::list(db, repository.id, &filter, page.window()))?;
-    let body = list
-        .iter()
-        .map(|pull| pulls_json::simple(&forge, repository, pull))
-        .collect::<Result<Vec<Value>, _>>()?;
+    let (list, total) = forge.store.read(|db| pulls::list(db, repository.id, &filter, page.window()))?;
+    let body =
+        list.iter().map(|pull| pulls_json::simple(&forge, repository, pull)).collect::<Result<Vec<Value>, _>>()?;
     let base = forge.url(&format!("/api/v3/repos/{}/pulls", repository.full_name()));
     Ok(page.answer(&base, &uri, total, body.into()))
 }
@@ -111,13 +97,7 @@ pub async fn create(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let (principal, repository) = open(
-        &forge,
-        &headers,
-        (&owner, &name),
-        "pull_requests",
-        Level::Write,
-    )?;
+    let (principal, repository) = open(&forge, &headers, (&owner, &name), "pull_requests", Level::Write)?;
     let request: Create = Body::parse(&body)?;
     let missing = |field| ApiError::validation("PullRequest", "missing_field", Some(field), None);
     let proposal = Proposal {
@@ -128,13 +108,8 @@ pub async fn create(
         draft: request.draft,
     };
     check_text(Some(&proposal.title), proposal.body.as_deref())?;
-    let pull = forge
-        .open_pull(repository, actor(&forge, &principal)?, proposal)
-        .await?;
-    Ok((
-        StatusCode::CREATED,
-        Json(pulls_json::full(&forge, repository, &pull).await?),
-    ))
+    let pull = forge.open_pull(repository, actor(&forge, &principal)?, proposal).await?;
+    Ok((StatusCode::CREATED, Json(pulls_json::full(&forge, repository, &pull).await?)))
 }
 
 pub async fn get(
@@ -142,13 +117,7 @@ pub async fn get(
     Path((owner, name, number)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
-    let (_, repository) = open(
-        &forge,
-        &headers,
-        (&owner, &name),
-        "pull_requests",
-        Level::Read,
-    )?;
+    let (_, repository) = open(&forge, &headers, (&owner, &name), "pull_requests", Level::Read)?;
     let pull = find(&forge, repository, &number)?;
     Ok(Json(pulls_json::full(&forge, repository, &pull).await?))
 }
@@ -173,13 +142,7 @@ pub async fn update(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let (principal, repository) = open(
-        &forge,
-        &headers,
-        (&owner, &name),
-        "pull_requests",
-        Level::Write,
-    )?;
+    let (principal, repository) = open(&forge, &headers, (&owner, &name), "pull_requests", Level::Write)?;
     let request: Update = Body::parse(&body)?;
     let edit = Edit {
         title: request.title,
@@ -194,14 +157,9 @@ pub async fn update(
             }
         },
     };
-    check_text(
-        edit.title.as_deref(),
-        edit.body.as_ref().and_then(Option::as_deref),
-    )?;
+    check_text(edit.title.as_deref(), edit.body.as_ref().and_then(Option::as_deref))?;
     let pull = find(&forge, repository, &number)?;
-    let pull = forge
-        .edit_pull(repository, pull.number, actor(&forge, &principal)?, edit)
-        .await?;
+    let pull = forge.edit_pull(repository, pull.number, actor(&forge, &principal)?, edit).await?;
     Ok(Json(pulls_json::full(&forge, repository, &pull).await?))
 }
 
@@ -219,35 +177,24 @@ pub async fn merge(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let (principal, repository) =
-        open(&forge, &headers, (&owner, &name), "contents", Level::Write)?;
+    let (principal, repository) = open(&forge, &headers, (&owner, &name), "contents", Level::Write)?;
     let request: MergeRequest = Body::parse_optional(&body)?;
     let squash = match request.merge_method.as_deref() {
         None | Some("merge") => false,
         Some("squash") => true,
         Some("rebase") => {
-            return Err(ApiError::not_allowed(
-                "Rebase merges are not allowed on this repository.",
-            ));
+            return Err(ApiError::not_allowed("Rebase merges are not allowed on this repository."));
         }
         Some(_) => return Err(ApiError::unprocessable("Invalid request.")),
     };
-    check_text(
-        request.commit_title.as_deref(),
-        request.commit_message.as_deref(),
-    )?;
+    check_text(request.commit_title.as_deref(), request.commit_message.as_deref())?;
     let pull = find(&forge, repository, &number)?;
     let sha = forge
         .merge_pull(
             repository,
             pull.number,
             actor(&forge, &principal)?,
-            Merge {
-                squash,
-                title: request.commit_title,
-                message: request.commit_message,
-                expected_head: request.sha,
-            },
+            Merge { squash, title: request.commit_title, message: request.commit_message, expected_head: request.sha },
         )
         .await?;
     Ok(Json(json!({
@@ -264,18 +211,9 @@ pub async fn files(
     Query(query): Query<PageQuery>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let (_, repository) = open(
-        &forge,
-        &headers,
-        (&owner, &name),
-        "pull_requests",
-        Level::Read,
-    )?;
+    let (_, repository) = open(&forge, &headers, (&owner, &name), "pull_requests", Level::Read)?;
     let pull = find(&forge, repository, &number)?;
-    let files = forge
-        .git
-        .changes_since_fork(repository.id, &pull.base_sha, &pull.head_sha)
-        .await?;
+    let files = forge.git.changes_since_fork(repository.id, &pull.base_sha, &pull.head_sha).await?;
     let page = query.page();
     let total = files.len() as u64;
     let body: Vec<Value> = page
@@ -283,12 +221,7 @@ pub async fn files(
         .iter()
         .map(|file| commits_json::changed_file(&forge, repository, &pull.head_sha, file))
         .collect();
-    Ok(page.answer(
-        &sub_list(&forge, repository, &pull, "files"),
-        &uri,
-        total,
-        body.into(),
-    ))
+    Ok(page.answer(&sub_list(&forge, repository, &pull, "files"), &uri, total, body.into()))
 }
 
 pub async fn commits(
@@ -298,57 +231,29 @@ pub async fn commits(
     Query(query): Query<PageQuery>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let (_, repository) = open(
-        &forge,
-        &headers,
-        (&owner, &name),
-        "pull_requests",
-        Level::Read,
-    )?;
+    let (_, repository) = open(&forge, &headers, (&owner, &name), "pull_requests", Level::Read)?;
     let pull = find(&forge, repository, &number)?;
-    let commits = forge
-        .git
-        .commits_between(repository.id, &pull.base_sha, &pull.head_sha, MAX_COMMITS)
-        .await?;
+    let commits = forge.git.commits_between(repository.id, &pull.base_sha, &pull.head_sha, MAX_COMMITS).await?;
     let page = query.page();
     let total = commits.len() as u64;
-    let body: Vec<Value> = page
-        .of(commits)
-        .iter()
-        .map(|commit| commits_json::commit(&forge, repository, commit))
-        .collect();
-    Ok(page.answer(
-        &sub_list(&forge, repository, &pull, "commits"),
-        &uri,
-        total,
-        body.into(),
-    ))
+    let body: Vec<Value> =
+        page.of(commits).iter().map(|commit| commits_json::commit(&forge, repository, commit)).collect();
+    Ok(page.answer(&sub_list(&forge, repository, &pull, "commits"), &uri, total, body.into()))
 }
 
 fn sub_list(forge: &Forge, repository: &Repository, pull: &Pull, name: &str) -> String {
-    forge.url(&format!(
-        "/api/v3/repos/{}/pulls/{}/{name}",
-        repository.full_name(),
-        pull.number
-    ))
+    forge.url(&format!("/api/v3/repos/{}/pulls/{}/{name}", repository.full_name(), pull.number))
 }
 
 fn actor<'a>(forge: &'a Forge, principal: &Principal) -> Result<&'a Account, ApiError> {
-    forge
-        .actor(principal)
-        .ok_or_else(ApiError::bad_credentials)
+    forge.actor(principal).ok_or_else(ApiError::bad_credentials)
 }
 
 /// The limits of a title and a body, where they are given.
 fn check_text(title: Option<&str>, body: Option<&str>) -> Result<(), ApiError> {
     let custom = |message| ApiError::validation("PullRequest", "custom", None, Some(message));
     if title.is_some_and(|t| t.trim().is_empty()) {
-        return Err(ApiError::validation(
-            "PullRequest",
-            "missing_field",
-            Some("title"),
-            None,
-        ));
+        return Err(ApiError::validation("PullRequest", "missing_field", Some("title"), None));
     }
     if title.is_some_and(|t| t.chars().count() > MAX_TITLE_CHARS) {
         return Err(custom("title is too long (maximum is 256 characters)"));

@@ -17,9 +17,7 @@ use crate::forge::store::pulls::Pull;
 
 /// Second `seconds` in ISO 8601.
 pub fn time(seconds: i64) -> String {
-    Timestamp::from_second(seconds)
-        .unwrap_or(Timestamp::UNIX_EPOCH)
-        .to_string()
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// `pull-request-simple`: what lists hold.
@@ -94,24 +92,12 @@ pub fn simple(forge: &Forge, repository: &Repository, pull: &Pull) -> Result<Val
 /// `pull-request`: one of them, with its counts and whether it merges.
 pub async fn full(forge: &Forge, repository: &Repository, pull: &Pull) -> Result<Value, ApiError> {
     let mut value = simple(forge, repository, pull)?;
-    let files = forge
-        .git
-        .changes_since_fork(repository.id, &pull.base_sha, &pull.head_sha)
-        .await?;
-    let commits = forge
-        .git
-        .count_between(repository.id, &pull.base_sha, &pull.head_sha)
-        .await?;
+    let files = forge.git.changes_since_fork(repository.id, &pull.base_sha, &pull.head_sha).await?;
+    let commits = forge.git.count_between(repository.id, &pull.base_sha, &pull.head_sha).await?;
     let comments = forge.store.read(|db| comments::count(db, pull.id))?;
     let mergeable = if pull.open {
         match forge.git.branch_head(repository.id, &pull.base_ref).await? {
-            Some(base) => Some(
-                forge
-                    .git
-                    .merge_tree(repository.id, &base, &pull.head_sha)
-                    .await?
-                    .is_some(),
-            ),
+            Some(base) => Some(forge.git.merge_tree(repository.id, &base, &pull.head_sha).await?.is_some()),
             None => Some(false),
         }
     } else {
@@ -174,10 +160,7 @@ pub fn comment(forge: &Forge, repository: &Repository, number: u64, comment: &Co
 
 /// An account that rows refer to. One that the configuration no longer has is shown as the App's bot.
 pub fn account(forge: &Forge, id: u64) -> &Account {
-    forge
-        .directory
-        .account_by_id(id)
-        .unwrap_or_else(|| forge.directory.bot())
+    forge.directory.account_by_id(id).unwrap_or_else(|| forge.directory.bot())
 }
 
 fn association(repository: &Repository, author: &Account) -> &'static str {

@@ -26,10 +26,7 @@ pub fn open<'a>(
     level: Level,
 ) -> Result<(Principal, &'a Repository), ApiError> {
     let principal = forge.principal(headers)?;
-    let repository = forge
-        .directory
-        .repository(owner, name)
-        .ok_or_else(ApiError::not_found)?;
+    let repository = forge.directory.repository(owner, name).ok_or_else(ApiError::not_found)?;
     forge.require(&principal, repository, permission, level)?;
     Ok((principal, repository))
 }
@@ -39,8 +36,7 @@ pub async fn repository(
     Path((owner, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
-    let (principal, repository) =
-        open(&forge, &headers, (&owner, &name), "metadata", Level::Read)?;
+    let (principal, repository) = open(&forge, &headers, (&owner, &name), "metadata", Level::Read)?;
     let level = forge.level(&principal, repository, "contents");
     Ok(Json(repository_json::repository(&forge, repository, level)))
 }
@@ -51,11 +47,8 @@ pub async fn repository_by_id(
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
     let principal = forge.principal(&headers)?;
-    let repository = id
-        .parse()
-        .ok()
-        .and_then(|id| forge.directory.repository_by_id(id))
-        .ok_or_else(ApiError::not_found)?;
+    let repository =
+        id.parse().ok().and_then(|id| forge.directory.repository_by_id(id)).ok_or_else(ApiError::not_found)?;
     forge.require(&principal, repository, "metadata", Level::Read)?;
     let level = forge.level(&principal, repository, "contents");
     Ok(Json(repository_json::repository(&forge, repository, level)))
@@ -95,21 +88,10 @@ pub async fn branch(
     let (_, repository) = open(&forge, &headers, (&owner, &name), "contents", Level::Read)?;
     let missing = || ApiError::missing("Branch not found");
     let branch = BranchName::parse(&branch).ok_or_else(missing)?;
-    let head = forge
-        .git
-        .branch_head(repository.id, &branch)
-        .await?
-        .ok_or_else(missing)?;
-    let commit = forge
-        .git
-        .commit(repository.id, &head)
-        .await?
-        .ok_or_else(missing)?;
-    let api = forge.url(&format!(
-        "/api/v3/repos/{}/branches/{}",
-        repository.full_name(),
-        path_segments(branch.as_str())
-    ));
+    let head = forge.git.branch_head(repository.id, &branch).await?.ok_or_else(missing)?;
+    let commit = forge.git.commit(repository.id, &head).await?.ok_or_else(missing)?;
+    let api =
+        forge.url(&format!("/api/v3/repos/{}/branches/{}", repository.full_name(), path_segments(branch.as_str())));
     Ok(Json(json!({
         "name": branch.as_str(),
         "commit": commits_json::commit(&forge, repository, &commit),
@@ -133,11 +115,7 @@ pub async fn head_ref(
 ) -> Result<Json<Value>, ApiError> {
     let (_, repository) = open(&forge, &headers, (&owner, &name), "contents", Level::Read)?;
     let branch = BranchName::parse(&branch).ok_or_else(ApiError::not_found)?;
-    let head = forge
-        .git
-        .branch_head(repository.id, &branch)
-        .await?
-        .ok_or_else(ApiError::not_found)?;
+    let head = forge.git.branch_head(repository.id, &branch).await?.ok_or_else(ApiError::not_found)?;
     let api = forge.url(&format!("/api/v3/repos/{}", repository.full_name()));
     Ok(Json(json!({
         "ref": branch.full_ref(),
@@ -161,32 +139,15 @@ pub async fn commit(
     let missing = || ApiError::unprocessable(format!("No commit found for SHA: {revision}"));
     let sha = match (Sha::parse(&revision), BranchName::parse(&revision)) {
         (Some(sha), _) => sha,
-        (None, Some(branch)) => forge
-            .git
-            .branch_head(repository.id, &branch)
-            .await?
-            .ok_or_else(missing)?,
+        (None, Some(branch)) => forge.git.branch_head(repository.id, &branch).await?.ok_or_else(missing)?,
         (None, None) => return Err(missing()),
     };
-    let commit = forge
-        .git
-        .commit(repository.id, &sha)
-        .await?
-        .ok_or_else(missing)?;
-    let files = forge
-        .git
-        .changes_of(repository.id, commit.parents.first(), &sha)
-        .await?;
+    let commit = forge.git.commit(repository.id, &sha).await?.ok_or_else(missing)?;
+    let files = forge.git.changes_of(repository.id, commit.parents.first(), &sha).await?;
     let mut value = commits_json::commit(&forge, repository, &commit);
-    let (additions, deletions) = files
-        .iter()
-        .fold((0, 0), |(a, d), f| (a + f.additions, d + f.deletions));
-    value["stats"] =
-        json!({ "total": additions + deletions, "additions": additions, "deletions": deletions });
-    value["files"] = files
-        .iter()
-        .take(300)
-        .map(|file| commits_json::changed_file(&forge, repository, &sha, file))
-        .collect();
+    let (additions, deletions) = files.iter().fold((0, 0), |(a, d), f| (a + f.additions, d + f.deletions));
+    value["stats"] = json!({ "total": additions + deletions, "additions": additions, "deletions": deletions });
+    value["files"] =
+        files.iter().take(300).map(|file| commits_json::changed_file(&forge, repository, &sha, file)).collect();
     Ok(Json(value))
 }

@@ -12,10 +12,7 @@ pub fn repository(forge: &Forge, repository: &Repository, level: Level) -> Value
     let full_name = repository.full_name();
     let api = forge.url(&format!("/api/v3/repos/{full_name}"));
     let html = forge.url(&format!("/{full_name}"));
-    let owner = forge
-        .directory
-        .account_by_id(repository.owner_id)
-        .expect("a repository's owner is an account");
+    let owner = forge.directory.account_by_id(repository.owner_id).expect("a repository's owner is an account");
     let mut value = json!({
         "id": repository.id,
         "node_id": node_id("Repository", repository.id),

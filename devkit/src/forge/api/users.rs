@@ -30,10 +30,7 @@ pub async fn me(State(forge): State<Shared>, headers: HeaderMap) -> Result<Json<
     Ok(Json(user))
 }
 
-pub async fn emails(
-    State(forge): State<Shared>,
-    headers: HeaderMap,
-) -> Result<Json<Value>, ApiError> {
+pub async fn emails(State(forge): State<Shared>, headers: HeaderMap) -> Result<Json<Value>, ApiError> {
     let account = person(&forge, &headers)?;
     Ok(Json(json!([
         {
@@ -57,26 +54,15 @@ pub async fn membership(
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
     let account = person(&forge, &headers)?;
-    if forge
-        .config
-        .app
-        .permissions
-        .get("members")
-        .is_none_or(|level| *level < Level::Read)
-    {
-        return Err(ApiError::forbidden(
-            "Resource not accessible by integration",
-        ));
+    if forge.config.app.permissions.get("members").is_none_or(|level| *level < Level::Read) {
+        return Err(ApiError::forbidden("Resource not accessible by integration"));
     }
     let organization_account = forge
         .directory
         .account(&org)
         .filter(|a| a.kind == AccountKind::Organization)
         .ok_or_else(ApiError::not_found)?;
-    let role = organization_account
-        .members
-        .get(&account.login.to_ascii_lowercase())
-        .ok_or_else(ApiError::not_found)?;
+    let role = organization_account.members.get(&account.login.to_ascii_lowercase()).ok_or_else(ApiError::not_found)?;
     let organization = organization(&forge, organization_account);
     Ok(Json(json!({
         "url": forge.url(&format!("/api/v3/orgs/{}/memberships/{}", organization_account.login, account.login)),
@@ -97,23 +83,17 @@ pub async fn user(
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
     forge.principal(&headers)?;
-    let account = forge
-        .directory
-        .account(&login)
-        .ok_or_else(ApiError::not_found)?;
+    let account = forge.directory.account(&login).ok_or_else(ApiError::not_found)?;
     Ok(Json(public_user(&forge, account)))
 }
 
 /// The person whose token this is.
 fn person<'a>(forge: &'a Forge, headers: &HeaderMap) -> Result<&'a Account, ApiError> {
     match forge.principal(headers)? {
-        Principal::User(id) => forge
-            .directory
-            .account_by_id(id)
-            .ok_or_else(ApiError::bad_credentials),
+        Principal::User(id) => forge.directory.account_by_id(id).ok_or_else(ApiError::bad_credentials),
         Principal::Anonymous => Err(ApiError::unauthorized("Requires authentication")),
-        Principal::App | Principal::Installation(_) => Err(ApiError::forbidden(
-            "Resource not accessible by integration",
-        )),
+        Principal::App | Principal::Installation(_) => {
+            Err(ApiError::forbidden("Resource not accessible by integration"))
+        }
     }
 }

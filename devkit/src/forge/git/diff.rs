@@ -55,12 +55,7 @@ impl Git {
         head: &Sha,
     ) -> Result<Vec<ChangedFile>, GitError> {
         let fork = self.merge_base(repository, base, head).await?;
-        self.diff(
-            repository,
-            fork.as_ref().map_or(EMPTY_TREE, Sha::as_str),
-            head,
-        )
-        .await
+        self.diff(repository, fork.as_ref().map_or(EMPTY_TREE, Sha::as_str), head).await
     }
 
     /// What one commit changed, compared with its first parent.
@@ -70,46 +65,26 @@ impl Git {
         parent: Option<&Sha>,
         commit: &Sha,
     ) -> Result<Vec<ChangedFile>, GitError> {
-        self.diff(repository, parent.map_or(EMPTY_TREE, Sha::as_str), commit)
-            .await
+        self.diff(repository, parent.map_or(EMPTY_TREE, Sha::as_str), commit).await
     }
 
-    async fn diff(
-        &self,
-        repository: u64,
-        from: &str,
-        to: &Sha,
-    ) -> Result<Vec<ChangedFile>, GitError> {
+    async fn diff(&self, repository: u64, from: &str, to: &Sha) -> Result<Vec<ChangedFile>, GitError> {
         let folder = self.folder(repository);
         let common = ["diff", "--no-color", "--no-ext-diff", "--no-textconv", "-M"];
         let mut list = common.to_vec();
-        list.extend([
-            "--raw",
-            "--numstat",
-            "-z",
-            "--no-abbrev",
-            from,
-            to.as_str(),
-            "--",
-        ]);
+        list.extend(["--raw", "--numstat", "-z", "--no-abbrev", from, to.as_str(), "--"]);
         let listed = self.check(Some(&folder), &list, None).await?;
-        let mut files = parse_list(&listed).ok_or_else(|| GitError::Unexpected {
-            command: "diff".into(),
-        })?;
+        let mut files = parse_list(&listed).ok_or_else(|| GitError::Unexpected { command: "diff".into() })?;
         let mut patch = common.to_vec();
         patch.extend(["--patch", "--full-index", from, to.as_str(), "--"]);
-        let patched = self
-            .run(Some(&folder), &patch, None, MAX_DIFF_BYTES)
-            .await?;
+        let patched = self.run(Some(&folder), &patch, None, MAX_DIFF_BYTES).await?;
         let text = String::from_utf8_lossy(&patched.stdout);
         let mut patches = split_patches(&text);
         if patched.truncated {
             patches.pop();
         }
         for (file, patch) in files.iter_mut().zip(patches) {
-            file.patch = patch
-                .find("\n@@ ")
-                .map(|at| patch[at + 1..].trim_end_matches('\n').to_owned());
+            file.patch = patch.find("\n@@ ").map(|at| patch[at + 1..].trim_end_matches('\n').to_owned());
         }
         files.truncate(MAX_DIFF_FILES);
         Ok(files)
@@ -147,16 +122,8 @@ fn parse_list(bytes: &[u8]) -> Option<Vec<ChangedFile>> {
             b'C' => (FileStatus::Copied, true),
             _ => (FileStatus::Changed, false),
         };
-        let (path, previous_path) = if renamed {
-            (fields.next()?.to_owned(), Some(first))
-        } else {
-            (first, None)
-        };
-        let blob = if status == FileStatus::Removed {
-            before
-        } else {
-            after
-        };
+        let (path, previous_path) = if renamed { (fields.next()?.to_owned(), Some(first)) } else { (first, None) };
+        let blob = if status == FileStatus::Removed { before } else { after };
         files.push(ChangedFile {
             path,
             previous_path,

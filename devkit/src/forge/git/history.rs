@@ -9,8 +9,7 @@ pub const MAX_FILE_BYTES: usize = 512 * 1024;
 /// Most files of a tree that are listed.
 pub const MAX_FILES: usize = 1_000;
 
-const FORMAT: &str =
-    "--format=%H%x00%T%x00%P%x00%an%x00%ae%x00%at%x00%cn%x00%ce%x00%ct%x00%B%x00%x01";
+const FORMAT: &str = "--format=%H%x00%T%x00%P%x00%an%x00%ae%x00%at%x00%cn%x00%ce%x00%ct%x00%B%x00%x01";
 
 /// Who wrote or committed, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,61 +56,28 @@ impl Git {
     ) -> Result<Vec<Commit>, GitError> {
         let count = format!("--max-count={limit}");
         let range = format!("{base}..{head}");
-        let mut commits = self
-            .log(repository, &["--topo-order", &count, &range])
-            .await?;
+        let mut commits = self.log(repository, &["--topo-order", &count, &range]).await?;
         commits.reverse();
         Ok(commits)
     }
 
     /// The newest commits that lead to `head`, newest first.
-    pub async fn recent_commits(
-        &self,
-        repository: u64,
-        head: &Sha,
-        limit: usize,
-    ) -> Result<Vec<Commit>, GitError> {
+    pub async fn recent_commits(&self, repository: u64, head: &Sha, limit: usize) -> Result<Vec<Commit>, GitError> {
         let count = format!("--max-count={limit}");
         self.log(repository, &[&count, head.as_str()]).await
     }
 
     /// How many commits `head` has that `base` has not.
-    pub async fn count_between(
-        &self,
-        repository: u64,
-        base: &Sha,
-        head: &Sha,
-    ) -> Result<u64, GitError> {
+    pub async fn count_between(&self, repository: u64, base: &Sha, head: &Sha) -> Result<u64, GitError> {
         let range = format!("{base}..{head}");
-        let output = self
-            .check(
-                Some(&self.folder(repository)),
-                &["rev-list", "--count", &range],
-                None,
-            )
-            .await?;
-        String::from_utf8_lossy(&output)
-            .trim()
-            .parse()
-            .map_err(|_| GitError::Unexpected {
-                command: "rev-list".into(),
-            })
+        let output = self.check(Some(&self.folder(repository)), &["rev-list", "--count", &range], None).await?;
+        String::from_utf8_lossy(&output).trim().parse().map_err(|_| GitError::Unexpected { command: "rev-list".into() })
     }
 
     /// The best common ancestor, if the histories meet.
-    pub async fn merge_base(
-        &self,
-        repository: u64,
-        one: &Sha,
-        other: &Sha,
-    ) -> Result<Option<Sha>, GitError> {
+    pub async fn merge_base(&self, repository: u64, one: &Sha, other: &Sha) -> Result<Option<Sha>, GitError> {
         let output = self
-            .run(
-                Some(&self.folder(repository)),
-                &["merge-base", one.as_str(), other.as_str()],
-                None,
-                MAX_OUTPUT_BYTES,
-            )
+            .run(Some(&self.folder(repository)), &["merge-base", one.as_str(), other.as_str()], None, MAX_OUTPUT_BYTES)
             .await?;
         Ok(Sha::parse(String::from_utf8_lossy(&output.stdout).trim()))
     }
@@ -121,14 +87,7 @@ impl Git {
         let output = self
             .check(
                 Some(&self.folder(repository)),
-                &[
-                    "ls-tree",
-                    "-r",
-                    "-z",
-                    "--name-only",
-                    "--full-tree",
-                    commit.as_str(),
-                ],
+                &["ls-tree", "-r", "-z", "--name-only", "--full-tree", commit.as_str()],
                 None,
             )
             .await?;
@@ -141,24 +100,13 @@ impl Git {
     }
 
     /// A file's bytes at a commit, cut at [`MAX_FILE_BYTES`]; `None` when there is no such file.
-    pub async fn file(
-        &self,
-        repository: u64,
-        commit: &Sha,
-        path: &str,
-    ) -> Result<Option<Vec<u8>>, GitError> {
+    pub async fn file(&self, repository: u64, commit: &Sha, path: &str) -> Result<Option<Vec<u8>>, GitError> {
         if path.is_empty() || path.contains('\0') {
             return Ok(None);
         }
         let object = format!("{commit}:{path}");
-        let output = self
-            .run(
-                Some(&self.folder(repository)),
-                &["cat-file", "blob", &object],
-                None,
-                MAX_FILE_BYTES,
-            )
-            .await?;
+        let output =
+            self.run(Some(&self.folder(repository)), &["cat-file", "blob", &object], None, MAX_FILE_BYTES).await?;
         Ok((output.code == 0).then_some(output.stdout))
     }
 
@@ -166,18 +114,12 @@ impl Git {
         let mut all = vec!["log", "--no-color", "--no-show-signature", FORMAT];
         all.extend(arguments);
         all.push("--");
-        let output = self
-            .check(Some(&self.folder(repository)), &all, None)
-            .await?;
+        let output = self.check(Some(&self.folder(repository)), &all, None).await?;
         String::from_utf8_lossy(&output)
             .split("\0\u{1}")
             .map(|record| record.trim_start_matches('\n'))
             .filter(|record| !record.is_empty())
-            .map(|record| {
-                parse_commit(record).ok_or_else(|| GitError::Unexpected {
-                    command: "log".into(),
-                })
-            })
+            .map(|record| parse_commit(record).ok_or_else(|| GitError::Unexpected { command: "log".into() }))
             .collect()
     }
 }
@@ -187,10 +129,7 @@ fn parse_commit(record: &str) -> Option<Commit> {
     let mut next = || fields.next();
     let sha = Sha::parse(next()?)?;
     let tree = Sha::parse(next()?)?;
-    let parents = next()?
-        .split_whitespace()
-        .map(Sha::parse)
-        .collect::<Option<_>>()?;
+    let parents = next()?.split_whitespace().map(Sha::parse).collect::<Option<_>>()?;
     let mut person = || {
         Some(Person {
             name: next()?.to_owned(),
@@ -201,12 +140,5 @@ fn parse_commit(record: &str) -> Option<Commit> {
     let author = person()?;
     let committer = person()?;
     let message = fields.next()?.trim_end().to_owned();
-    Some(Commit {
-        sha,
-        tree,
-        parents,
-        author,
-        committer,
-        message,
-    })
+    Some(Commit { sha, tree, parents, author, committer, message })
 }

@@ -17,12 +17,7 @@ pub enum MergeOutcome {
 
 impl Git {
     /// Whether the two merge without a conflict, and the tree that comes out.
-    pub async fn merge_tree(
-        &self,
-        repository: u64,
-        base: &Sha,
-        head: &Sha,
-    ) -> Result<Option<Sha>, GitError> {
+    pub async fn merge_tree(&self, repository: u64, base: &Sha, head: &Sha) -> Result<Option<Sha>, GitError> {
         let output = self
             .run(
                 Some(&self.folder(repository)),
@@ -34,10 +29,7 @@ impl Git {
         match output.code {
             0 => Ok(Sha::parse(String::from_utf8_lossy(&output.stdout).trim())),
             1 => Ok(None),
-            _ => Err(GitError::Failed {
-                command: "merge-tree".into(),
-                stderr: output.stderr,
-            }),
+            _ => Err(GitError::Failed { command: "merge-tree".into(), stderr: output.stderr }),
         }
     }
 
@@ -56,34 +48,15 @@ impl Git {
         };
         let name = format!("user.name={}", by.name);
         let email = format!("user.email={}", by.email);
-        let mut arguments = vec![
-            "-c",
-            &name,
-            "-c",
-            &email,
-            "commit-tree",
-            tree.as_str(),
-            "-p",
-            base.as_str(),
-        ];
+        let mut arguments = vec!["-c", &name, "-c", &email, "commit-tree", tree.as_str(), "-p", base.as_str()];
         if !squash {
             arguments.extend(["-p", head.as_str()]);
         }
         arguments.extend(["-F", "-"]);
-        let output = self
-            .check(
-                Some(&self.folder(repository)),
-                &arguments,
-                Some(message.as_bytes()),
-            )
-            .await?;
-        let commit = Sha::parse(String::from_utf8_lossy(&output).trim()).ok_or_else(|| {
-            GitError::Unexpected {
-                command: "commit-tree".into(),
-            }
-        })?;
-        self.update_ref(repository, &branch.full_ref(), &commit, Some(base))
-            .await?;
+        let output = self.check(Some(&self.folder(repository)), &arguments, Some(message.as_bytes())).await?;
+        let commit = Sha::parse(String::from_utf8_lossy(&output).trim())
+            .ok_or_else(|| GitError::Unexpected { command: "commit-tree".into() })?;
+        self.update_ref(repository, &branch.full_ref(), &commit, Some(base)).await?;
         Ok(MergeOutcome::Merged(commit))
     }
 }

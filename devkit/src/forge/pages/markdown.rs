@@ -14,29 +14,13 @@ pub fn render(text: &str) -> Markup {
     )
     .map(|event| match event {
         Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
-        Event::Start(Tag::Link {
-            link_type,
-            dest_url,
-            title,
-            id,
-        }) => Event::Start(Tag::Link {
-            link_type,
-            dest_url: web_only(dest_url),
-            title,
-            id,
-        }),
+        Event::Start(Tag::Link { link_type, dest_url, title, id }) => {
+            Event::Start(Tag::Link { link_type, dest_url: web_only(dest_url), title, id })
+        }
         // Pictures would be loaded from anywhere; the policy of the pages forbids it too.
-        Event::Start(Tag::Image {
-            link_type,
-            title,
-            id,
-            ..
-        }) => Event::Start(Tag::Image {
-            link_type,
-            dest_url: "".into(),
-            title,
-            id,
-        }),
+        Event::Start(Tag::Image { link_type, title, id, .. }) => {
+            Event::Start(Tag::Image { link_type, dest_url: "".into(), title, id })
+        }
         other => other,
     });
     let mut out = String::new();
@@ -70,7 +54,9 @@ mod tests {
             "<div\nonclick=alert(1)>",
         ] {
             let html = render(bad).into_string().to_lowercase();
-            for sign in ["<script", "<img src=x", "href=\"javascript", "href=\"data", "evil.example", "\" onclick", "<div"] {
+            for sign in
+                ["<script", "<img src=x", "href=\"javascript", "href=\"data", "evil.example", "\" onclick", "<div"]
+            {
                 assert!(!html.contains(sign), "{bad:?} became {html:?}");
             }
         }

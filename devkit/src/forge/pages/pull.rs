@@ -52,9 +52,7 @@ pub async fn list(
     Path((owner, name)): Path<(String, String)>,
 ) -> Result<Response, PageError> {
     let repository = find(&forge, &owner, &name)?;
-    let (pulls, total) = forge
-        .store
-        .read(|db| pulls::list(db, repository.id, &Filter::default(), (0, 100)))?;
+    let (pulls, total) = forge.store.read(|db| pulls::list(db, repository.id, &Filter::default(), (0, 100)))?;
     Ok(page(
         "Pull requests",
         &html! {
@@ -83,14 +81,8 @@ pub async fn show(
         })
     })?;
     let pull = pull.ok_or(PageError::Missing)?;
-    let commits = forge
-        .git
-        .commits_between(repository.id, &pull.base_sha, &pull.head_sha, MAX_COMMITS)
-        .await?;
-    let files = forge
-        .git
-        .changes_since_fork(repository.id, &pull.base_sha, &pull.head_sha)
-        .await?;
+    let commits = forge.git.commits_between(repository.id, &pull.base_sha, &pull.head_sha, MAX_COMMITS).await?;
+    let files = forge.git.changes_since_fork(repository.id, &pull.base_sha, &pull.head_sha).await?;
     let author = pulls_json::account(&forge, pull.author);
     let (class, word) = state(&pull);
     let branch = |name: &crate::forge::names::BranchName| {

@@ -17,10 +17,7 @@ const MAX_COMMITS: usize = 30;
 
 /// A repository by the names in a path.
 pub fn find<'a>(forge: &'a Forge, owner: &str, name: &str) -> Result<&'a Repository, PageError> {
-    forge
-        .directory
-        .repository(owner, name)
-        .ok_or(PageError::Missing)
+    forge.directory.repository(owner, name).ok_or(PageError::Missing)
 }
 
 pub async fn list(State(forge): State<Shared>) -> Response {
@@ -28,17 +25,9 @@ pub async fn list(State(forge): State<Shared>) -> Response {
     repositories("Repositories", &all)
 }
 
-pub async fn owner(
-    State(forge): State<Shared>,
-    Path(owner): Path<String>,
-) -> Result<Response, PageError> {
+pub async fn owner(State(forge): State<Shared>, Path(owner): Path<String>) -> Result<Response, PageError> {
     let account = forge.directory.account(&owner).ok_or(PageError::Missing)?;
-    let owned: Vec<&Repository> = forge
-        .directory
-        .repositories()
-        .iter()
-        .filter(|r| r.owner_id == account.id)
-        .collect();
+    let owned: Vec<&Repository> = forge.directory.repositories().iter().filter(|r| r.owner_id == account.id).collect();
     Ok(repositories(&account.name, &owned))
 }
 
@@ -78,17 +67,9 @@ pub async fn tree(
     show_tree(&forge, repository, &branch).await
 }
 
-async fn show_tree(
-    forge: &Forge,
-    repository: &Repository,
-    branch: &BranchName,
-) -> Result<Response, PageError> {
+async fn show_tree(forge: &Forge, repository: &Repository, branch: &BranchName) -> Result<Response, PageError> {
     let id = repository.id;
-    let head = forge
-        .git
-        .branch_head(id, branch)
-        .await?
-        .ok_or(PageError::Missing)?;
+    let head = forge.git.branch_head(id, branch).await?.ok_or(PageError::Missing)?;
     let files = forge.git.files(id, &head).await?;
     let readme = match files.iter().find(|f| f.eq_ignore_ascii_case("readme.md")) {
         Some(path) => forge.git.file(id, &head, path).await?,
@@ -96,9 +77,7 @@ async fn show_tree(
     };
     let branches = forge.git.branches(id).await?;
     let commits = forge.git.recent_commits(id, &head, MAX_COMMITS).await?;
-    let (pulls, _) = forge
-        .store
-        .read(|db| pulls::list(db, id, &Filter::default(), (0, 20)))?;
+    let (pulls, _) = forge.store.read(|db| pulls::list(db, id, &Filter::default(), (0, 20)))?;
     let base = format!("/{}", repository.full_name());
     Ok(page(
         &repository.full_name(),
@@ -140,11 +119,7 @@ pub async fn blob(
 ) -> Result<Response, PageError> {
     let repository = find(&forge, &owner, &name)?;
     let sha = Sha::parse(&sha).ok_or(PageError::Missing)?;
-    let bytes = forge
-        .git
-        .file(repository.id, &sha, &path)
-        .await?
-        .ok_or(PageError::Missing)?;
+    let bytes = forge.git.file(repository.id, &sha, &path).await?.ok_or(PageError::Missing)?;
     let binary = bytes.contains(&0);
     Ok(page(
         &path,
@@ -166,15 +141,8 @@ pub async fn commit(
 ) -> Result<Response, PageError> {
     let repository = find(&forge, &owner, &name)?;
     let sha = Sha::parse(&sha).ok_or(PageError::Missing)?;
-    let commit = forge
-        .git
-        .commit(repository.id, &sha)
-        .await?
-        .ok_or(PageError::Missing)?;
-    let files = forge
-        .git
-        .changes_of(repository.id, commit.parents.first(), &sha)
-        .await?;
+    let commit = forge.git.commit(repository.id, &sha).await?.ok_or(PageError::Missing)?;
+    let files = forge.git.changes_of(repository.id, commit.parents.first(), &sha).await?;
     Ok(page(
         commit.title(),
         &html! {

@@ -44,19 +44,15 @@ pub fn find(db: &Connection, repository: u64, name: &str) -> Result<Option<Label
 
 /// All labels of a repository, at most `limit`.
 pub fn list(db: &Connection, repository: u64, limit: u64) -> Result<Vec<Label>, StoreError> {
-    let mut statement = db.prepare(
-        "SELECT id, name, color, description FROM labels WHERE repository = ?1 ORDER BY name LIMIT ?2",
-    )?;
+    let mut statement =
+        db.prepare("SELECT id, name, color, description FROM labels WHERE repository = ?1 ORDER BY name LIMIT ?2")?;
     let rows = statement.query_map(params![repository, limit], read_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Puts a label on a pull request; once is enough.
 pub fn attach(db: &Connection, pull: i64, label: i64) -> Result<(), StoreError> {
-    db.execute(
-        "INSERT INTO pull_labels (pull, label) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-        params![pull, label],
-    )?;
+    db.execute("INSERT INTO pull_labels (pull, label) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![pull, label])?;
     Ok(())
 }
 
@@ -70,10 +66,5 @@ pub fn of_pull(db: &Connection, pull: i64) -> Result<Vec<Label>, StoreError> {
 }
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<Label> {
-    Ok(Label {
-        id: row.get(0)?,
-        name: row.get(1)?,
-        color: row.get(2)?,
-        description: row.get(3)?,
-    })
+    Ok(Label { id: row.get(0)?, name: row.get(1)?, color: row.get(2)?, description: row.get(3)? })
 }

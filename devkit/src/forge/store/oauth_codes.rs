@@ -21,13 +21,7 @@ pub fn issue(db: &Connection, code: &Code) -> Result<String, StoreError> {
     let secret = mint("")?;
     db.execute(
         "INSERT INTO oauth_codes (hash, user_id, redirect_uri, challenge, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![
-            digest(&secret),
-            code.user,
-            code.redirect_uri,
-            code.challenge,
-            now() + CODE_SECONDS
-        ],
+        params![digest(&secret), code.user, code.redirect_uri, code.challenge, now() + CODE_SECONDS],
     )?;
     Ok(secret)
 }
@@ -39,13 +33,7 @@ pub fn take(db: &Connection, secret: &str) -> Result<Option<Code>, StoreError> {
         .query_row(
             "DELETE FROM oauth_codes WHERE hash = ?1 RETURNING user_id, redirect_uri, challenge",
             [digest(secret)],
-            |row| {
-                Ok(Code {
-                    user: row.get(0)?,
-                    redirect_uri: row.get(1)?,
-                    challenge: row.get(2)?,
-                })
-            },
+            |row| Ok(Code { user: row.get(0)?, redirect_uri: row.get(1)?, challenge: row.get(2)? }),
         )
         .optional()?)
 }

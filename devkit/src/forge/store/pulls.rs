@@ -53,7 +53,8 @@ pub struct Filter {
     pub ascending: bool,
 }
 
-const COLUMNS: &str = "id, repository, number, title, body, author, head_ref, base_ref, head_sha, base_sha, open, draft,
+const COLUMNS: &str =
+    "id, repository, number, title, body, author, head_ref, base_ref, head_sha, base_sha, open, draft,
     merge_commit, merged_by, created_at, updated_at, closed_at, merged_at";
 
 /// Stores a pull request under the repository's next number; `None` if one is open for the same two branches.
@@ -141,35 +142,18 @@ pub fn list(
         params![repository, filter.open, filter.head, filter.base],
         |row| row.get(0),
     )?;
-    let column = if filter.by_update {
-        "updated_at"
-    } else {
-        "created_at"
-    };
+    let column = if filter.by_update { "updated_at" } else { "created_at" };
     let direction = if filter.ascending { "ASC" } else { "DESC" };
     let mut statement = db.prepare(&format!(
         "SELECT {COLUMNS} FROM pulls WHERE {WHERE} ORDER BY {column} {direction}, id {direction} LIMIT ?5 OFFSET ?6"
     ))?;
-    let rows = statement.query_map(
-        params![
-            repository,
-            filter.open,
-            filter.head,
-            filter.base,
-            limit,
-            offset
-        ],
-        read_row,
-    )?;
+    let rows =
+        statement.query_map(params![repository, filter.open, filter.head, filter.base, limit, offset], read_row)?;
     Ok((rows.collect::<Result<_, _>>()?, total))
 }
 
 /// The open pull requests whose head is this branch.
-pub fn open_from(
-    db: &Connection,
-    repository: u64,
-    head: &BranchName,
-) -> Result<Vec<Pull>, StoreError> {
+pub fn open_from(db: &Connection, repository: u64, head: &BranchName) -> Result<Vec<Pull>, StoreError> {
     let mut statement = db.prepare(&format!(
         "SELECT {COLUMNS} FROM pulls WHERE repository = ?1 AND head_ref = ?2 AND open ORDER BY id"
     ))?;
@@ -192,8 +176,7 @@ pub fn delete_all(db: &Connection, repository: u64) -> Result<(), StoreError> {
 
 fn read_row(row: &Row<'_>) -> rusqlite::Result<Pull> {
     let name = |index: usize| -> rusqlite::Result<BranchName> {
-        BranchName::parse(&row.get::<_, String>(index)?)
-            .ok_or_else(|| invalid(index, "a branch name"))
+        BranchName::parse(&row.get::<_, String>(index)?).ok_or_else(|| invalid(index, "a branch name"))
     };
     let sha = |index: usize| -> rusqlite::Result<Sha> {
         Sha::parse(&row.get::<_, String>(index)?).ok_or_else(|| invalid(index, "an object id"))
@@ -212,9 +195,7 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Pull> {
         open: row.get(10)?,
         draft: row.get(11)?,
         merge_commit: match row.get::<_, Option<String>>(12)? {
-            Some(text) => {
-                Some(Sha::parse(&text).ok_or_else(|| invalid(12, "an object id"))?)
-            }
+            Some(text) => Some(Sha::parse(&text).ok_or_else(|| invalid(12, "an object id"))?),
             None => None,
         },
         merged_by: row.get(13)?,
@@ -226,9 +207,5 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<Pull> {
 }
 
 fn invalid(column: usize, what: &str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(
-        column,
-        rusqlite::types::Type::Text,
-        format!("not {what}").into(),
-    )
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, format!("not {what}").into())
 }

@@ -36,18 +36,12 @@ pub struct UserTokens {
 }
 
 /// Stores a new installation token; answers it and the second at which it ends.
-pub fn issue_for_installation(
-    db: &Connection,
-    grant: &Grant,
-) -> Result<(String, i64), StoreError> {
+pub fn issue_for_installation(db: &Connection, grant: &Grant) -> Result<(String, i64), StoreError> {
     db.execute("DELETE FROM tokens WHERE expires_at <= ?1", [now()])?;
     let token = mint("ghs_")?;
     let expires_at = now() + INSTALLATION_TOKEN_SECONDS;
-    let permissions: BTreeMap<&str, &str> = grant
-        .permissions
-        .iter()
-        .map(|(name, level)| (name.as_str(), level.as_str()))
-        .collect();
+    let permissions: BTreeMap<&str, &str> =
+        grant.permissions.iter().map(|(name, level)| (name.as_str(), level.as_str())).collect();
     db.execute(
         "INSERT INTO tokens (hash, kind, permissions, repositories, expires_at) VALUES (?1, 'installation', ?2, ?3, ?4)",
         params![
@@ -65,15 +59,11 @@ pub fn issue_for_installation(
 
 /// Stores a new pair of access and refresh token for a person.
 pub fn issue_for_user(db: &Connection, user: u64) -> Result<UserTokens, StoreError> {
-    let tokens = UserTokens {
-        access: mint("ghu_")?,
-        refresh: mint("ghr_")?,
-    };
+    let tokens = UserTokens { access: mint("ghu_")?, refresh: mint("ghr_")? };
     let pair = digest(&tokens.refresh);
-    for (secret, kind, life) in [
-        (&tokens.access, "user", USER_TOKEN_SECONDS),
-        (&tokens.refresh, "refresh", REFRESH_TOKEN_SECONDS),
-    ] {
+    for (secret, kind, life) in
+        [(&tokens.access, "user", USER_TOKEN_SECONDS), (&tokens.refresh, "refresh", REFRESH_TOKEN_SECONDS)]
+    {
         db.execute(
             "INSERT INTO tokens (hash, kind, user_id, pair, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![digest(secret), kind, user, pair, now() + life],
@@ -100,10 +90,7 @@ pub fn take_refresh(db: &Connection, refresh: &str) -> Result<Option<u64>, Store
 
 /// Takes an installation token out of use.
 pub fn revoke(db: &Connection, token: &str) -> Result<(), StoreError> {
-    db.execute(
-        "DELETE FROM tokens WHERE hash = ?1 AND kind = 'installation'",
-        [digest(token)],
-    )?;
+    db.execute("DELETE FROM tokens WHERE hash = ?1 AND kind = 'installation'", [digest(token)])?;
     Ok(())
 }
 
