@@ -241,7 +241,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
-#[expect(clippy::large_enum_variant)] // Built and serialised at once; boxing would cost more than it saves.
+#[allow(clippy::large_enum_variant, reason = "built and serialised at once; boxing would cost more than it saves")]
 pub enum ServerMessage {
     /// Answers `ping`.
     Pong {

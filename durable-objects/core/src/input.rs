@@ -25,8 +25,8 @@ pub struct SandboxUpgrade {
     pub dialect: u32,
 }
 
-/// What happened. Built once for each input and taken apart at once, so its size is no matter.
-#[expect(clippy::large_enum_variant)]
+/// What happened.
+#[allow(clippy::large_enum_variant, reason = "built once for each input and taken apart at once")]
 pub enum Input<'a> {
     /// The object was built; the sockets that outlived the one before, with their attachments.
     Woken {
