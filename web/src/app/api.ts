@@ -92,13 +92,11 @@ async function call(method: string, path: Path, body: unknown, options: CallOpti
 }
 
 /** Reads. The caller names the type that the wire's definition gives the route. */
-// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the one place where an answer gets its type
 export async function get<Answer>(path: Path, options: CallOptions = {}): Promise<Answer> {
   return (await call("GET", path, undefined, options)) as Answer;
 }
 
 /** Changes something. */
-// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- the one place where an answer gets its type
 export async function post<Answer>(path: Path, body: unknown, options: CallOptions = {}): Promise<Answer> {
   return (await call("POST", path, body, options)) as Answer;
 }
