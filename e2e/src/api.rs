@@ -1,0 +1,239 @@
+//! People and services that call the control plane.
+
+use std::time::{Duration, Instant};
+
+use oi_protocol::rest::{CreateSessionResponse, PromptResponse, WsTokenResponse};
+use reqwest::header::{COOKIE, LOCATION, ORIGIN, SET_COOKIE};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::service_auth::{Signed, nonce, now_ms};
+use crate::stack::Ready;
+use crate::{Failed, Outcome};
+
+/// An answer with its JSON.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// Body; null when it is not JSON.
+    pub json: Value,
+    /// Body as text.
+    pub text: String,
+}
+
+async fn answer(response: reqwest::Response) -> Outcome<Answer> {
+    let status = response.status();
+    let text = response.text().await?;
+    Ok(Answer { status, json: serde_json::from_str(&text).unwrap_or(Value::Null), text })
+}
+
+fn client() -> Outcome<reqwest::Client> {
+    Ok(reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(60))
+        .build()?)
+}
+
+/// A person with a browser's cookie.
+#[derive(Clone)]
+pub struct Person {
+    base: String,
+    client: reqwest::Client,
+    /// The cookie header.
+    pub cookie: String,
+}
+
+fn hidden_fields(page: &str) -> Vec<(String, String)> {
+    let attribute = |tag: &str, name: &str| {
+        let start = tag.find(&format!("{name}=\""))? + name.len() + 2;
+        let end = tag[start..].find('"')? + start;
+        Some(tag[start..end].replace("&amp;", "&").replace("&quot;", "\"").replace("&#x27;", "'"))
+    };
+    page.split("<input").skip(1)
+        .filter_map(|rest| rest.split('>').next())
+        .filter(|tag| tag.contains("hidden"))
+        .filter_map(|tag| Some((attribute(tag, "name")?, attribute(tag, "value")?)))
+        .collect()
+}
+
+impl Person {
+    /// Signs in at the local forge as `login`, as a browser does.
+    pub async fn sign_in(ready: &Ready, login: &str) -> Outcome<Self> {
+        let client = client()?;
+        let response = client
+            .post(format!("{}/api/auth/sign-in/social", ready.base_url))
+            .header(ORIGIN, &ready.base_url)
+            .json(&json!({"provider": "github", "callbackURL": "/", "disableRedirect": true}))
+            .send()
+            .await?;
+        let flow_cookies = cookies(&response);
+        let begun = answer(response).await?;
+        let url = begun.json["url"].as_str().ok_or_else(|| Failed(format!("sign-in gave no url: {}", begun.text)))?;
+        let page = client.get(url).send().await?.text().await?;
+        let mut fields: Vec<(String, String)> =
+            hidden_fields(&page).into_iter().filter(|(name, _)| name != "login").collect();
+        fields.push(("login".to_owned(), login.to_owned()));
+        let body: Vec<String> = fields.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect();
+        let approved = client
+            .post(format!("{}/login/oauth/authorize", ready.forge_url))
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .header(ORIGIN, &ready.forge_url)
+            .body(body.join("&"))
+            .send()
+            .await?;
+        let back = approved.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let Some(back) = back else {
+            return Err(Failed(format!("the forge did not redirect: {}", approved.text().await?)));
+        };
+        let landed = client.get(&back).header(COOKIE, &flow_cookies).send().await?;
+        let cookie = cookies(&landed);
+        if !cookie.contains("session_token=") {
+            let location = landed.headers().get(LOCATION).cloned();
+            return Err(Failed(format!("no session cookie after the callback: {location:?} {}", landed.text().await?)));
+        }
+        Ok(Self { base: ready.base_url.clone(), client, cookie })
+    }
+
+    /// Calls an `/api` path.
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Outcome<Answer> {
+        let mut request = self
+            .client
+            .request(method, format!("{}{path}", self.base))
+            .header(COOKIE, &self.cookie)
+            .header(ORIGIN, &self.base);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        answer(request.send().await?).await
+    }
+
+    /// Creates a session on the sample repository.
+    pub async fn create_session(&self) -> Outcome<String> {
+        let body = json!({"repoOwner": "acme", "repoName": "sample-service"});
+        let created = self.call(Method::POST, "/api/sessions", Some(&body)).await?;
+        if created.status != StatusCode::CREATED {
+            return Err(Failed(format!("create: {} {}", created.status, created.text)));
+        }
+        let created: CreateSessionResponse = serde_json::from_value(created.json)?;
+        Ok(created.session_id.as_str().to_owned())
+    }
+
+    /// Sends a prompt by REST.
+    pub async fn prompt(&self, session: &str, content: &str) -> Outcome<String> {
+        let path = format!("/api/sessions/{session}/prompt");
+        let queued = self.call(Method::POST, &path, Some(&json!({"content": content}))).await?;
+        if queued.status != StatusCode::OK {
+            return Err(Failed(format!("prompt: {} {}", queued.status, queued.text)));
+        }
+        let queued: PromptResponse = serde_json::from_value(queued.json)?;
+        Ok(queued.message_id.as_str().to_owned())
+    }
+
+    /// A token for the session's socket.
+    pub async fn ws_token(&self, session: &str) -> Outcome<String> {
+        let answer = self.call(Method::POST, &format!("/api/sessions/{session}/ws-token"), Some(&json!({}))).await?;
+        if answer.status != StatusCode::OK {
+            return Err(Failed(format!("ws-token: {} {}", answer.status, answer.text)));
+        }
+        let minted: WsTokenResponse = serde_json::from_value(answer.json)?;
+        Ok(minted.token)
+    }
+
+    /// The session's snapshot.
+    pub async fn snapshot(&self, session: &str) -> Outcome<Value> {
+        Ok(self.call(Method::GET, &format!("/api/sessions/{session}"), None).await?.json)
+    }
+
+    /// All stored prompts of a session.
+    pub async fn messages(&self, session: &str) -> Outcome<Vec<Value>> {
+        let answer = self.call(Method::GET, &format!("/api/sessions/{session}/messages"), None).await?;
+        Ok(answer.json["messages"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits until a prompt has ended and gives its stored form.
+    pub async fn wait_for_end(&self, session: &str, message: &str, within: Duration) -> Outcome<Value> {
+        let begun = Instant::now();
+        let mut last = Value::Null;
+        while begun.elapsed() < within {
+            // The control plane may be down for a moment: that is what some tests are about.
+            if let Ok(messages) = self.messages(session).await {
+                if let Some(found) = messages.iter().find(|m| m["id"] == message) {
+                    last = found.clone();
+                    if matches!(found["status"].as_str(), Some("completed" | "failed")) {
+                        return Ok(last);
+                    }
+                }
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        Err(Failed(format!("prompt {message} did not end within {within:?}: {last}")))
+    }
+}
+
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
+}
+
+fn cookies(response: &reqwest::Response) -> String {
+    let pairs: Vec<&str> = response
+        .headers()
+        .get_all(SET_COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok()?.split(';').next())
+        .filter(|pair| !pair.ends_with('='))
+        .collect();
+    pairs.join("; ")
+}
+
+/// A call of a service, signed.
+pub async fn signed(
+    ready: &Ready,
+    service: &str,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Outcome<Answer> {
+    let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+    let secret = ready.service_auth_secrets[service].as_str().unwrap_or_default();
+    let signature = Signed {
+        service,
+        secret,
+        method: method.as_str(),
+        path,
+        body: &bytes,
+        actor: "",
+        timestamp_ms: now_ms(),
+        nonce: &nonce(),
+    }
+    .header();
+    let mut request = client()?
+        .request(method, format!("{}{path}", ready.base_url))
+        .header("X-OpenInspect-Service", service)
+        .header("X-OpenInspect-Service-Signature", signature);
+    if body.is_some() {
+        request = request.header("Content-Type", "application/json").body(bytes);
+    }
+    answer(request.send().await?).await
+}
+
+/// A call with nothing but what is given.
+pub async fn raw(
+    ready: &Ready,
+    method: Method,
+    path: &str,
+    headers: &[(&str, String)],
+    body: Option<Vec<u8>>,
+) -> Outcome<Answer> {
+    let mut request = client()?.request(method, format!("{}{path}", ready.base_url));
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    if let Some(body) = body {
+        request = request.body(body);
+    }
+    answer(request.send().await?).await
+}
