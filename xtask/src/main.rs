@@ -1,7 +1,10 @@
 //! `cargo xtask`: every chore of this repository.
 
+mod build;
 mod cargo;
+mod dev;
 mod failure;
+mod guard;
 mod interrupt;
 mod places;
 mod program;
@@ -10,6 +13,7 @@ mod setup;
 mod stamps;
 mod workers;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +42,16 @@ enum Chore {
         #[arg(long)]
         force: bool,
     },
+    /// Build everything: the native programs, the page and the Workers, and print the Workers' sizes.
+    Build,
+    Dev(dev::Options),
+    /// Become a program that ends when we do. For `dev` alone.
+    #[command(hide = true)]
+    Guard {
+        parent: u32,
+        #[arg(last = true, required = true)]
+        words: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -56,6 +70,9 @@ fn main() -> ExitCode {
 }
 
 fn run(chore: Chore) -> Result<()> {
+    if let Chore::Guard { parent, words } = &chore {
+        return guard::become_program(*parent, words);
+    }
     let places = Places::find()?;
     match chore {
         Chore::Setup => {
@@ -70,6 +87,13 @@ fn run(chore: Chore) -> Result<()> {
             let ready = setup::prepare(&places, Wants::default())?;
             workers::build(&ready, worker, force)?;
         }
+        Chore::Build => {
+            let ready = setup::prepare(&places, Wants { web: true, ..Wants::default() })?;
+            build::everything(&ready)?;
+            workers::report_sizes(&places)?;
+        }
+        Chore::Dev(options) => dev::run(&places, &options)?,
+        Chore::Guard { .. } => {}
     }
     Ok(())
 }

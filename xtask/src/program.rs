@@ -22,7 +22,7 @@ const TAIL_BYTES: u64 = 16 * 1024;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What `cargo run` sets for us and must not leak into other toolchains and programs.
-const LEAKS: &[&str] = &[
+pub const LEAKS: &[&str] = &[
     "LD_LIBRARY_PATH",
     "CARGO",
     "CARGO_MANIFEST_DIR",

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-pub use node_tools::NodeTools;
+pub use node_tools::{NodeTools, npm};
 pub use wasm::WasmToolchain;
 
 use crate::failure::{Failure, Result};
