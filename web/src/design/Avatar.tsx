@@ -18,10 +18,12 @@ interface AvatarProps {
   name: string;
   picture?: string | undefined;
   size?: number;
+  /** Drawn without colour: the person is not looking. */
+  away?: boolean;
 }
 
 /** A person's picture, or their initials where there is none. Decorative: their name stands beside it. */
-export function Avatar({ name, picture, size = 24 }: AvatarProps) {
+export function Avatar({ name, picture, size = 24, away = false }: AvatarProps) {
   const [broken, setBroken] = useState(false);
   const style = { width: size, height: size, fontSize: Math.round(size * 0.42) };
   if (picture !== undefined && picture !== "" && !broken) {
@@ -29,6 +31,7 @@ export function Avatar({ name, picture, size = 24 }: AvatarProps) {
       <img
         className={styles["avatar"]}
         style={style}
+        data-away={away || undefined}
         src={picture}
         alt=""
         loading="lazy"
@@ -38,7 +41,7 @@ export function Avatar({ name, picture, size = 24 }: AvatarProps) {
     );
   }
   return (
-    <span className={styles["avatar"]} style={style} data-colour={colourOf(name)} aria-hidden="true">
+    <span className={styles["avatar"]} style={style} data-colour={colourOf(name)} data-away={away || undefined} aria-hidden="true">
       {initials(name)}
     </span>
   );

@@ -1,4 +1,6 @@
 import { useEffect, useRef, type ReactNode } from "react";
+import { IconButton } from "./Button";
+import { CloseIcon } from "./icons";
 import styles from "./Drawer.module.css";
 
 interface DrawerProps {
@@ -30,7 +32,16 @@ export function Drawer({ open, onClose, label, side, children }: DrawerProps) {
         if (event.target === dialog.current) onClose();
       }}
     >
-      {open && <div className={styles["panel"]}>{children}</div>}
+      {open && (
+        <div className={styles["panel"]}>
+          <div className={styles["close"]}>
+            <IconButton label="Close" onClick={onClose}>
+              <CloseIcon size={18} />
+            </IconButton>
+          </div>
+          {children}
+        </div>
+      )}
     </dialog>
   );
 }

@@ -1,6 +1,6 @@
 import styles from "./StatusDot.module.css";
 
-export type Tone = "idle" | "busy" | "ok" | "bad" | "accent";
+export type Tone = "idle" | "quiet" | "busy" | "ok" | "bad";
 
 /** A coloured dot. Decorative: the same state always stands beside it in words, seen or for screen readers. */
 export function StatusDot({ tone, pulsing = false }: { tone: Tone; pulsing?: boolean }) {

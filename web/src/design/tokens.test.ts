@@ -69,6 +69,13 @@ describe("design tokens", () => {
     }
   });
 
+  it.each(["dot-ok", "dot-busy", "dot-bad"])("%s can be made out on every ground", (dot) => {
+    for (const ground of grounds) {
+      expect(contrast(pair(dot).light, pair(ground).light), `${ground}, light`).toBeGreaterThanOrEqual(3);
+      expect(contrast(pair(dot).dark, pair(ground).dark), `${ground}, dark`).toBeGreaterThanOrEqual(3);
+    }
+  });
+
   it("names only tokens that exist", () => {
     const known = new Set([...readFileSync(join(SRC, "design/tokens.css"), "utf8").matchAll(/^\s*(--[\w-]+):/gm)].map((m) => m[1]));
     const unknown = files(SRC, /\.(css|tsx)$/).flatMap((path) =>

@@ -131,7 +131,7 @@ export function NewSessionPage() {
             {warmth !== "none" && (
               <>
                 <StatusDot tone={warmth === "warm" ? "ok" : "busy"} pulsing={warmth === "warming"} />
-                {warmth === "warm" ? "A sandbox is being started for you" : "Preparing a sandbox"}
+                {warmth === "warm" ? "A sandbox starts while you write" : "Preparing a sandbox"}
               </>
             )}
           </p>

@@ -14,12 +14,14 @@ import { SessionComposer } from "./composer/SessionComposer";
 import { Details } from "./details/Details";
 import { ConnectionBanner } from "./header/ConnectionBanner";
 import { SessionHeader } from "./header/SessionHeader";
+import type { QueuedPrompt } from "../protocol.generated";
 import { QueueStack } from "./queue/QueueStack";
+import { splitQueue } from "./queue/split-queue";
 import { SessionProvider, useSession } from "./SessionContext";
 import styles from "./SessionPage.module.css";
 import { tellRows } from "./timeline/conversation";
+import type { Row } from "./timeline/timeline";
 import { TimelineView } from "./timeline/TimelineView";
-import { splitQueue } from "./queue/split-queue";
 
 export default function SessionPage({ id }: { id: string }) {
   return (
@@ -30,10 +32,8 @@ export default function SessionPage({ id }: { id: string }) {
 }
 
 function Session({ id }: { id: string }) {
-  const title = useSession((view) => view.session.session?.title);
   const known = useSession((view) => view.session.session !== undefined);
   const link = useSession((view) => view.link.state);
-  useDocumentTitle(title ?? "Session");
   if (link === "missing") return <Missing />;
   if (!known) return <Opening />;
   return <OpenSession id={id} />;
@@ -48,6 +48,9 @@ function OpenSession({ id }: { id: string }) {
   const rows = useSession((view) => view.session.timeline.rows);
   const queue = useSession((view) => view.session.queue);
   const processing = useSession((view) => view.session.session?.isProcessing ?? false);
+  const given = useSession((view) => view.session.session?.title);
+  const title = given ?? firstWords(rows, queue) ?? "New session";
+  useDocumentTitle(title);
 
   const conversation = useMemo(() => tellRows(rows, unfolded), [rows, unfolded]);
   const { first, waiting } = useMemo(() => splitQueue(queue, rows, processing), [queue, rows, processing]);
@@ -78,7 +81,7 @@ function OpenSession({ id }: { id: string }) {
   return (
     <div className={styles["page"]} data-beside={(wide && beside) || undefined}>
       <div className={styles["header"]}>
-        <SessionHeader detailsShown={wide ? beside : drawer} onDetails={onDetails} />
+        <SessionHeader title={title} detailsShown={wide ? beside : drawer} onDetails={onDetails} />
       </div>
       <div className={styles["conversation"]}>
         <ErrorBoundary what="The timeline">
@@ -108,6 +111,13 @@ function OpenSession({ id }: { id: string }) {
       <Announcer />
     </div>
   );
+}
+
+/** Until a session has a title, it is called by the first line of its first prompt. */
+function firstWords(rows: readonly Row[], queue: readonly QueuedPrompt[]): string | undefined {
+  const told = rows.find((row) => row.event.type === "user_message")?.event;
+  const words = told?.type === "user_message" ? told.content : queue[0]?.content;
+  return words?.trim().split("\n")[0];
 }
 
 /** The composer's words, kept over reloads and while other sessions are looked at. */

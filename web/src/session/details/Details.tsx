@@ -1,15 +1,18 @@
-import type { ReactNode } from "react";
+import { useState, type ReactNode } from "react";
 import { Avatar } from "../../design/Avatar";
 import { CopyButton } from "../../design/CopyButton";
 import { StatusDot } from "../../design/StatusDot";
 import { baseName, count, dollars, fullTime } from "../../design/words";
-import { SANDBOX } from "../header/sandbox-words";
+import { SANDBOX, sandboxStatus } from "../header/sandbox-words";
 import { pullRequestsOf } from "../pull-request";
 import { PullRequestBadge } from "../PullRequestBadge";
 import { useSession } from "../SessionContext";
 import type { ChangedFile } from "../timeline/conversation";
 import { LineCounts } from "../timeline/tools/ToolRow";
 import styles from "./Details.module.css";
+
+/** More changed files than this are shown only when asked for. */
+const FILES_SHOWN = 10;
 
 /** What is known of the session beside its timeline. */
 export function Details({ files }: { files: readonly ChangedFile[] }) {
@@ -54,7 +57,7 @@ function PullRequests() {
   const pullRequests = pullRequestsOf(artifacts);
   if (pullRequests.length === 0) return null;
   return (
-    <Section title={count(pullRequests.length, "Pull request", "Pull requests")}>
+    <Section title={pullRequests.length === 1 ? "Pull request" : `${pullRequests.length} pull requests`}>
       <ul className={styles["rows"]}>
         {pullRequests.map(({ id, url, number, title, state }) => {
           const words = (
@@ -82,13 +85,16 @@ function PullRequests() {
 }
 
 function Files({ files }: { files: readonly ChangedFile[] }) {
+  const [all, setAll] = useState(false);
+  const incomplete = useSession((view) => view.session.timeline.hasMore);
   if (files.length === 0) return null;
+  const shown = all ? files : files.slice(0, FILES_SHOWN);
   const added = files.reduce((sum, file) => sum + file.added, 0);
   const removed = files.reduce((sum, file) => sum + file.removed, 0);
   return (
     <Section title={`${count(files.length, "file")} changed`} beside={<LineCounts added={added} removed={removed} />}>
       <ul className={styles["rows"]} aria-label="Files changed">
-        {files.map((file) => {
+        {shown.map((file) => {
           const name = baseName(file.path);
           const folder = file.path.slice(0, file.path.length - name.length);
           return (
@@ -102,12 +108,18 @@ function Files({ files }: { files: readonly ChangedFile[] }) {
           );
         })}
       </ul>
+      {files.length > shown.length && (
+        <button type="button" className={styles["all"]} onClick={() => setAll(true)}>
+          Show all {files.length}
+        </button>
+      )}
+      {incomplete && <p className={styles["quiet"]}>Counted from the part of the timeline that is loaded.</p>}
     </Section>
   );
 }
 
 function Sandbox() {
-  const status = useSession((view) => view.session.session?.sandboxStatus ?? "pending");
+  const status = useSession((view) => sandboxStatus(view.session.session));
   const error = useSession((view) => view.session.sandboxError);
   const warning = useSession((view) => view.session.sandboxWarning);
   const words = SANDBOX[status];
@@ -133,7 +145,7 @@ function PeopleHere() {
       <ul className={styles["rows"]}>
         {presence.map((person) => (
           <li key={person.participantId} className={styles["person"]}>
-            <Avatar name={person.name} picture={person.avatar} size={22} />
+            <Avatar name={person.name} picture={person.avatar} size={22} away={person.status !== "active"} />
             <span className={styles["name"]}>
               {person.name}
               {person.participantId === me && <span className={styles["quiet"]}> (you)</span>}

@@ -17,8 +17,8 @@ export function People() {
       {people.slice(0, rest > 0 ? SHOWN - 1 : SHOWN).map((person) => {
         const words = `${person.name}${person.participantId === me ? " (you)" : ""}${person.status === "active" ? "" : ", away"}`;
         return (
-          <li key={person.participantId} className={styles["person"]} data-status={person.status} title={words}>
-            <Avatar name={person.name} picture={person.avatar} size={26} />
+          <li key={person.participantId} className={styles["person"]} title={words}>
+            <Avatar name={person.name} picture={person.avatar} size={26} away={person.status !== "active"} />
             <span className="visually-hidden">{words}</span>
           </li>
         );

@@ -7,30 +7,31 @@ import { Topbar } from "../../shell/Topbar";
 import { pullRequestsOf } from "../pull-request";
 import { useSession } from "../SessionContext";
 import { People } from "./People";
-import { SANDBOX } from "./sandbox-words";
+import { SANDBOX, sandboxStatus } from "./sandbox-words";
 import styles from "./SessionHeader.module.css";
 
 interface SessionHeaderProps {
+  title: string;
   detailsShown: boolean;
   onDetails: () => void;
 }
 
-export function SessionHeader({ detailsShown, onDetails }: SessionHeaderProps) {
+export function SessionHeader({ title, detailsShown, onDetails }: SessionHeaderProps) {
   const session = useSession((view) => view.session.session);
   const artifacts = useSession((view) => view.session.artifacts);
   if (session === undefined) return <Topbar />;
   const status = session.isProcessing ? STATUS.active : STATUS[session.status];
-  const sandbox = SANDBOX[session.sandboxStatus];
+  const sandbox = SANDBOX[sandboxStatus(session)];
   const newest = pullRequestsOf(artifacts).at(-1);
   return (
     <Topbar>
       <div className={styles["heading"]}>
-        <h1 className={styles["title"]} title={session.title ?? undefined}>
-          {session.title ?? "Untitled session"}
+        <h1 className={styles["title"]} title={title}>
+          {title}
         </h1>
         <p className={styles["meta"]}>
           <span className={styles["state"]} role="status" aria-label="Session status">
-            <StatusDot tone={status.tone} pulsing={status.pulsing} />
+            <StatusDot tone={status.tone === "quiet" ? "ok" : status.tone} pulsing={status.pulsing} />
             {status.words}
           </span>
           {session.repoOwner !== null && session.repoName !== null && (

@@ -1,5 +1,5 @@
 import type { Tone } from "../../design/StatusDot";
-import type { SandboxStatus } from "../../protocol.generated";
+import type { SandboxStatus, SessionInfo } from "../../protocol.generated";
 
 interface SandboxWords {
   tone: Tone;
@@ -23,3 +23,9 @@ export const SANDBOX: Record<SandboxStatus, SandboxWords> = {
   stopped: { tone: "idle", pulsing: false, short: "Asleep", long: "The sandbox was stopped. It starts again with the next prompt." },
   failed: { tone: "bad", pulsing: false, short: "Failed", long: "The sandbox could not be started." },
 };
+
+/** The status of a session's sandbox; one that is ready and has work runs. */
+export function sandboxStatus(session: SessionInfo | undefined): SandboxStatus {
+  if (session === undefined) return "pending";
+  return session.sandboxStatus === "ready" && session.isProcessing ? "running" : session.sandboxStatus;
+}

@@ -106,12 +106,12 @@ export function TimelineView({ conversation, waiting, onFold, onCancelled }: Tim
               Loading earlier events
             </p>
           )}
-          <div className={styles["list"]} role="feed" aria-busy={loadingHistory} style={{ height: list.getTotalSize() }}>
+          <ol className={styles["list"]} aria-busy={loadingHistory} style={{ height: list.getTotalSize() }}>
             {list.getVirtualItems().map((place) => {
               const item = items[place.index];
               if (item === undefined) return null;
               return (
-                <div
+                <li
                   key={place.key}
                   ref={list.measureElement}
                   data-index={place.index}
@@ -120,10 +120,10 @@ export function TimelineView({ conversation, waiting, onFold, onCancelled }: Tim
                   style={{ transform: `translateY(${place.start}px)` }}
                 >
                   <ItemView item={item} onFold={onFold} onCancelled={onCancelled} />
-                </div>
+                </li>
               );
             })}
-          </div>
+          </ol>
           {working !== undefined && (
             <div className={styles["tail"]}>
               <WorkingLine turn={working} />

@@ -113,10 +113,6 @@ describe("the conversation", () => {
     expect(tell(prompt("m"), end("m", 9, "out of memory")).items.at(-1)).toMatchObject({ outcome: "failed", error: "out of memory" });
   });
 
-  it("names the newest call that runs", () => {
-    expect(tell(prompt("m"), tool("m", "read"), tool("m", "bash", { status: "running" })).latest?.running?.tool).toBe("bash");
-  });
-
   it("adds up the lines that were changed in each file", () => {
     const change = (path: string, added: number, removed: number) => tool("m", "edit", { fileChange: { path, added, removed } });
     expect(tell(prompt("m"), change("b", 1, 2), change("a", 3, 0), change("b", 4, 1)).files).toEqual([

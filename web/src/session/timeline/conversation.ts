@@ -41,8 +41,6 @@ export interface Turn {
   startedAt: number;
   author: Author | undefined;
   ended: boolean;
-  /** The newest call that still runs. */
-  running: ToolCall | undefined;
 }
 
 /** A file that the agent changed, with the lines of all its changes together. */
@@ -114,18 +112,12 @@ function sectionsOf(rows: readonly Row[]): Section[] {
 function latestOf(section: Section | undefined): Turn | undefined {
   if (section?.prompt === undefined) return undefined;
   const { prompt, end } = section;
-  const running = section.rows.findLast(({ event }) => event.type === "tool_call" && isRunning(event))?.event;
   return {
     messageId: prompt.messageId,
     startedAt: prompt.timestamp * 1000,
     author: prompt.author,
     ended: end !== undefined,
-    running: running?.type === "tool_call" ? running : undefined,
   };
-}
-
-function isRunning(call: ToolCall): boolean {
-  return call.status === "running" || call.status === "pending";
 }
 
 interface Boot {
@@ -301,7 +293,7 @@ function fold(section: Section, items: readonly Item[], unfolded: ReadonlySet<st
 function changedFiles(rows: readonly Row[]): ChangedFile[] {
   const files = new Map<string, ChangedFile>();
   for (const { event } of rows) {
-    if (event.type !== "tool_call" || event.fileChange === undefined || isRunning(event)) continue;
+    if (event.type !== "tool_call" || event.fileChange === undefined) continue;
     const { path, added, removed } = event.fileChange;
     const file = files.get(path) ?? { path, added: 0, removed: 0 };
     files.set(path, { path, added: file.added + added, removed: file.removed + removed });
