@@ -1,0 +1,62 @@
+//! Bodies of requests, read up to a limit.
+
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use worker::Request;
+
+use crate::failure::{Failure, Refusal, while_doing};
+
+/// Reads the whole body, or refuses with 413 as soon as it is known to be longer than `max` bytes.
+pub async fn read(request: &mut Request, max: usize) -> Result<Vec<u8>, Failure> {
+    let announced = request.headers().get("Content-Length").map_err(while_doing("reading a header"))?;
+    if announced.and_then(|text| text.parse::<usize>().ok()).is_some_and(|length| length > max) {
+        return Err(Refusal::too_large().into());
+    }
+    if request.inner().body().is_none() {
+        return Ok(Vec::new());
+    }
+    let mut stream = request.stream().map_err(while_doing("reading a body"))?;
+    let mut body = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| Refusal::invalid_body("The request body was cut off"))?;
+        if body.len() + chunk.len() > max {
+            return Err(Refusal::too_large().into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// A body as JSON of a known shape. `sentence` is what a wrong shape is refused with.
+pub fn parse<T: DeserializeOwned>(body: &[u8], sentence: &'static str) -> Result<T, Refusal> {
+    // Whether it is JSON at all is told apart from whether it fits.
+    serde_json::from_slice::<&serde_json::value::RawValue>(body)
+        .map_err(|_| Refusal::invalid_body("Invalid JSON body"))?;
+    serde_json::from_slice(body).map_err(|_| Refusal::invalid_body(sentence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Shape {
+        content: String,
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_apart_from_a_wrong_shape() {
+        let parsed = parse::<Shape>(br#"{"content":"a"}"#, "content is required");
+        assert_eq!(parsed, Ok(Shape { content: "a".to_owned() }));
+        for (body, sentence) in [
+            (&b""[..], "Invalid JSON body"),
+            (b"{", "Invalid JSON body"),
+            (b"{} x", "Invalid JSON body"),
+            (b"\xff", "Invalid JSON body"),
+            (b"[]", "content is required"),
+            (br#"{"content":1}"#, "content is required"),
+        ] {
+            assert_eq!(parse::<Shape>(body, "content is required"), Err(Refusal::invalid_body(sentence)));
+        }
+    }
+}
