@@ -51,7 +51,8 @@ fn hidden_fields(page: &str) -> Vec<(String, String)> {
         let end = tag[start..].find('"')? + start;
         Some(tag[start..end].replace("&amp;", "&").replace("&quot;", "\"").replace("&#x27;", "'"))
     };
-    page.split("<input").skip(1)
+    page.split("<input")
+        .skip(1)
         .filter_map(|rest| rest.split('>').next())
         .filter(|tag| tag.contains("hidden"))
         .filter_map(|tag| Some((attribute(tag, "name")?, attribute(tag, "value")?)))
@@ -158,12 +159,11 @@ impl Person {
         let mut last = Value::Null;
         while begun.elapsed() < within {
             // The control plane may be down for a moment: that is what some tests are about.
-            if let Ok(messages) = self.messages(session).await {
-                if let Some(found) = messages.iter().find(|m| m["id"] == message) {
-                    last = found.clone();
-                    if matches!(found["status"].as_str(), Some("completed" | "failed")) {
-                        return Ok(last);
-                    }
+            let messages = self.messages(session).await.unwrap_or_default();
+            if let Some(found) = messages.iter().find(|m| m["id"] == message) {
+                last = found.clone();
+                if matches!(found["status"].as_str(), Some("completed" | "failed")) {
+                    return Ok(last);
                 }
             }
             sleep(Duration::from_millis(200)).await;
@@ -190,13 +190,7 @@ fn cookies(response: &reqwest::Response) -> String {
 }
 
 /// A call of a service, signed.
-pub async fn signed(
-    ready: &Ready,
-    service: &str,
-    method: Method,
-    path: &str,
-    body: Option<&Value>,
-) -> Outcome<Answer> {
+pub async fn signed(ready: &Ready, service: &str, method: Method, path: &str, body: Option<&Value>) -> Outcome<Answer> {
     let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
     let secret = ready.service_auth_secrets[service].as_str().unwrap_or_default();
     let signature = Signed {

@@ -1,0 +1,171 @@
+//! Black-box tests of the whole system, one stack after another, each test with a deadline.
+//!
+//! Run by `cargo xtask test`, which builds everything and says where the tools are. `cargo xtask test --e2e NAME` runs
+//! the tests whose names contain NAME.
+
+mod bad_input;
+mod browser;
+mod crashes;
+mod main_job;
+mod webhooks;
+
+use std::future::Future;
+use std::io::Write;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use e2e::backend::Backend;
+use e2e::stack::{Options, Stack};
+use e2e::{Failed, Outcome};
+
+/// What a test gets: a running stack, and the backend when the test plays it.
+pub struct World {
+    /// The stack.
+    pub stack: Stack,
+    /// The played backend.
+    pub backend: Option<Backend>,
+}
+
+impl World {
+    fn backend(&self) -> Outcome<&Backend> {
+        self.backend.as_ref().ok_or_else(|| Failed("this stack has a real backend".to_owned()))
+    }
+}
+
+type Test = for<'w> fn(&'w World) -> Pin<Box<dyn Future<Output = Outcome> + 'w>>;
+
+macro_rules! tests {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        &[$((concat!(stringify!($module), "::", stringify!($name)), |world| Box::pin($module::$name(world)))),*]
+    };
+}
+
+/// Tests on a backend that the test plays: exact, and no agent is started.
+const PLAYED: &[(&str, Test)] = tests![
+    bad_input::every_route_refuses_bad_input_with_a_stable_code,
+    bad_input::the_client_socket_refuses_bad_frames_and_stays_open,
+    bad_input::the_sandbox_socket_refuses_strangers_and_bad_frames,
+    bad_input::signatures_are_checked_and_never_accepted_twice,
+    bad_input::browsers_of_other_origins_are_refused,
+    bad_input::people_who_are_not_allowed_cannot_sign_in,
+    webhooks::a_signed_delivery_is_stored_once_and_a_forged_one_is_not,
+    crashes::a_panic_is_answered_and_the_next_call_works,
+    crashes::a_panic_in_a_session_loses_nothing_acknowledged,
+    crashes::killing_workerd_in_a_stream_loses_nothing_acknowledged,
+];
+
+/// Tests on the real thing: `sandbox-bridge`, OpenCode, git.
+const REAL: &[(&str, Test)] = tests![
+    main_job::a_prompt_becomes_a_pull_request_in_the_persons_name,
+    main_job::a_follow_up_waits_for_its_turn_and_stop_stops,
+    browser::two_browsers_do_the_main_job_by_hand,
+    crashes::killing_the_bridge_in_a_run_ends_it_visibly,
+    crashes::killing_the_agent_in_a_run_ends_it_visibly,
+    crashes::killing_workerd_in_a_run_ends_it_visibly,
+];
+
+const TEST_WITHIN: Duration = Duration::from_secs(240);
+
+#[expect(clippy::print_stdout, reason = "a test runner prints its results")]
+fn say(line: &str) {
+    println!("{line}");
+    let _ = std::io::stdout().flush();
+}
+
+struct Tally {
+    passed: usize,
+    failed: Vec<String>,
+}
+
+async fn run_group(options: Options, backend: Option<Backend>, group: &[(&str, Test)], tally: &mut Tally) {
+    if group.is_empty() {
+        return;
+    }
+    let stack = match Stack::start(options).await {
+        Ok(stack) => stack,
+        Err(error) => {
+            for (name, _) in group {
+                say(&format!("test {name} ... FAILED\n    the stack did not start: {error}"));
+                tally.failed.push((*name).to_owned());
+            }
+            return;
+        }
+    };
+    let world = World { stack, backend };
+    for (name, test) in group {
+        let begun = Instant::now();
+        let result = tokio::time::timeout(TEST_WITHIN, test(&world))
+            .await
+            .unwrap_or_else(|_| Err(Failed(format!("not done within {TEST_WITHIN:?}"))));
+        match result {
+            Ok(()) => {
+                tally.passed += 1;
+                say(&format!("test {name} ... ok ({:.1} s)", begun.elapsed().as_secs_f64()));
+            }
+            Err(error) => {
+                tally.failed.push((*name).to_owned());
+                say(&format!("test {name} ... FAILED\n    {error}\n{}", world.stack.log_tails()));
+            }
+        }
+    }
+    if let Err(error) = world.stack.stop().await {
+        tally.failed.push("the stack stops when told to".to_owned());
+        say(&format!("test the stack stops when told to ... FAILED\n    {error}"));
+    }
+}
+
+async fn run(filters: &[String]) -> Tally {
+    let chosen = |group: &[(&'static str, Test)]| -> Vec<(&'static str, Test)> {
+        group
+            .iter()
+            .filter(|(name, _)| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str())))
+            .copied()
+            .collect()
+    };
+    let (played, real) = (chosen(PLAYED), chosen(REAL));
+    say(&format!("running {} tests", played.len() + real.len()));
+    let mut tally = Tally { passed: 0, failed: Vec::new() };
+    if !played.is_empty() {
+        match Backend::start().await {
+            Ok(backend) => {
+                let options = Options {
+                    bots: true,
+                    backend: Some((backend.url.clone(), backend.secret.clone())),
+                    ..Options::default()
+                };
+                run_group(options, Some(backend), &played, &mut tally).await;
+            }
+            Err(error) => tally.failed.push(format!("the played backend: {error}")),
+        }
+    }
+    run_group(Options::default(), None, &real, &mut tally).await;
+    tally
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    if std::env::var_os("OI_XTASK").is_none() {
+        say("running 0 tests\nThese tests need the built system: run them by `cargo xtask test`.");
+        say("test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(&format!("no runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let tally = runtime.block_on(run(&arguments));
+    let verdict = if tally.failed.is_empty() { "ok" } else { "FAILED" };
+    for name in &tally.failed {
+        say(&format!("failed: {name}"));
+    }
+    say(&format!(
+        "test result: {verdict}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out",
+        tally.passed,
+        tally.failed.len()
+    ));
+    if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
