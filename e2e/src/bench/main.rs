@@ -134,8 +134,8 @@ async fn real() -> Outcome {
 
 async fn run() -> Outcome {
     say("| what | median | range | samples |\n| --- | --- | --- | --- |");
-    played().await?;
-    real().await
+    Box::pin(played()).await?;
+    Box::pin(real()).await
 }
 
 fn main() -> Result<(), Failed> {
