@@ -46,7 +46,10 @@ fn page(ready: &Ready) -> Result<()> {
     let places = &ready.places;
     let web = places.web();
     progress::step("Building the page", || {
-        let inputs = Inputs::default().value("tools", &ready.node.modules().to_string_lossy()).path(&places.root, &web)?.finish();
+        let inputs = Inputs::default()
+            .value("tools", &ready.node.modules().to_string_lossy())
+            .path(&places.root, &web)?
+            .finish();
         let stamp = Stamp::new(&places.stamps(), "web");
         if web.join("dist/index.html").is_file() && stamp.matches(&inputs) {
             return Ok(Outcome::Cached);

@@ -30,6 +30,7 @@ use crate::workers::Worker;
 
 use ports::{Asked, Leases};
 use secrets::Secrets;
+pub use stack::MODEL_VARIABLES;
 use stack::{Addresses, Ports, Stack};
 use supervisor::Supervisor;
 
@@ -104,13 +105,18 @@ pub fn run(places: &Places, options: &Options) -> Result<()> {
     let mut leases = Leases::new(places.cache.join("ports"))?;
     let mut secrets = Secrets::load_or_generate(&state.join("secrets.json"))?;
     let bots = wanted_bots(options.with_bots, &mut secrets);
-    let ports = choose_ports(options, &mut leases, bots)?;
+    let played = played_backend();
+    let ports = choose_ports(options, &mut leases, bots, played.is_none())?;
 
     let ready = setup::prepare(places, Wants { sandbox: true, browser: false, web: !options.no_build })?;
     if !options.no_build {
         build::everything(&ready)?;
     }
-    let at = Addresses::of(&ports);
+    let mut at = Addresses::of(&ports);
+    if let Some((url, secret)) = played {
+        at.sandbox_host = url;
+        secrets.sandbox_host_secret = secret;
+    }
     let stack = Stack { ready: &ready, state: &state, secrets: &secrets, ports, at, vars: &options.vars };
     migrate(&ready, &state, &stack)?;
 
@@ -181,14 +187,21 @@ fn wanted_bots(all: bool, secrets: &mut Secrets) -> Bots {
     }
 }
 
-fn choose_ports(options: &Options, leases: &mut Leases, bots: Bots) -> Result<Ports> {
+/// A sandbox backend that somebody else runs, a test for instance: no host of ours is started then.
+fn played_backend() -> Option<(String, String)> {
+    let var = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    var("OI_DEV_SANDBOX_URL").zip(var("OI_DEV_SANDBOX_SECRET"))
+}
+
+fn choose_ports(options: &Options, leases: &mut Leases, bots: Bots, host: bool) -> Result<Ports> {
     let base = options.port;
     let mut take = |what, flag, port, offset| leases.take(base, Asked { what, flag, port, offset });
     let demo = options.demo_model || !stack::real_model();
     let control_plane = take("the control plane", "--port", None, 0)?;
     let forge = take("the forge", "--forge-port", options.forge_port, 1)?;
     let model = demo.then(|| take("the demo model", "--model-port", options.model_port, 2)).transpose()?;
-    let sandbox_host = take("the sandbox host", "--sandbox-host-port", options.sandbox_host_port, 3)?;
+    let sandbox_host =
+        host.then(|| take("the sandbox host", "--sandbox-host-port", options.sandbox_host_port, 3)).transpose()?;
     let slack = bots.slack.then(|| take("the Slack Worker", "--slack-port", options.slack_port, 4)).transpose()?;
     let github = bots.github.then(|| take("the GitHub Worker", "--github-port", options.github_port, 5)).transpose()?;
     let linear = bots.linear.then(|| take("the Linear Worker", "--linear-port", options.linear_port, 6)).transpose()?;
@@ -261,14 +274,19 @@ fn announce(stack: &Stack<'_>, options: &Options, began: Instant) {
     let url = &stack.at.control_plane;
     progress::say(format_args!("\n  Open-Inspect is running: {url}\n  (up in {})\n", human(began.elapsed())));
     if stack.at.model.is_some() {
-        progress::say("  No model is configured, so a scripted demo model answers. Set ANTHROPIC_API_KEY, OPENAI_API_KEY or");
+        progress::say(
+            "  No model is configured, so a scripted demo model answers. Set ANTHROPIC_API_KEY, OPENAI_API_KEY or",
+        );
         progress::say("  OPENAI_COMPATIBLE_BASE_URL for a real one.");
     }
     progress::say(format_args!("  Sign in as ada or grace. Forge: {}", stack.at.forge));
     progress::say(format_args!("  Logs: {}. Ctrl-C stops everything.", stack.state.join("logs").display()));
     let watched = !options.headless && std::env::var_os("CI").is_none() && std::io::stderr().is_terminal();
     let screen = std::env::var_os("DISPLAY").is_some() || std::env::var_os("WAYLAND_DISPLAY").is_some();
-    if watched && screen && let Some(opener) = find_on_path("xdg-open") {
+    if watched
+        && screen
+        && let Some(opener) = find_on_path("xdg-open")
+    {
         // Nice to have; the line above is what counts.
         let _ = Program::new("opening the browser", opener, Duration::from_secs(5)).args([url]).succeeds();
     }

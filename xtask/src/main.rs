@@ -1,7 +1,10 @@
 //! `cargo xtask`: every chore of this repository.
 
+mod bench;
 mod build;
 mod cargo;
+mod check;
+mod deploy;
 mod dev;
 mod failure;
 mod guard;
@@ -11,6 +14,8 @@ mod program;
 mod progress;
 mod setup;
 mod stamps;
+mod tests_run;
+mod types;
 mod workers;
 
 use std::ffi::OsString;
@@ -45,6 +50,31 @@ enum Chore {
     /// Build everything: the native programs, the page and the Workers, and print the Workers' sizes.
     Build,
     Dev(dev::Options),
+    /// Run every test: units, generated types, page, dry deployments, and the whole system from outside.
+    Test(tests_run::Options),
+    /// Check formatting, lints of the native crates and the Workers, and the page's lints and types.
+    Check,
+    /// Write the TypeScript of the wire from the Rust types.
+    Types {
+        /// Write nothing; fail when the file differs.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Measure the running system, for docs/PERFORMANCE.md.
+    Bench {
+        /// Passed on to the measurements.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Deploy the Workers to Cloudflare, after a build. Needs `CLOUDFLARE_API_TOKEN` and `CLOUDFLARE_ACCOUNT_ID`, the
+    /// resources of each `wrangler.toml`, and the secrets set with `wrangler secret put`; see docs/DEPLOY.md.
+    Deploy {
+        /// Those to deploy; all when none is named.
+        workers: Vec<Worker>,
+        /// Do everything but the upload.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Become a program that ends when we do. For `dev` alone.
     #[command(hide = true)]
     Guard {
@@ -93,6 +123,28 @@ fn run(chore: Chore) -> Result<()> {
             workers::report_sizes(&places)?;
         }
         Chore::Dev(options) => dev::run(&places, &options)?,
+        Chore::Test(options) => tests_run::run(&setup::prepare(&places, Wants::ALL)?, &options)?,
+        Chore::Check => check::run(&setup::prepare(&places, Wants { web: true, ..Wants::default() })?)?,
+        Chore::Types { check } => types::run(&places, check)?,
+        Chore::Bench { arguments } => {
+            let ready = setup::prepare(&places, Wants::ALL)?;
+            build::everything(&ready)?;
+            bench::run(&ready, &arguments)?;
+        }
+        Chore::Deploy { workers, dry_run } => {
+            let ready = setup::prepare(&places, Wants { web: true, ..Wants::default() })?;
+            build::everything(&ready)?;
+            let workers = if workers.is_empty() { Worker::ALL.to_vec() } else { workers };
+            if dry_run {
+                for worker in workers {
+                    progress::step(&format!("Trying the deployment of {}", worker.name()), || {
+                        deploy::dry_run(&ready, worker).map(|()| progress::Outcome::Done)
+                    })?;
+                }
+            } else {
+                deploy::run(&ready, &workers)?;
+            }
+        }
         Chore::Guard { .. } => {}
     }
     Ok(())

@@ -20,7 +20,9 @@ impl Places {
             .parent()
             .filter(|root| root.join("Cargo.toml").is_file())
             .map(Path::to_path_buf)
-            .ok_or_else(|| Failure::Missing("the repository has moved since `xtask` was built: run `cargo xtask` again".into()))?;
+            .ok_or_else(|| {
+                Failure::Missing("the repository has moved since `xtask` was built: run `cargo xtask` again".into())
+            })?;
         let cache = cache_folder(&|name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from))
             .ok_or_else(|| Failure::Missing("no folder for the cache: set `HOME` or `OPEN_INSPECT_CACHE`".into()))?;
         Ok(Self { root, cache })

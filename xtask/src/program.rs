@@ -111,7 +111,8 @@ impl Program {
         let out = child.stdout.take().map(read_in_background);
         let err = child.stderr.take().map(read_in_background);
         let waited = self.wait(&mut child);
-        let collect = |reader: Option<thread::JoinHandle<String>>| reader.and_then(|r| r.join().ok()).unwrap_or_default();
+        let collect =
+            |reader: Option<thread::JoinHandle<String>>| reader.and_then(|r| r.join().ok()).unwrap_or_default();
         let (out, err) = (collect(out), collect(err));
         let status = waited?;
         if status.success() {
@@ -159,11 +160,19 @@ impl Program {
         loop {
             match child.try_wait() {
                 Ok(Some(status)) => {
-                    return if interrupt::requested() && !status.success() { Err(Failure::Interrupted) } else { Ok(status) };
+                    return if interrupt::requested() && !status.success() {
+                        Err(Failure::Interrupted)
+                    } else {
+                        Ok(status)
+                    };
                 }
                 Ok(None) => {}
                 Err(source) => {
-                    return Err(Failure::Command { what: self.what.clone(), status: source.to_string(), tail: String::new() });
+                    return Err(Failure::Command {
+                        what: self.what.clone(),
+                        status: source.to_string(),
+                        tail: String::new(),
+                    });
                 }
             }
             if interrupt::requested() {
@@ -172,7 +181,11 @@ impl Program {
             }
             if Instant::now() >= until {
                 end_group(child);
-                return Err(Failure::Deadline { what: self.what.clone(), deadline: self.deadline, tail: self.log_tail() });
+                return Err(Failure::Deadline {
+                    what: self.what.clone(),
+                    deadline: self.deadline,
+                    tail: self.log_tail(),
+                });
             }
             thread::sleep(pause);
             pause = (pause * 2).min(interrupt::TICK);

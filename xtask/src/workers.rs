@@ -101,6 +101,8 @@ fn worker_build(ready: &Ready, worker: Worker) -> Program {
         .dir(&places.root)
         .without_env("RUSTUP_TOOLCHAIN")
         .without_env("RUSTFLAGS")
+        // Its own backtrace would hide the compiler's message.
+        .env("RUST_BACKTRACE", "0")
         .env("PATH", ready.wasm.path(ready.node.bin_dir()))
         .env("CARGO_TARGET_DIR", places.target_wasm())
         // The features section has to live until `wasm-bindgen` has read it; `wasm-opt` drops the names.
@@ -201,7 +203,7 @@ pub fn report_sizes(places: &Places) -> Result<()> {
         let mut line = format!("{:<15} {:>7} KB {:>5} KB", worker.name(), size.raw / 1000, size.gzip / 1000);
         if let Some((raw, gzip)) = worker.budget() {
             let verdict = if size.raw > raw || size.gzip > gzip { "over" } else { "within" };
-            line.push_str(&format!("  ({verdict} its budget of {} and {} KB)", raw / 1000, gzip / 1000));
+            line += &format!("  ({verdict} its budget of {} and {} KB)", raw / 1000, gzip / 1000);
         }
         progress::say(line);
     }

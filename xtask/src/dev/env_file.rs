@@ -15,7 +15,7 @@ pub fn render(variables: &[(String, String)]) -> std::result::Result<String, Str
     let mut text = String::new();
     for (name, value) in variables {
         let quoted = quote(value).ok_or_else(|| format!("the value of `{name}` can't be written to an env file"))?;
-        text.push_str(&format!("{name}={quoted}\n"));
+        text.extend([name, "=", &quoted, "\n"]);
     }
     Ok(text)
 }

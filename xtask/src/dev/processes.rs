@@ -80,7 +80,7 @@ fn role(words: &[&[u8]], port: u16) -> Option<Role> {
         return None;
     }
     let entry = format!("--socket-addr=entry=127.0.0.1:{port}");
-    if words.iter().any(|word| *word == entry.as_bytes()) { Some(Role::Front) } else { Some(Role::Worker) }
+    if words.contains(&entry.as_bytes()) { Some(Role::Front) } else { Some(Role::Worker) }
 }
 
 #[cfg(test)]
@@ -98,7 +98,13 @@ mod tests {
     #[test]
     fn descendants_are_found_at_every_depth_and_strangers_are_not() {
         let process = |pid, parent, zombie| Process { pid, parent, group: 1, zombie };
-        let all = [process(2, 1, false), process(3, 2, false), process(4, 3, false), process(5, 2, true), process(9, 8, false)];
+        let all = [
+            process(2, 1, false),
+            process(3, 2, false),
+            process(4, 3, false),
+            process(5, 2, true),
+            process(9, 8, false),
+        ];
         assert_eq!(descendants(&all, 2), [3, 4]);
     }
 

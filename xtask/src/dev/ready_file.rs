@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::env_file::write_private;
-use super::stack::Addresses;
 use super::secrets::Secrets;
+use super::stack::Addresses;
 use crate::failure::{Failure, Result};
 
 #[derive(Serialize)]

@@ -36,8 +36,10 @@ pub struct Secrets {
     pub linear_webhook_secret: String,
 }
 
+type Recipe = fn() -> String;
+
 /// How a secret is made, by its name in the file.
-const RECIPES: &[(&str, fn() -> String)] = &[
+const RECIPES: &[(&str, Recipe)] = &[
     ("browserAuthSecret", hex_32),
     ("tokenEncryptionKey", base64_32),
     ("repoSecretsEncryptionKey", base64_32),

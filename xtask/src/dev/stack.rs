@@ -50,7 +50,8 @@ pub struct Ports {
     pub control_plane: u16,
     pub forge: u16,
     pub model: Option<u16>,
-    pub sandbox_host: u16,
+    /// None when somebody else plays the backend.
+    pub sandbox_host: Option<u16>,
     pub slack: Option<u16>,
     pub github: Option<u16>,
     pub linear: Option<u16>,
@@ -77,7 +78,7 @@ impl Addresses {
             control_plane: origin(ports.control_plane),
             forge: origin(ports.forge),
             model: ports.model.map(origin),
-            sandbox_host: origin(ports.sandbox_host),
+            sandbox_host: ports.sandbox_host.map(origin).unwrap_or_default(),
             slack: ports.slack.map(origin),
             github: ports.github.map(origin),
             linear: ports.linear.map(origin),
@@ -99,7 +100,8 @@ pub struct Stack<'a> {
 impl Stack<'_> {
     /// Writes the configuration files and says what to run.
     pub fn specs(&self) -> Result<Vec<Spec>> {
-        let mut specs = vec![self.forge()?, self.sandbox_host(), self.control_plane()?];
+        let mut specs = vec![self.forge()?, self.control_plane()?];
+        specs.extend(self.sandbox_host());
         specs.extend(self.model());
         for worker in Worker::BOTS {
             specs.extend(self.bot(worker)?);
@@ -186,14 +188,15 @@ impl Stack<'_> {
         })
     }
 
-    fn sandbox_host(&self) -> Spec {
+    fn sandbox_host(&self) -> Option<Spec> {
+        let port = self.ports.sandbox_host?;
         let node = &self.ready.node;
         let opencode = node.opencode();
         let agent_dir = opencode.parent().map(Path::to_path_buf).unwrap_or_default();
-        Spec {
+        Some(Spec {
             name: "sandbox-host",
             program: self.ready.places.target().join("release/sandbox-bridge"),
-            args: words(&["host", "--listen", &listen(self.ports.sandbox_host), "--state-dir"])
+            args: words(&["host", "--listen", &listen(port), "--state-dir"])
                 .into_iter()
                 .chain([self.state.join("state/sandboxes").into()])
                 .collect(),
@@ -209,7 +212,7 @@ impl Stack<'_> {
             health: format!("{}/health", self.at.sandbox_host),
             stage: Stage::Sandboxes,
             wrangler_port: None,
-        }
+        })
     }
 
     fn control_plane(&self) -> Result<Spec> {
@@ -252,7 +255,8 @@ impl Stack<'_> {
         let config = self.config(worker)?;
         let env_path = self.folder(worker).join("variables.env");
         env_file::write(&env_path, vars)?;
-        let inspector = Worker::ALL.iter().position(|each| *each == worker).map_or(0, |index| self.ports.inspectors[index]);
+        let inspector =
+            Worker::ALL.iter().position(|each| *each == worker).map_or(0, |index| self.ports.inspectors[index]);
         let node = &self.ready.node;
         let args = [
             node.wrangler().into_os_string(),
@@ -369,7 +373,9 @@ pub fn real_model() -> bool {
 fn from_environment(names: &[&str]) -> Vec<(String, String)> {
     names
         .iter()
-        .filter_map(|name| env::var(name).ok().filter(|value| !value.is_empty()).map(|value| ((*name).to_owned(), value)))
+        .filter_map(|name| {
+            env::var(name).ok().filter(|value| !value.is_empty()).map(|value| ((*name).to_owned(), value))
+        })
         .collect()
 }
 

@@ -51,8 +51,9 @@ impl Stage {
     /// Between SIGTERM and SIGKILL. The sandbox host stops every sandbox first.
     fn grace(self) -> Duration {
         match self {
-            Self::Edge | Self::Services => Duration::from_secs(5),
-            Self::Sandboxes => Duration::from_secs(20),
+            Self::Edge => Duration::from_secs(5),
+            Self::Sandboxes => Duration::from_secs(12),
+            Self::Services => Duration::from_secs(3),
         }
     }
 }
@@ -267,7 +268,12 @@ fn spawn(spec: &Spec) -> Result<Child> {
     let err = log.try_clone().map_err(Failure::file("write", &spec.log))?;
     // By this name the running image is found even after a rebuild replaced the file.
     let mut command = Command::new("/proc/self/exe");
-    command.args(["guard".into(), std::process::id().to_string().into(), "--".into(), spec.program.clone().into_os_string()]);
+    command.args([
+        "guard".into(),
+        std::process::id().to_string().into(),
+        "--".into(),
+        spec.program.clone().into_os_string(),
+    ]);
     command.args(&spec.args).current_dir(&spec.dir).process_group(0);
     for name in program::LEAKS.iter().chain(&spec.unset) {
         command.env_remove(name);

@@ -27,17 +27,19 @@ fn relocate(mut config: Value, base: &Path) -> Value {
         // Built before: a second build under wrangler would change the file that it serves.
         map.remove("build");
         map.remove("dev");
-        map.get_mut("main").map(|path| make_whole(path, base));
-        map.get_mut("assets").and_then(|assets| assets.get_mut("directory")).map(|path| make_whole(path, base));
+        make_whole(map.get_mut("main"), base);
+        make_whole(map.get_mut("assets").and_then(|assets| assets.get_mut("directory")), base);
         for database in map.get_mut("d1_databases").and_then(Value::as_array_mut).into_iter().flatten() {
-            database.get_mut("migrations_dir").map(|path| make_whole(path, base));
+            make_whole(database.get_mut("migrations_dir"), base);
         }
     }
     config
 }
 
-fn make_whole(path: &mut Value, base: &Path) {
-    if let Some(text) = path.as_str() {
+fn make_whole(path: Option<&mut Value>, base: &Path) {
+    if let Some(path) = path
+        && let Some(text) = path.as_str()
+    {
         *path = base.join(text).to_string_lossy().into_owned().into();
     }
 }

@@ -55,7 +55,9 @@ pub fn programs(places: &Places, wants: Wants) -> Result<()> {
 /// `apt-get install`, as root or through a `sudo` that asks nothing.
 pub fn install(places: &Places, packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
-    let by_hand = || Failure::Missing(format!("missing on this machine: {list}. Run `sudo apt-get install {list}`, then try again"));
+    let by_hand = || {
+        Failure::Missing(format!("missing on this machine: {list}. Run `sudo apt-get install {list}`, then try again"))
+    };
     if find_on_path("apt-get").is_none() {
         return Err(Failure::Missing(format!("missing on this machine: {list}. Install them, then try again")));
     }
@@ -88,5 +90,8 @@ pub fn root_prefix() -> Option<&'static [&'static str]> {
         return Some(&[]);
     }
     let sudo = find_on_path("sudo")?;
-    Program::new("asking sudo", sudo, Duration::from_secs(10)).args(["-n", "true"]).succeeds().then_some(&["sudo", "-n"])
+    Program::new("asking sudo", sudo, Duration::from_secs(10))
+        .args(["-n", "true"])
+        .succeeds()
+        .then_some(&["sudo", "-n"])
 }

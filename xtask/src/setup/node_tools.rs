@@ -73,7 +73,10 @@ impl NodeTools {
     fn check(&self) -> Result<()> {
         for (name, path) in [("Node", self.node()), ("esbuild", self.esbuild())] {
             if !is_executable(&path) {
-                return Err(Failure::Missing(format!("{name} has no program for this machine: `{}` is missing", path.display())));
+                return Err(Failure::Missing(format!(
+                    "{name} has no program for this machine: `{}` is missing",
+                    path.display()
+                )));
             }
         }
         if !is_executable(&self.opencode()) {
@@ -102,7 +105,9 @@ pub fn install(places: &Places) -> Result<NodeTools> {
             let from = source.join(name);
             fs::copy(&from, staging.join(name)).map_err(Failure::file("copy", &from))?;
         }
-        npm_ci("installing the Node tools", &staging, prepend_path(&[]))?.log(places.log("install-node-tools")).run()?;
+        npm_ci("installing the Node tools", &staging, prepend_path(&[]))?
+            .log(places.log("install-node-tools"))
+            .run()?;
         NodeTools::in_folder(&staging).check()?;
         fs::write(staging.join("complete"), "").map_err(Failure::file("write", &staging))?;
         if folder.exists() {

@@ -86,7 +86,8 @@ pub fn install(places: &Places) -> Result<WasmToolchain> {
     let memory = places.cache.join("wasm-toolchain.json");
     let mut chosen = None;
     progress::step("Preparing the wasm toolchain", || {
-        if let Some(known) = fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice::<WasmToolchain>(&bytes).ok())
+        if let Some(known) =
+            fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice::<WasmToolchain>(&bytes).ok())
             && known.works()
         {
             chosen = Some(known);
@@ -111,7 +112,8 @@ fn rustup(places: &Places) -> Result<Option<WasmToolchain>> {
         return Ok(None);
     }
     let run = |what: &str, deadline: Duration, args: &[&str]| {
-        let result = Program::new(what, "rustup", deadline).args(args).dir(&places.root).log(places.log("rustup")).run();
+        let result =
+            Program::new(what, "rustup", deadline).args(args).dir(&places.root).log(places.log("rustup")).run();
         match result {
             Ok(()) => Ok(true),
             Err(Failure::Interrupted) => Err(Failure::Interrupted),
@@ -132,7 +134,10 @@ fn rustup(places: &Places) -> Result<Option<WasmToolchain>> {
 }
 
 fn nightly_version() -> Option<String> {
-    Program::new("asking the nightly compiler", "rustc", Duration::from_secs(30)).args(["+nightly", "-vV"]).output().ok()
+    Program::new("asking the nightly compiler", "rustc", Duration::from_secs(30))
+        .args(["+nightly", "-vV"])
+        .output()
+        .ok()
 }
 
 fn nightly_has_source() -> bool {
@@ -189,7 +194,8 @@ fn rust_lld_folder(places: &Places) -> Result<PathBuf> {
     let ask = |flag: &[&str]| {
         Program::new("asking the compiler", "rustc", Duration::from_secs(30)).args(flag).dir(&places.root).output()
     };
-    let host = ask(&["-vV"])?.lines().find_map(|line| line.strip_prefix("host: ").map(str::to_owned)).unwrap_or_default();
+    let host =
+        ask(&["-vV"])?.lines().find_map(|line| line.strip_prefix("host: ").map(str::to_owned)).unwrap_or_default();
     let folder = Path::new(ask(&["--print", "sysroot"])?.trim()).join("lib/rustlib").join(host).join("bin");
     if is_executable(&folder.join("rust-lld")) {
         return Ok(folder);

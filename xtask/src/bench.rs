@@ -1,0 +1,16 @@
+//! `cargo xtask bench`: the measurements of docs/PERFORMANCE.md, against the running system.
+
+use std::time::Duration;
+
+use crate::failure::Result;
+use crate::setup::Ready;
+use crate::tests_run::end_to_end;
+
+const DEADLINE: Duration = Duration::from_secs(60 * 60);
+
+pub fn run(ready: &Ready, arguments: &[String]) -> Result<()> {
+    end_to_end(ready, "the measurements", DEADLINE)?
+        .args(["run", "-q", "-p", "e2e", "--release", "--bin", "bench", "--"])
+        .args(arguments)
+        .run()
+}
