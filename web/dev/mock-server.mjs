@@ -320,7 +320,10 @@ sockets.on("connection", (socket, request) => {
       session.sockets.add(socket);
       reply(session.subscribed(message.afterRevision));
       reply({ type: "presence_sync", participants: session.presence() });
-      if (session.info.id === "booting") setInterval(() => reply({ type: "typing", participantId: PEOPLE.grace.participantId, name: PEOPLE.grace.name }), 2_000).unref();
+      if (session.info.id === "booting") {
+        const typing = setInterval(() => reply({ type: "typing", participantId: PEOPLE.grace.participantId, name: PEOPLE.grace.name }), 2_000);
+        socket.on("close", () => clearInterval(typing));
+      }
     }
     if (message.type === "prompt") reply({ type: "prompt_queued", clientRequestId: message.clientRequestId, messageId: session.enqueue(message.content), position: session.queue.length });
     if (message.type === "cancel_prompt") {

@@ -78,7 +78,7 @@ function SessionLink({ session, current, onNavigate }: SessionLinkProps) {
         {session.prCount > 0 && (
           <span className={styles["prs"]} title={count(session.prCount, "pull request")}>
             <PullRequestIcon size={13} />
-            <span className="visually-hidden">{count(session.prCount, "pull request")}</span>
+            <span className="visually-hidden">{count(session.prCount, "PR")}</span>
           </span>
         )}
         <time dateTime={new Date(session.updatedAt).toISOString()} title={fullTime(session.updatedAt)}>

@@ -169,13 +169,18 @@ function Empty() {
 }
 
 function Opening() {
+  const refused = useSession((view) => view.link.state === "refused");
   return (
     <div className={styles["page"]}>
       <Topbar />
       <div className={styles["conversation"]}>
         <div className={styles["opening"]}>
-          <Skeleton widths={[38, 92, 80]} label="Opening the session" />
-          <Skeleton widths={[55, 60, 47]} label="Opening the session" />
+          {!refused && (
+            <>
+              <Skeleton widths={[38, 92, 80]} label="Opening the session" />
+              <Skeleton widths={[55, 60, 47]} label="Opening the session" />
+            </>
+          )}
         </div>
         <div className={styles["foot"]}>
           <ConnectionBanner />

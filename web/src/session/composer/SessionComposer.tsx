@@ -23,6 +23,7 @@ export function SessionComposer({ draft, onDraft }: SessionComposerProps) {
   const stopping = useSession((view) => view.stopping);
   const status = useSession((view) => view.session.session?.status);
   const queued = useSession((view) => view.session.queue.length > 0);
+  const begun = useSession((view) => view.session.timeline.rows.some((row) => row.event.type === "user_message"));
   const [sending, setSending] = useState<string>();
   const [failure, setFailure] = useState<string>();
   const field = useRef<{ focus: (options?: FocusOptions) => void }>(null);
@@ -75,7 +76,7 @@ export function SessionComposer({ draft, onDraft }: SessionComposerProps) {
           onChange={change}
           onSend={send}
           label="Prompt"
-          placeholder={running || queued ? "Add a prompt to the queue" : "Ask for a follow-up"}
+          placeholder={running || queued ? "Add a prompt to the queue" : begun ? "Ask for a follow-up" : "Describe a change, a bug or a question"}
           readOnly={sending !== undefined}
           rows={1}
         />

@@ -127,13 +127,25 @@ describe("subscribing", () => {
     expect(socket().last("subscribe")).toMatchObject({ token: "token-1", afterRevision: 7 });
   });
 
-  it("says that a session is missing and stops", async () => {
-    tokens = [new ApiError("Session not found", 404, "NOT_FOUND", undefined)];
+  it.each([
+    [404, "NOT_FOUND"],
+    [400, "INVALID_PARAMETER"],
+  ] as const)("says that a session is missing on %d and stops", async (status, code) => {
+    tokens = [new ApiError("Session not found", status, code, undefined)];
     connection.reconnect();
     await settle();
     expect(link()).toBe("missing");
     await vi.advanceTimersByTimeAsync(120_000);
     expect(tokensAsked).toBe(2);
+  });
+
+  it("tries again when no token can be had for the moment, and gives up when it is refused", async () => {
+    tokens = [new ApiError("Try again", 503, "RETRY", undefined), new ApiError("Not yours", 403, "FORBIDDEN", undefined)];
+    connection.reconnect();
+    await settle();
+    expect(link()).toBe("waiting");
+    await vi.advanceTimersByTimeAsync(500);
+    expect(connection.read().link).toEqual({ state: "refused", reason: "Not yours" });
   });
 
   it("gives up on a socket that opens but is never subscribed", async () => {

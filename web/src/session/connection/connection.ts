@@ -228,7 +228,8 @@ export class SessionConnection {
   }
 
   private refusedToken(error: unknown): void {
-    if (error instanceof ApiError && error.status === 404) this.giveUp({ state: "missing" });
+    // An address that is no session's is refused as malformed, or not found.
+    if (error instanceof ApiError && (error.status === 404 || error.status === 400)) this.giveUp({ state: "missing" });
     else if (error instanceof ApiError && !error.passing) this.giveUp({ state: "refused", reason: sentenceOf(error) });
     else this.retryLater();
   }

@@ -11,6 +11,7 @@ const PATIENCE_MS = 1_500;
 export function ConnectionBanner() {
   const connection = useConnection();
   const link = useSession((view) => view.link);
+  const opened = useSession((view) => view.session.session !== undefined);
   const since = link.state === "waiting" || link.state === "reconnecting" ? link.since : undefined;
   const patient = usePatience(since);
   const online = useOnline();
@@ -31,7 +32,7 @@ export function ConnectionBanner() {
   const seconds = link.state === "waiting" ? Math.max(1, Math.ceil((link.retryAt - now) / 1000)) : 0;
   return (
     <Notice tone="busy" action={reconnect}>
-      The connection was lost. The agent goes on without it.{" "}
+      {opened ? "The connection was lost. The agent goes on without it." : "The session cannot be reached right now."}{" "}
       <span aria-hidden="true">
         {link.state === "waiting" && seconds > 3 ? `Next attempt in ${seconds} s.` : "Reconnecting…"}
       </span>

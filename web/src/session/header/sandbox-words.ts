@@ -11,7 +11,7 @@ interface SandboxWords {
 }
 
 export const SANDBOX: Record<SandboxStatus, SandboxWords> = {
-  pending: { tone: "idle", pulsing: false, short: "No sandbox", long: "A sandbox starts with the next prompt." },
+  pending: { tone: "idle", pulsing: false, short: "None yet", long: "A sandbox starts with the next prompt." },
   warming: { tone: "busy", pulsing: true, short: "Starting", long: "The sandbox is being started." },
   spawning: { tone: "busy", pulsing: true, short: "Starting", long: "The sandbox is being started." },
   connecting: { tone: "busy", pulsing: true, short: "Starting", long: "The sandbox is up and sets itself up." },

@@ -132,7 +132,7 @@ function End({ item }: { item: Extract<Item, { kind: "end" }> }) {
     case "failed":
     case "timed_out":
       return (
-        <div className={styles["note"]} data-tone="bad">
+        <div className={`${styles["note"]} ${styles["failed"]}`} data-tone="bad">
           <FailIcon />
           <div>
             <p className={styles["strong"]}>

@@ -97,9 +97,17 @@ export function TimelineView({ conversation, waiting, onFold, onCancelled }: Tim
   const working = processing && conversation.latest?.ended === false ? conversation.latest : undefined;
   return (
     <div className={styles["frame"]}>
-      {/* The keyboard must be able to scroll it. */}
-      {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
-      <div ref={scroller} className={styles["scroller"]} onScroll={onScroll} tabIndex={0} role="region" aria-label="Timeline">
+      {/* A log that is not read out as it grows: the turning points are announced apart. The keyboard must be able to scroll it. */}
+      <div
+        ref={scroller}
+        className={styles["scroller"]}
+        onScroll={onScroll}
+        role="log"
+        aria-live="off"
+        aria-label="Timeline"
+        // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+        tabIndex={0}
+      >
         <div className={styles["content"]}>
           {loadingHistory && (
             <p className={styles["loading"]} role="status">
