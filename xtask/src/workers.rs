@@ -200,12 +200,12 @@ pub fn report_sizes(places: &Places) -> Result<()> {
     progress::say("Worker           wasm raw     gzip");
     for worker in Worker::ALL {
         let size = size(places, worker)?;
-        let mut line = format!("{:<15} {:>7} KB {:>5} KB", worker.name(), size.raw / 1000, size.gzip / 1000);
-        if let Some((raw, gzip)) = worker.budget() {
+        let budget = worker.budget().map_or_else(String::new, |(raw, gzip)| {
             let verdict = if size.raw > raw || size.gzip > gzip { "over" } else { "within" };
-            line += &format!("  ({verdict} its budget of {} and {} KB)", raw / 1000, gzip / 1000);
-        }
-        progress::say(line);
+            format!("  ({verdict} its budget of {} and {} KB)", raw / 1000, gzip / 1000)
+        });
+        let (raw, gzip) = (size.raw / 1000, size.gzip / 1000);
+        progress::say(format_args!("{:<15} {raw:>7} KB {gzip:>5} KB{budget}", worker.name()));
     }
     Ok(())
 }
