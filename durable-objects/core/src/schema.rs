@@ -45,8 +45,9 @@ const STEPS: &[&[&str]] = &[&[
         disconnected_at INTEGER, spawn_error TEXT, failure_count INTEGER NOT NULL DEFAULT 0,
         last_failure_at INTEGER, next_spawn_at INTEGER)",
     "CREATE TABLE received (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL, seq INTEGER NOT NULL)",
+    // Ids are never used twice, so that a late result of a job that is gone fits no other.
     "CREATE TABLE outbox (
-        id INTEGER PRIMARY KEY, dedup_key TEXT, payload TEXT NOT NULL, attempt INTEGER NOT NULL DEFAULT 0,
+        id INTEGER PRIMARY KEY AUTOINCREMENT, dedup_key TEXT, payload TEXT NOT NULL, attempt INTEGER NOT NULL DEFAULT 0,
         state TEXT NOT NULL, due_at INTEGER NOT NULL, last_error TEXT)",
     "CREATE UNIQUE INDEX outbox_one_waiting ON outbox (dedup_key) WHERE state = 'waiting' AND dedup_key IS NOT NULL",
     "CREATE INDEX outbox_due ON outbox (due_at) WHERE state IN ('waiting', 'running')",
