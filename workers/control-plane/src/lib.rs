@@ -1,1 +1,51 @@
+//! The control plane: everything outside of a session. HTTP API, sign-in, D1, the code host, sandbox backends, crons
+//! and queues, and the shell of the session's Durable Object.
+//!
+//! A request goes through [`edge`]: the table in `routes` names its policy and handler, `policy` admits its caller,
+//! `handlers` answer.
 
+mod assets;
+mod auth;
+mod edge;
+mod effects;
+mod handlers;
+mod identity;
+mod models;
+mod policy;
+mod request;
+mod router;
+mod routes;
+mod sandbox_backend;
+mod schedule;
+mod session_client;
+mod session_object;
+mod source_control;
+mod store;
+mod upgrade;
+mod web_origin;
+mod webhook_work;
+
+use worker::{Context, Env, MessageBatch, Request, Response, ScheduleContext, ScheduledEvent, event};
+
+pub use session_object::SessionDO;
+
+#[event(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
+    edge::answer(request, &env, &context).await
+}
+
+#[event(scheduled)]
+async fn scheduled(event: ScheduledEvent, env: Env, _context: ScheduleContext) {
+    schedule::run(&event.cron(), &env).await;
+}
+
+#[event(queue)]
+async fn queue(batch: MessageBatch<serde_json::Value>, env: Env, _context: Context) -> worker::Result<()> {
+    webhook_work::consume(&batch, &env).await;
+    Ok(())
+}

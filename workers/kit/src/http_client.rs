@@ -196,11 +196,7 @@ impl Call {
         // The signal ends the reading of the body, too.
         let signal = AbortSignal::timeout_with_u32(deadline_ms);
         let failed = |error: worker::Error| {
-            if signal.aborted() {
-                CallError::Deadline(self.deadline_ms)
-            } else {
-                CallError::Network(error.to_string())
-            }
+            if signal.aborted() { CallError::Deadline(self.deadline_ms) } else { CallError::Network(error.to_string()) }
         };
         let request = self.request(&signal)?;
         let mut response = match service {

@@ -55,8 +55,7 @@ pub async fn store(
         .ok_or_else(|| Refusal::not_configured("SERVICE_AUTH_SECRET is not set for this Worker"))?;
     let control_plane = env.service("CONTROL_PLANE").map_err(|error| Fault::new("finding CONTROL_PLANE", error))?;
     let body = serde_json::to_vec(delivery).map_err(|error| Fault::new("writing a delivery", error))?;
-    let signed =
-        Signed { service, method: "POST", pathname: DELIVERIES_PATH, query: "", body: &body, actor: "" };
+    let signed = Signed { service, method: "POST", pathname: DELIVERIES_PATH, query: "", body: &body, actor: "" };
     let signature = signed.sign(&secret, clock::now(), &random::hex::<8>());
     let answer = Call::post(format!("https://internal{DELIVERIES_PATH}"))
         .header(SERVICE_HEADER, service.as_str())

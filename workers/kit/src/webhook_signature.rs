@@ -26,8 +26,8 @@ pub fn is_from_slack(
 ) -> bool {
     let (Some(signature), Some(timestamp)) = (signature, timestamp) else { return false };
     let digits = (1..=15).contains(&timestamp.len()) && timestamp.bytes().all(|b| b.is_ascii_digit());
-    let fresh = digits
-        && timestamp.parse::<i64>().is_ok_and(|seconds| (now.0 / 1000 - seconds).abs() <= SLACK_WINDOW_SECONDS);
+    let fresh =
+        digits && timestamp.parse::<i64>().is_ok_and(|seconds| (now.0 / 1000 - seconds).abs() <= SLACK_WINDOW_SECONDS);
     let Some(hex) = signature.strip_prefix("v0=").filter(|_| fresh) else { return false };
     mac::is_hmac_hex(secret.as_bytes(), &[b"v0:", timestamp.as_bytes(), b":", body], hex)
 }

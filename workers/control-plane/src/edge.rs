@@ -1,0 +1,238 @@
+//! The way of a request: where it goes, who makes it, what answers it, what every answer has.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use oi_protocol::ErrorCode;
+use oi_worker_kit::log::Line;
+use oi_worker_kit::service_signature::Service;
+use oi_worker_kit::trace::{REQUEST_HEADER, TRACE_HEADER, Trace};
+use oi_worker_kit::{Failure, Fault, Refusal, clock, reply, request_body};
+use worker::{Context, Env, Request, Response};
+
+use crate::auth::browser::BrowserAuth;
+use crate::auth::service;
+use crate::policy::{Authenticated, Caller, Policy, admit};
+use crate::request::{Cx, Head};
+use crate::router::{Found, Route, find};
+use crate::routes::{Handler, ROUTES};
+use crate::store::D1;
+use crate::web_origin::WebOrigin;
+use crate::{assets, handlers, upgrade};
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Destination {
+    /// To the table of routes.
+    Api,
+    /// To the page.
+    App,
+}
+
+/// The one place that decides between the API and the page. `/api` is the API; a path outside of it is only for
+/// requests that bring a signature or a bearer, that change something, or that ask for a public route. Any other GET
+/// is the page's.
+fn destination(method: &str, path: &str, has_credential: bool) -> Destination {
+    let is_read = matches!(method, "GET" | "HEAD");
+    let is_public = matches!(find(ROUTES, method, path), Found::Route(route, _) if route.policy == Policy::Public);
+    if is_below_api(path) || has_credential || !is_read || is_public { Destination::Api } else { Destination::App }
+}
+
+fn is_below_api(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
+}
+
+fn bearer(head: &Head) -> Option<String> {
+    let value = head.header("Authorization")?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+}
+
+/// Answers a request, whatever happens.
+pub async fn answer(request: Request, env: &Env, context: &Context) -> worker::Result<Response> {
+    let began = clock::now();
+    let Ok(head) = read_head(&request) else { return Response::error("Bad request", 400) };
+    let trace = Trace::begin(head.header(TRACE_HEADER).as_deref());
+    let mut caller = "nobody";
+    let outcome = AssertUnwindSafe(serve(request, &head, env, context, &trace, &mut caller)).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|_| Err(Fault::new("answering a request", "panic").into()));
+    let served = match outcome {
+        Ok(served) => served,
+        Err(failure) => {
+            if let Failure::Faulted(fault) = &failure {
+                Line::error("control-plane", "http.fault").trace(&trace).with("error", fault.to_string()).write();
+            }
+            let response = reply::failure(&failure, &trace.request_id).map_err(|error| error.to_string())?;
+            Served::Api(response)
+        }
+    };
+    let response = match served {
+        // A page has its own headers and is not logged; an upgraded connection takes none.
+        Served::Page(response) | Served::Upgraded(response) => return Ok(response),
+        Served::Api(response) => response,
+    };
+    let status = response.status_code();
+    let line = if status >= 500 {
+        Line::error("control-plane", "http.request")
+    } else {
+        Line::info("control-plane", "http.request")
+    };
+    line.trace(&trace)
+        .with("http_method", &head.method)
+        .with("http_path", oi_protocol::text::truncate_bytes(&head.path, 200))
+        .with("http_status", status)
+        .with("duration_ms", clock::now().since(began))
+        .with("principal_kind", caller)
+        .write();
+    finish(response, &trace)
+}
+
+fn read_head(request: &Request) -> worker::Result<Head> {
+    let url = request.url()?;
+    Ok(Head {
+        // The crate's own type knows some methods only.
+        method: request.inner().method(),
+        path: url.path().to_owned(),
+        query: url.query().unwrap_or_default().to_owned(),
+        headers: request.headers().clone(),
+    })
+}
+
+/// What every answer of the API has.
+fn finish(mut response: Response, trace: &Trace) -> worker::Result<Response> {
+    let headers = response.headers_mut();
+    headers.set(REQUEST_HEADER, &trace.request_id)?;
+    headers.set(TRACE_HEADER, &trace.trace_id)?;
+    headers.set("X-Content-Type-Options", "nosniff")?;
+    headers.set("Referrer-Policy", "no-referrer")?;
+    if !headers.has("Cache-Control")? {
+        headers.set("Cache-Control", "private, no-store")?;
+    }
+    Ok(response)
+}
+
+enum Served {
+    Api(Response),
+    Page(Response),
+    Upgraded(Response),
+}
+
+async fn serve(
+    request: Request,
+    head: &Head,
+    env: &Env,
+    context: &Context,
+    trace: &Trace,
+    caller: &mut &'static str,
+) -> Result<Served, Failure> {
+    if head.header("Upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")) {
+        let response = upgrade::answer(request, head, env).await?;
+        let upgraded = response.status_code() == 101;
+        return Ok(if upgraded { Served::Upgraded(response) } else { Served::Api(response) });
+    }
+    let has_credential = service::claims(head) || bearer(head).is_some();
+    if destination(&head.method, &head.path, has_credential) == Destination::App {
+        return assets::answer(request, env).await.map(Served::Page);
+    }
+    let (route, parameters) = match find(ROUTES, &head.method, &head.path) {
+        Found::Route(route, parameters) => (route, parameters),
+        Found::OtherMethods(methods) => return other_method(head, &methods).map(Served::Api),
+        Found::Nothing => return Err(Refusal::not_found("Not found").into()),
+    };
+    let (who, body) = authenticate(request, head, env, trace, route).await?;
+    *caller = who.caller.kind();
+    admit(route.policy, &who)?;
+    let parameters = parameters.into_iter().map(str::to_owned).collect();
+    let cx = Cx { env, context, trace, head, body, parameters, who };
+    handlers::handle(route.handler, &cx).await.map(Served::Api)
+}
+
+fn other_method(head: &Head, methods: &[&str]) -> Result<Response, Failure> {
+    let allowed = methods.join(", ");
+    let mut response = if head.method == "OPTIONS" {
+        reply::text(204, "")?
+    } else {
+        let sentence = format!("This path takes {allowed}");
+        let refusal = Refusal::new(405, ErrorCode::MethodNotAllowed, sentence);
+        reply::json(405, &Failure::from(refusal).body(""))?
+    };
+    response.headers_mut().set("Allow", &allowed).map_err(oi_worker_kit::failure::while_doing("writing a header"))?;
+    Ok(response)
+}
+
+/// Finds out who calls, and reads the body: only once it is known that there is someone to read it for.
+async fn authenticate(
+    mut request: Request,
+    head: &Head,
+    env: &Env,
+    trace: &Trace,
+    route: &Route<Handler>,
+) -> Result<(Authenticated, Vec<u8>), Failure> {
+    if service::claims(head) {
+        let claim = service::read(head, env, trace)?;
+        let body = request_body::read(&mut request, route.max_body).await?;
+        let db = D1::of(env)?;
+        let (service, actor) = claim.verify(head, &body, &db, trace).await?;
+        let caller = match service {
+            Service::Web => by_cookie(head, env).await?.unwrap_or(Caller::Web),
+            Service::SlackBot | Service::GithubBot | Service::LinearBot => Caller::Bot { service, actor },
+        };
+        return Ok((Authenticated { caller, signed_by: Some(service) }, body));
+    }
+    let caller = if is_below_api(&head.path) {
+        if head.method != "GET" {
+            require_same_origin(head, env)?;
+        }
+        match route.policy {
+            Policy::Public => Caller::Nobody,
+            _ => by_cookie(head, env).await?.unwrap_or(Caller::Nobody),
+        }
+    } else {
+        let token = bearer(head).filter(|_| route.policy.takes_sandboxes());
+        token.map_or(Caller::Nobody, |token| Caller::Bearer { token })
+    };
+    let who = Authenticated { caller, signed_by: None };
+    admit(route.policy, &who)?;
+    let body = request_body::read(&mut request, route.max_body).await?;
+    Ok((who, body))
+}
+
+async fn by_cookie(head: &Head, env: &Env) -> Result<Option<Caller>, Failure> {
+    let Some(cookie) = head.header("Cookie") else { return Ok(None) };
+    let auth = BrowserAuth::of(env)?;
+    let person = auth.signed_in(&D1::of(env)?, Some(&cookie)).await?;
+    Ok(person.map(|person| Caller::Person(Box::new(person))))
+}
+
+fn require_same_origin(head: &Head, env: &Env) -> Result<(), Refusal> {
+    let (origin, site) = (head.header("Origin"), head.header("Sec-Fetch-Site"));
+    if WebOrigin::of(env)?.is_same_origin(origin.as_deref(), site.as_deref()) {
+        return Ok(());
+    }
+    Err(Refusal::forbidden("This request does not come from this site. Open the app at its own address and try again."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_get_outside_of_api_is_the_page() {
+        for (method, path, credential, expected) in [
+            ("GET", "/", false, Destination::App),
+            ("HEAD", "/", false, Destination::App),
+            ("GET", "/sessions/abc", false, Destination::App),
+            ("GET", "/sessions/abc", true, Destination::Api),
+            ("POST", "/sessions", false, Destination::Api),
+            ("GET", "/internal/webhook-deliveries", false, Destination::App),
+            ("GET", "/health", false, Destination::Api),
+            ("GET", "/healthz", false, Destination::App),
+            ("GET", "/api", false, Destination::Api),
+            ("GET", "/api/nothing", false, Destination::Api),
+            ("GET", "/apiary", false, Destination::App),
+        ] {
+            assert_eq!(destination(method, path, credential), expected, "{method} {path}");
+        }
+    }
+}

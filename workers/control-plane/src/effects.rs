@@ -1,0 +1,387 @@
+//! What sessions ask to be done outside of them.
+
+use oi_protocol::local_backend::{CheckoutRepository, CreateSandboxRequest};
+use oi_session::clock::Config;
+use oi_session::job::{ClaimedJob, Job, JobResult, OpenPullRequest, StartSandbox, StopSandbox};
+use oi_session::token::sandbox_token;
+use oi_session_host::Effects;
+use oi_worker_kit::log::Line;
+use oi_worker_kit::vars::Vars;
+use oi_worker_kit::{Failure, random};
+use worker::Env;
+
+use crate::models::Models;
+use crate::sandbox_backend::{self, BackendError, SandboxBackend};
+use crate::source_control::github::{Github, GithubUrls, user_tokens};
+use crate::source_control::{
+    BranchName, ForgeError, NewPullRequest, Opener, PullRequest, RepositoryName, SourceControl,
+};
+use crate::store::{D1, sessions};
+
+/// The runner of sessions' jobs, with the deployment's bindings and variables.
+pub struct ControlPlaneEffects {
+    env: Env,
+}
+
+/// The key of sandbox tokens: `SANDBOX_TOKEN_KEY`, hex of 32 bytes.
+fn sandbox_token_key(vars: &impl Vars) -> Option<Vec<u8>> {
+    hex::decode(vars.get("SANDBOX_TOKEN_KEY")?).ok().filter(|key| key.len() == 32)
+}
+
+/// Settings of the deployment that sessions need.
+fn config(vars: &impl Vars) -> Config {
+    // Without a key no sandbox is started; a random one makes sure that no token is ever accepted by chance.
+    let key = sandbox_token_key(vars).unwrap_or_else(|| random::bytes::<32>().to_vec());
+    let defaults = Config::with_key(key);
+    Config {
+        inactivity_timeout_ms: vars.positive_or("SANDBOX_INACTIVITY_TIMEOUT_MS", defaults.inactivity_timeout_ms),
+        execution_timeout_ms: vars.positive_or("EXECUTION_TIMEOUT_MS", defaults.execution_timeout_ms),
+        forge_url: GithubUrls::of(vars).web,
+        fault_injection: vars.is_true("FAULT_INJECTION"),
+        ..defaults
+    }
+}
+
+impl ControlPlaneEffects {
+    /// With the bindings of the object.
+    pub fn new(env: Env) -> Self {
+        Self { env }
+    }
+}
+
+impl Effects for ControlPlaneEffects {
+    fn config(&self) -> Config {
+        config(&self.env)
+    }
+
+    async fn run(&self, claimed: &ClaimedJob) -> JobResult {
+        let outcome = match &claimed.job {
+            Job::IndexSession(facts) => index(&self.env, facts).await,
+            Job::StartSandbox(start) => start_sandbox(&self.env, start, claimed.look_first).await,
+            Job::StopSandbox(stop) => stop_sandbox(&self.env, stop).await,
+            Job::OpenPullRequest(open) => open_pull_request(&self.env, open, claimed.look_first).await,
+        };
+        outcome.unwrap_or_else(|failed| {
+            Line::warn("control-plane", "job.failed")
+                .with("kind", claimed.job.kind())
+                .with("attempt", claimed.attempt)
+                .with("transient", failed.transient)
+                .with("error", &failed.error)
+                .write();
+            JobResult::Failed { error: failed.error, transient: failed.transient }
+        })
+    }
+}
+
+/// Why an attempt failed: a sentence for people, without secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failed {
+    error: String,
+    transient: bool,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        let transient = failure.status() >= 500 && failure.status() != 501;
+        let error = match failure {
+            Failure::Refused(refusal) => refusal.sentence.into_owned(),
+            Failure::Faulted(fault) => {
+                Line::error("control-plane", "job.fault").with("error", fault.to_string()).write();
+                "something failed on our side".to_owned()
+            }
+        };
+        Self { error, transient }
+    }
+}
+
+impl From<BackendError> for Failed {
+    fn from(error: BackendError) -> Self {
+        Self { transient: error.is_transient(), error: error.to_string() }
+    }
+}
+
+impl From<ForgeError> for Failed {
+    fn from(error: ForgeError) -> Self {
+        Self { transient: error.is_transient(), error: error.to_string() }
+    }
+}
+
+fn permanent(error: impl Into<String>) -> Failed {
+    Failed { error: error.into(), transient: false }
+}
+
+async fn index(env: &Env, facts: &oi_session::job::IndexSession) -> Result<JobResult, Failed> {
+    sessions::project(&D1::of(env)?, facts).await.map_err(Failure::from)?;
+    Ok(JobResult::Done)
+}
+
+/// The request that starts a sandbox.
+fn create_request(vars: &impl Vars, start: &StartSandbox) -> Result<CreateSandboxRequest, Failed> {
+    let key = sandbox_token_key(vars).ok_or_else(|| permanent("SANDBOX_TOKEN_KEY is not hex of 32 bytes"))?;
+    let control_plane_url = vars
+        .get("SANDBOX_CONTROL_PLANE_URL")
+        .or_else(|| vars.get("WORKER_URL"))
+        .ok_or_else(|| permanent("WORKER_URL is not set"))?;
+    let urls = GithubUrls::of(vars);
+    let repositories = start.repositories.iter().zip(0..).map(|(repository, position)| {
+        let name = RepositoryName::parse(&repository.repo_owner, &repository.repo_name)
+            .ok_or_else(|| permanent("a repository of the session has no valid name"))?;
+        Ok(CheckoutRepository {
+            position,
+            repo_owner: repository.repo_owner.clone(),
+            repo_name: repository.repo_name.clone(),
+            branch: repository.base_branch.clone(),
+            clone_url: urls.clone_url(&name),
+            base_sha: None,
+        })
+    });
+    Ok(CreateSandboxRequest {
+        sandbox_id: start.sandbox_id.clone(),
+        session_id: start.session_id.as_str().to_owned(),
+        generation: start.generation,
+        control_plane_url: control_plane_url.trim_end_matches('/').to_owned(),
+        auth_token: sandbox_token(&key, &start.session_id, start.generation, &start.nonce),
+        timeout_seconds: start.timeout_seconds,
+        vcs_host: urls.git_host(),
+        repositories: repositories.collect::<Result<_, Failed>>()?,
+        model: start.model.clone(),
+        model_providers: Models::of(vars).providers(),
+        env: std::collections::BTreeMap::new(),
+    })
+}
+
+async fn start_sandbox(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobResult, Failed> {
+    let backend = sandbox_backend::configured(env)?;
+    if look_first
+        && backend.capabilities().find
+        && let Some(found) = backend.find(&start.sandbox_id).await?
+    {
+        if !found.running {
+            return Err(permanent("the sandbox ended before it connected"));
+        }
+        return Ok(JobResult::SandboxStarted { provider_object_id: found.provider_object_id });
+    }
+    let started = backend.create(&create_request(env, start)?).await?;
+    if !started.running {
+        return Err(permanent("the sandbox ended before it connected"));
+    }
+    Ok(JobResult::SandboxStarted { provider_object_id: started.provider_object_id })
+}
+
+async fn stop_sandbox(env: &Env, stop: &StopSandbox) -> Result<JobResult, Failed> {
+    let backend = sandbox_backend::configured(env)?;
+    backend.stop(&stop.sandbox_id, stop.provider_object_id.as_deref()).await?;
+    Ok(JobResult::Done)
+}
+
+/// The body with who asked for it, when the App opens it, and where it came from.
+fn with_footer(vars: &impl Vars, open: &OpenPullRequest, by_app: bool) -> String {
+    let app = vars.get_or("APP_NAME", "Open-Inspect");
+    let web = vars.get_or("WEB_APP_URL", "");
+    let author = open.author_name.replace(['\n', '\r', '[', ']', '<', '>', '`', '@'], " ");
+    let author = author.trim();
+    let asked = if by_app && !author.is_empty() { format!("\n\nRequested by {author}.") } else { String::new() };
+    let session = &open.session_id;
+    format!("{}{asked}\n\n---\n*Created with [{app}]({}/session/{session})*", open.body, web.trim_end_matches('/'))
+}
+
+fn opened(pull: PullRequest, updated: bool) -> JobResult {
+    JobResult::PullRequestOpened {
+        number: pull.number,
+        url: pull.url,
+        state: pull.state,
+        head: pull.head,
+        base: pull.base,
+        title: pull.title,
+        updated,
+    }
+}
+
+/// Whether the App may still be allowed what this person was not: their token does not work, or has no such right. A
+/// pull request that exists already is no matter of rights.
+fn is_about_rights(error: &ForgeError) -> bool {
+    match error {
+        ForgeError::Status { status: 401 | 403 | 404, .. } => true,
+        ForgeError::Status { status: 422, message, .. } => {
+            let message = message.to_lowercase();
+            message.contains("permission")
+                || message.contains("not accessible")
+                || message.contains("must be a collaborator")
+        }
+        _ => false,
+    }
+}
+
+async fn open_pull_request(env: &Env, open: &OpenPullRequest, look_first: bool) -> Result<JobResult, Failed> {
+    let forge = Github::of(env)?;
+    let name = RepositoryName::parse(&open.repo_owner, &open.repo_name)
+        .ok_or_else(|| permanent("the repository has no valid name"))?;
+    let branch =
+        |text: &str| BranchName::parse(text).ok_or_else(|| permanent(format!("`{text}` is not a branch name")));
+    let (head, base) = (branch(&open.head)?, branch(&open.base)?);
+    let person = person_token(env, open).await;
+    if (look_first || open.existing_number.is_some())
+        && let Some(found) = forge.open_pull_request_of(&name, &head, &base).await?
+    {
+        // The session's own one gets the new title and body; one that an earlier attempt opened has them.
+        let ours = open.existing_number == Some(found.number);
+        if !ours {
+            return Ok(opened(found, open.existing_number.is_some()));
+        }
+        let body = with_footer(env, open, person.is_none());
+        let opener = person.as_deref().map_or(Opener::App, Opener::Person);
+        let changed = match forge.update_pull_request(opener, &name, found.number, &open.title, &body).await {
+            Err(error) if person.is_some() && is_about_rights(&error) => {
+                let body = with_footer(env, open, true);
+                forge.update_pull_request(Opener::App, &name, found.number, &open.title, &body).await?
+            }
+            result => result?,
+        };
+        return Ok(opened(changed, true));
+    }
+    let mut result = match &person {
+        Some(token) => {
+            let body = with_footer(env, open, false);
+            let new = NewPullRequest { title: &open.title, body: &body, head: &head, base: &base, draft: open.draft };
+            Some(forge.create_pull_request(Opener::Person(token), &name, new).await)
+        }
+        None => None,
+    };
+    if result.as_ref().is_none_or(|result| result.as_ref().is_err_and(is_about_rights)) {
+        let body = with_footer(env, open, true);
+        let new = NewPullRequest { title: &open.title, body: &body, head: &head, base: &base, draft: open.draft };
+        result = Some(forge.create_pull_request(Opener::App, &name, new).await);
+    }
+    match result {
+        Some(Ok(pull)) => Ok(opened(pull, false)),
+        // It is open already: somebody else's, or ours of an attempt that was not heard of.
+        Some(Err(error)) if error.status() == Some(422) => {
+            match forge.open_pull_request_of(&name, &head, &base).await? {
+                Some(found) => Ok(opened(found, true)),
+                None => Err(error.into()),
+            }
+        }
+        Some(Err(error)) => Err(error.into()),
+        None => Err(permanent("nothing was asked of the code host")),
+    }
+}
+
+/// The prompting person's token. Without one that works, the App acts: that is no failure.
+async fn person_token(env: &Env, open: &OpenPullRequest) -> Option<String> {
+    let user_id = open.author_user_id.as_deref()?;
+    let db = D1::of(env).ok()?;
+    match user_tokens::valid_token(&db, env, user_id).await {
+        Ok(token) => token,
+        Err(failure) => {
+            Line::warn("control-plane", "user_token.unavailable").with("error", failure.to_string()).write();
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oi_protocol::SessionId;
+    use oi_session::call::InitRepository;
+    use std::collections::BTreeMap;
+
+    fn start() -> StartSandbox {
+        StartSandbox {
+            session_id: SessionId::from_bytes([1; 16]),
+            sandbox_id: "sandbox-acme-app-1".to_owned(),
+            generation: 3,
+            nonce: "n".to_owned(),
+            repositories: vec![InitRepository {
+                repo_owner: "acme".to_owned(),
+                repo_name: "app".to_owned(),
+                repo_id: 7,
+                base_branch: "main".to_owned(),
+            }],
+            model: "demo/scripted".to_owned(),
+            timeout_seconds: 7200,
+        }
+    }
+
+    fn vars() -> BTreeMap<&'static str, &'static str> {
+        BTreeMap::from([
+            ("SANDBOX_TOKEN_KEY", "0101010101010101010101010101010101010101010101010101010101010101"),
+            ("WORKER_URL", "http://127.0.0.1:8787/"),
+            ("WEB_APP_URL", "http://127.0.0.1:8787"),
+            ("GITHUB_URL", "http://127.0.0.1:8788"),
+            ("DEMO_MODEL_URL", "http://127.0.0.1:8789/v1"),
+        ])
+    }
+
+    fn open() -> OpenPullRequest {
+        OpenPullRequest {
+            session_id: SessionId::from_bytes([1; 16]),
+            operation_id: "o".to_owned(),
+            repo_owner: "acme".to_owned(),
+            repo_name: "app".to_owned(),
+            head: "h".to_owned(),
+            base: "main".to_owned(),
+            title: "t".to_owned(),
+            body: "Body.".to_owned(),
+            draft: false,
+            author_user_id: None,
+            author_name: "Ada\n@everyone".to_owned(),
+            existing_number: None,
+        }
+    }
+
+    #[test]
+    fn a_repeated_start_asks_for_the_same_sandbox_with_the_same_token() {
+        let first = create_request(&vars(), &start()).expect("set up");
+        assert!(create_request(&vars(), &start()).expect("set up") == first);
+        assert_eq!(first.repositories[0].clone_url, "http://127.0.0.1:8788/acme/app.git");
+        assert_eq!(
+            (first.vcs_host.as_str(), first.control_plane_url.as_str()),
+            ("127.0.0.1:8788", "http://127.0.0.1:8787")
+        );
+        let next = create_request(&vars(), &StartSandbox { generation: 4, ..start() }).expect("set up");
+        assert_ne!(next.auth_token, first.auth_token);
+        let mut other = vars();
+        other.insert("SANDBOX_CONTROL_PLANE_URL", "http://host:1");
+        assert_eq!(create_request(&other, &start()).expect("set up").control_plane_url, "http://host:1");
+    }
+
+    #[test]
+    fn without_a_key_no_sandbox_is_started() {
+        let mut vars = vars();
+        for bad in ["", "01", "zz"] {
+            vars.insert("SANDBOX_TOKEN_KEY", bad);
+            assert_eq!(create_request(&vars, &start()).err().map(|failed| failed.transient), Some(false), "{bad}");
+        }
+        assert_ne!(config(&vars).sandbox_token_key, config(&vars).sandbox_token_key, "and none is accepted");
+    }
+
+    #[test]
+    fn a_pull_request_says_where_it_comes_from() {
+        let session = "01".repeat(16);
+        let footer = format!("\n\n---\n*Created with [Open-Inspect](http://127.0.0.1:8787/session/{session})*");
+        assert_eq!(with_footer(&vars(), &open(), false), format!("Body.{footer}"));
+        assert_eq!(with_footer(&vars(), &open(), true), format!("Body.\n\nRequested by Ada  everyone.{footer}"));
+    }
+
+    #[test]
+    fn the_app_steps_in_only_where_rights_are_missing() {
+        let status = |status, message: &str| ForgeError::Status { status, doing: "x", message: message.to_owned() };
+        for error in [status(403, ""), status(404, ""), status(401, ""), status(422, "No permission to create")] {
+            assert!(is_about_rights(&error), "{error}");
+        }
+        for error in [status(422, "A pull request already exists"), status(500, ""), ForgeError::Setup(String::new())] {
+            assert!(!is_about_rights(&error), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_have_defaults_and_bounds() {
+        let mut vars = vars();
+        vars.insert("EXECUTION_TIMEOUT_MS", "-5");
+        vars.insert("SANDBOX_INACTIVITY_TIMEOUT_MS", "1000");
+        let config = config(&vars);
+        assert_eq!((config.execution_timeout_ms, config.inactivity_timeout_ms), (5_400_000, 1_000));
+        assert!(!config.fault_injection);
+    }
+}

@@ -1,0 +1,31 @@
+//! What the page must know before anybody signs in, and the models.
+
+use oi_protocol::rest::AppConfig;
+use oi_worker_kit::vars::Vars;
+use oi_worker_kit::{Failure, reply};
+use worker::Response;
+
+use crate::auth::github_sign_in;
+use crate::models::Models;
+use crate::request::Cx;
+
+/// Ways to sign in that are set up.
+pub(super) fn sign_in_providers(cx: &Cx<'_>) -> Vec<String> {
+    match github_sign_in::require_configured(cx.env) {
+        Ok(()) => vec!["github".to_owned()],
+        Err(_) => Vec::new(),
+    }
+}
+
+pub(super) fn show(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let config = AppConfig {
+        app_name: cx.env.get_or("APP_NAME", "Open-Inspect"),
+        sign_in_providers: sign_in_providers(cx),
+        demo_model: Models::of(cx.env).is_demo(),
+    };
+    reply::json(200, &config)
+}
+
+pub(super) fn models(cx: &Cx<'_>) -> Result<Response, Failure> {
+    reply::json(200, &Models::of(cx.env).list())
+}

@@ -1,0 +1,133 @@
+//! Signing in and out, for browsers.
+
+use oi_protocol::UnixMillis;
+use oi_worker_kit::failure::while_doing;
+use oi_worker_kit::log::Line;
+use oi_worker_kit::service_signature::encode_component;
+use oi_worker_kit::{Failure, Refusal, clock, reply, request_body};
+use serde::Deserialize;
+use serde_json::json;
+use worker::Response;
+
+use super::app_config::sign_in_providers;
+use crate::auth::browser::BrowserAuth;
+use crate::auth::cookies::Cookie;
+use crate::auth::github_sign_in::{self, Callback};
+use crate::request::Cx;
+use crate::store::browser_sessions::SignedIn;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SignIn {
+    provider: String,
+    #[serde(default, rename = "callbackURL")]
+    callback_url: Option<String>,
+    #[serde(default)]
+    disable_redirect: bool,
+}
+
+fn with_cookies(response: Response, cookies: &[String]) -> Result<Response, Failure> {
+    for cookie in cookies {
+        response.headers().append("Set-Cookie", cookie).map_err(while_doing("setting a cookie"))?;
+    }
+    Ok(response)
+}
+
+pub(super) async fn sign_in(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let body: SignIn = request_body::parse(&cx.body, "provider is required")?;
+    if body.provider != "github" {
+        return Err(Refusal::invalid_body("provider must be one of: github").into());
+    }
+    let auth = BrowserAuth::of(cx.env)?;
+    let wanted = body.callback_url.as_deref().unwrap_or("/");
+    let begun = github_sign_in::begin(&auth, cx.env, &cx.db()?, wanted).await?;
+    let response = reply::json(200, &json!({"url": begun.url, "redirect": !body.disable_redirect}))?;
+    with_cookies(response, &[begun.cookie])
+}
+
+pub(super) async fn github_callback(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let auth = BrowserAuth::of(cx.env)?;
+    let db = cx.db()?;
+    let query = |name: &str| cx.head.query_value(name);
+    let (code, state, error) = (query("code"), query("state"), query("error"));
+    let cookie = cx.head.header("Cookie");
+    let callback =
+        Callback { code: code.as_deref(), state: state.as_deref(), error: error.as_deref(), cookie: cookie.as_deref() };
+    let done = Cookie::SignIn.clear(&auth.origin);
+    let back = |word: &str| {
+        let login = reply::redirect(&auth.origin.url(&format!("/login?error={}", encode_component(word))))?;
+        with_cookies(login, std::slice::from_ref(&done))
+    };
+    // A person is looking at this: whatever happens, they get a page.
+    let outcome = github_sign_in::finish(&auth, cx.env, &db, &callback).await;
+    let finished = match outcome {
+        Ok(Ok(finished)) => finished,
+        Ok(Err(reason)) => {
+            Line::info("control-plane", "auth.not_signed_in").trace(cx.trace).with("reason", reason.word()).write();
+            return back(reason.word());
+        }
+        Err(failure) => {
+            Line::error("control-plane", "auth.browser.failed")
+                .trace(cx.trace)
+                .with("error", failure.to_string())
+                .write();
+            return back("unable_to_create_session");
+        }
+    };
+    let user_agent = cx.head.header("User-Agent");
+    let session = auth.begin(&db, &finished.user_id, user_agent.as_deref()).await?;
+    Line::info("control-plane", "auth.signed_in").trace(cx.trace).with("user_id", &finished.user_id).write();
+    with_cookies(reply::redirect(&auth.origin.url(&finished.go_on_to))?, &[session, done])
+}
+
+fn iso(millis: i64) -> String {
+    clock::iso8601(UnixMillis(millis))
+}
+
+fn shown(person: &SignedIn, expires_at: i64) -> serde_json::Value {
+    json!({
+        "user": {
+            "id": person.user_id,
+            "name": person.display_name,
+            "email": person.email,
+            "emailVerified": person.email_verified != 0,
+            "image": person.avatar_url,
+            "createdAt": iso(person.user_created_at),
+            "updatedAt": iso(person.user_updated_at),
+        },
+        "session": {
+            "id": person.session_id,
+            "userId": person.user_id,
+            "expiresAt": iso(expires_at),
+            "createdAt": iso(person.session_created_at),
+            "updatedAt": iso(person.session_updated_at),
+        },
+    })
+}
+
+pub(super) async fn get_session(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let auth = BrowserAuth::of(cx.env)?;
+    let cookie = cx.head.header("Cookie");
+    let db = cx.db()?;
+    let Some(person) = auth.signed_in(&db, cookie.as_deref()).await? else {
+        return reply::json_text(200, "null".to_owned());
+    };
+    match auth.prolong(&db, cookie.as_deref(), &person).await? {
+        Some((cookie, ends)) => with_cookies(reply::json(200, &shown(&person, ends.0))?, &[cookie]),
+        None => reply::json(200, &shown(&person, person.session_expires_at)),
+    }
+}
+
+pub(super) async fn sign_out(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let auth = BrowserAuth::of(cx.env)?;
+    let cookie = auth.end(&cx.db()?, cx.head.header("Cookie").as_deref()).await?;
+    with_cookies(reply::json(200, &json!({"success": true}))?, &[cookie])
+}
+
+pub(super) fn providers(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let providers = sign_in_providers(cx);
+    if providers.is_empty() {
+        return Err(Refusal::not_configured("Sign-in providers are not configured").into());
+    }
+    reply::json(200, &json!({"providers": providers}))
+}

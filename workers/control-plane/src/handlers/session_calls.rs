@@ -1,0 +1,179 @@
+//! Calls that go on to the session.
+
+use oi_protocol::rest::PromptRequest;
+use oi_protocol::text::utf16_len;
+use oi_protocol::{ErrorCode, limits};
+use oi_session::call::{EnqueuePrompt, SessionCall};
+use oi_worker_kit::log::Line;
+use oi_worker_kit::{Failure, Refusal, request_body};
+use serde::Deserialize;
+use worker::Response;
+
+use crate::identity::{
+    self, NOT_IN_A_PROMPT, NOT_IN_A_TOKEN_REQUEST, NOT_IN_AN_EDIT, Shown, acting_person, refuse_claims,
+};
+use crate::models::Models;
+use crate::request::Cx;
+use crate::session_client;
+use crate::source_control::require_github;
+
+async fn relay(cx: &Cx<'_>, call: SessionCall) -> Result<Response, Failure> {
+    let id = cx.session_id()?;
+    session_client::relay(cx.env, &id, identity::principal(&cx.who.caller), call).await
+}
+
+/// A body that may be left out; when it is there, it is an object that claims nothing.
+fn optional_body(cx: &Cx<'_>, forbidden: &[&str]) -> Result<(), Refusal> {
+    if cx.body.is_empty() {
+        return Ok(());
+    }
+    refuse_claims(&request_body::parse(&cx.body, "Invalid JSON body")?, forbidden)
+}
+
+/// A number of the query, when it is there.
+fn number(cx: &Cx<'_>, name: &str) -> Result<Option<u32>, Refusal> {
+    let Some(text) = cx.head.query_value(name) else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| Refusal::invalid_parameter(format!("{name} must be a whole number")))
+}
+
+/// A short text of the query, when it is there.
+fn word(cx: &Cx<'_>, name: &str) -> Result<Option<String>, Refusal> {
+    let value = cx.head.query_value(name);
+    if value.as_deref().is_some_and(|value| value.len() > 256) {
+        return Err(Refusal::invalid_parameter(format!("{name} is too long")));
+    }
+    Ok(value)
+}
+
+/// The header `Idempotency-Key`, when it is there.
+pub(super) fn idempotency_key(cx: &Cx<'_>) -> Result<Option<String>, Refusal> {
+    let key = cx.head.header("Idempotency-Key");
+    if key.as_deref().is_some_and(|key| utf16_len(key) > limits::CLIENT_REQUEST_ID_MAX_UTF16) {
+        return Err(Refusal::invalid_parameter("Idempotency-Key must be 128 characters or fewer"));
+    }
+    Ok(key)
+}
+
+pub(super) async fn snapshot(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let dialect = match cx.head.query_value("dialect").as_deref() {
+        None | Some("1") => 1,
+        Some("2") => 2,
+        Some(_) => return Err(Refusal::invalid_parameter("dialect must be 1 or 2").into()),
+    };
+    relay(cx, SessionCall::Snapshot { dialect }).await
+}
+
+#[derive(Deserialize)]
+struct Title {
+    title: String,
+}
+
+pub(super) async fn update_title(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    refuse_claims(&request_body::parse(&cx.body, "Invalid JSON body")?, NOT_IN_AN_EDIT)?;
+    let Title { title } = request_body::parse(&cx.body, "title must be a non-empty string")?;
+    relay(cx, SessionCall::UpdateTitle { title }).await
+}
+
+pub(super) async fn archive(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    optional_body(cx, NOT_IN_AN_EDIT)?;
+    relay(cx, SessionCall::Archive).await
+}
+
+pub(super) async fn unarchive(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    optional_body(cx, NOT_IN_AN_EDIT)?;
+    relay(cx, SessionCall::Unarchive).await
+}
+
+pub(super) async fn stop(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    optional_body(cx, &[])?;
+    relay(cx, SessionCall::Stop).await
+}
+
+pub(super) async fn cancel(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    optional_body(cx, &[])?;
+    relay(cx, SessionCall::Cancel).await
+}
+
+pub(super) async fn prompt(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    let idempotency_key = idempotency_key(cx)?;
+    let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
+    refuse_claims(&body, NOT_IN_A_PROMPT)?;
+    let shown: Shown = serde_json::from_value(body.clone()).unwrap_or_default();
+    if body.get("callbackContext").is_some() {
+        // Bots get their callbacks with their own issues; nobody else ever may.
+        Line::info("control-plane", "identity.callback_context_dropped").trace(cx.trace).write();
+    }
+    let invalid = |sentence: &'static str| Refusal::new(400, ErrorCode::InvalidPrompt, sentence);
+    let request: PromptRequest = serde_json::from_value(body).map_err(|_| invalid("content is required"))?;
+    let attachments = request.attachments.unwrap_or_default();
+    if attachments.len() > limits::PROMPT_MAX_ATTACHMENTS {
+        return Err(invalid("You can attach up to 6 files per message").into());
+    }
+    let blank = request.content.trim().is_empty() && attachments.is_empty();
+    if blank || utf16_len(&request.content) > limits::PROMPT_MAX_UTF16 {
+        return Err(invalid("content must not be blank, and 64000 characters or fewer").into());
+    }
+    if request.model.is_some() || request.reasoning_effort.is_some() {
+        let models = Models::of(cx.env);
+        // Without a model the effort is the session's model's matter, which the session's agent knows.
+        if request.model.is_some() {
+            models.choose(request.model.as_deref(), request.reasoning_effort.as_deref())?;
+        }
+    }
+    let id = cx.session_id()?;
+    let author = acting_person(cx, &shown).await?.unwrap_or_else(identity::anonymous);
+    let prompt = EnqueuePrompt {
+        author,
+        content: request.content,
+        source: request.source.unwrap_or(oi_protocol::session_state::PromptSource::Web),
+        model: request.model,
+        reasoning_effort: request.reasoning_effort,
+        attachments,
+        idempotency_key,
+    };
+    let principal = identity::principal(&cx.who.caller);
+    session_client::relay(cx.env, &id, principal, SessionCall::Prompt(Box::new(prompt))).await
+}
+
+pub(super) async fn client_token(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
+    refuse_claims(&body, NOT_IN_A_TOKEN_REQUEST)?;
+    let shown: Shown = serde_json::from_value(body).map_err(|_| Refusal::invalid_body("Invalid token request body"))?;
+    let id = cx.session_id()?;
+    let person = acting_person(cx, &shown)
+        .await?
+        .ok_or_else(|| Refusal::forbidden("A user identity is required for a websocket token"))?;
+    let principal = identity::principal(&cx.who.caller);
+    session_client::relay(cx.env, &id, principal, SessionCall::MintClientToken { person: Box::new(person) }).await
+}
+
+pub(super) async fn events(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let call = SessionCall::Events {
+        cursor: word(cx, "cursor")?,
+        limit: number(cx, "limit")?,
+        event_type: word(cx, "type")?,
+        message_id: word(cx, "message_id")?,
+    };
+    relay(cx, call).await
+}
+
+pub(super) async fn messages(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let call =
+        SessionCall::Messages { cursor: word(cx, "cursor")?, limit: number(cx, "limit")?, status: word(cx, "status")? };
+    relay(cx, call).await
+}
+
+pub(super) async fn artifacts(cx: &Cx<'_>) -> Result<Response, Failure> {
+    relay(cx, SessionCall::Artifacts).await
+}
+
+pub(super) async fn participants(cx: &Cx<'_>) -> Result<Response, Failure> {
+    relay(cx, SessionCall::Participants).await
+}

@@ -1,0 +1,178 @@
+//! Making a session.
+
+use oi_protocol::rest::{CreateSessionRequest, CreateSessionResponse};
+use oi_protocol::session_state::SessionStatus;
+use oi_protocol::text::utf16_len;
+use oi_protocol::{ErrorCode, SessionId, limits};
+use oi_session::call::{InitRepository, InitSession, SessionCall};
+use oi_worker_kit::log::Line;
+use oi_worker_kit::{Failure, Fault, Refusal, clock, random, reply, request_body};
+use worker::Response;
+
+use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_claims};
+use crate::models::Models;
+use crate::request::Cx;
+use crate::session_client;
+use crate::source_control::github::Github;
+use crate::source_control::{BranchName, RepositoryName, SourceControl, require_github};
+use crate::store::sessions::{self, NewSession};
+
+/// What a body asks for, checked as far as that needs nobody else.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    repository: Option<(RepositoryName, Option<BranchName>)>,
+    title: Option<String>,
+    model: Option<String>,
+    reasoning_effort: Option<String>,
+}
+
+fn wanted(body: &serde_json::Value) -> Result<Wanted, Refusal> {
+    const SHAPE: &str = "Invalid session request body";
+    let present = |field: &str| body.get(field).is_some_and(|value| !value.is_null());
+    if present("environmentId") || present("repositories") {
+        // Better refused than made with something else than was asked for.
+        let sentence = "Sessions of an environment or of several repositories are not available yet";
+        return Err(Refusal::new(501, ErrorCode::NotImplemented, sentence));
+    }
+    let request: CreateSessionRequest =
+        serde_json::from_value(body.clone()).map_err(|_| Refusal::invalid_body(SHAPE))?;
+    let repository = match (&request.repo_owner, &request.repo_name) {
+        (Some(owner), Some(name)) => {
+            let name = RepositoryName::parse(owner, name)
+                .ok_or_else(|| Refusal::invalid_body("repoOwner and repoName must name a repository"))?;
+            let branch = request.branch.as_deref().map(|branch| {
+                let plain = branch.bytes().all(|b| b.is_ascii_alphanumeric() || b"_./-".contains(&b));
+                BranchName::parse(branch).filter(|_| plain).ok_or_else(|| Refusal::invalid_body("Invalid branch name"))
+            });
+            Some((name, branch.transpose()?))
+        }
+        (None, None) if request.branch.is_some() => {
+            return Err(Refusal::invalid_body("branch requires repoOwner and repoName"));
+        }
+        (None, None) => None,
+        _ => return Err(Refusal::invalid_body("repoOwner and repoName must be provided together")),
+    };
+    let title = request.title.map(|title| title.trim().to_owned()).filter(|title| !title.is_empty());
+    if title.as_deref().is_some_and(|title| utf16_len(title) > limits::TITLE_MAX_UTF16) {
+        return Err(Refusal::invalid_body("title must be 200 characters or fewer"));
+    }
+    Ok(Wanted { repository, title, model: request.model, reasoning_effort: request.reasoning_effort })
+}
+
+async fn resolve(
+    cx: &Cx<'_>,
+    wanted: Option<(RepositoryName, Option<BranchName>)>,
+) -> Result<Option<InitRepository>, Failure> {
+    let Some((name, branch)) = wanted else { return Ok(None) };
+    let forge = Github::of(cx.env)?;
+    let Some(facts) = forge.repository(&name).await? else {
+        return Err(Refusal::not_found("Repository is not installed for the GitHub App").into());
+    };
+    let base_branch = match branch {
+        Some(branch) if branch.as_str() != facts.default_branch => {
+            if forge.branch_head(&name, &branch).await?.is_none() {
+                let sentence = format!("Branch `{}` does not exist in {}", branch.as_str(), name.as_path());
+                return Err(Refusal::invalid_body(sentence).into());
+            }
+            branch.as_str().to_owned()
+        }
+        _ => facts.default_branch,
+    };
+    Ok(Some(InitRepository {
+        repo_owner: name.owner().to_owned(),
+        repo_name: name.name().to_owned(),
+        repo_id: facts.id,
+        base_branch,
+    }))
+}
+
+pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
+    refuse_claims(&body, NOT_IN_A_NEW_SESSION)?;
+    let wanted = wanted(&body)?;
+    let models = Models::of(cx.env);
+    let (model, effort) = models.choose(wanted.model.as_deref(), wanted.reasoning_effort.as_deref())?;
+    let shown: Shown =
+        serde_json::from_value(body).map_err(|_| Refusal::invalid_body("Invalid session request body"))?;
+    if cx.person().is_none() && cx.actor().is_none() {
+        return Err(Refusal::forbidden("A user identity is required to create a session").into());
+    }
+    let repository = resolve(cx, wanted.repository).await?;
+    let owner = acting_person(cx, &shown)
+        .await?
+        .ok_or_else(|| Refusal::forbidden("A user identity is required to create a session"))?;
+    let new = NewSession {
+        id: SessionId::from_bytes(random::bytes()),
+        title: wanted.title,
+        repository: repository.clone().map(|r| (r.repo_owner, r.repo_name, r.base_branch)),
+        model: model.id.clone(),
+        reasoning_effort: effort,
+        spawn_source: identity::spawn_source(&cx.who.caller),
+        user_id: owner.canonical_user_id.clone(),
+        scm_login: owner.scm_login.clone(),
+    };
+    let db = cx.db()?;
+    // The list has it first, so that no object is ever made that nothing lists.
+    sessions::insert(&db, &new, clock::now()).await?;
+    let init = InitSession {
+        session_id: new.id.clone(),
+        title: new.title,
+        repositories: repository.into_iter().collect(),
+        model: new.model,
+        reasoning_effort: new.reasoning_effort,
+        owner,
+        spawn_source: new.spawn_source,
+        warm: true,
+    };
+    let principal = identity::principal(&cx.who.caller);
+    let told = session_client::call(cx.env, &new.id, principal, SessionCall::Init(Box::new(init))).await;
+    let told = told.and_then(|answer| if answer.is_success() { Ok(()) } else { Err(answer.refusal()) });
+    if let Err(failure) = told {
+        Line::error("control-plane", "session.not_created")
+            .trace(cx.trace)
+            .with("session_id", new.id.as_str())
+            .with("error", failure.to_string())
+            .write();
+        sessions::mark_failed(&db, &new.id, clock::now()).await?;
+        return Err(Fault::new("creating a session", failure).into());
+    }
+    reply::json(201, &CreateSessionResponse { session_id: new.id, status: SessionStatus::Created })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_asked_for_is_read_whole_or_refused() {
+        let good = json!({"repoOwner": "Acme", "repoName": "app", "branch": "a/B", "title": " t ", "unknown": 1});
+        let wanted = wanted(&good).expect("fits");
+        let (name, branch) = wanted.repository.expect("has one");
+        assert_eq!((name.as_path().as_str(), branch.as_ref().map(BranchName::as_str)), ("acme/app", Some("a/B")));
+        assert_eq!(wanted.title.as_deref(), Some("t"));
+    }
+
+    #[test]
+    fn a_body_that_does_not_fit_says_why() {
+        for (body, status, sentence) in [
+            (json!({"repoOwner": "a"}), 400, "must be provided together"),
+            (json!({"repoName": "a"}), 400, "must be provided together"),
+            (json!({"branch": "x"}), 400, "branch requires"),
+            (json!({"repoOwner": "a", "repoName": "../b"}), 400, "must name a repository"),
+            (json!({"repoOwner": "a", "repoName": "b", "branch": "a..b"}), 400, "Invalid branch name"),
+            (json!({"repoOwner": "a", "repoName": "b", "branch": "ä"}), 400, "Invalid branch name"),
+            (json!({"repoOwner": 1, "repoName": "b"}), 400, "Invalid session request body"),
+            (json!({"title": 5}), 400, "Invalid session request body"),
+            (json!({"title": "x".repeat(201)}), 400, "200 characters"),
+            (json!({"model": null}), 400, "Invalid session request body"),
+            (json!({"environmentId": "env_1"}), 501, "not available yet"),
+            (json!({"repositories": []}), 501, "not available yet"),
+        ] {
+            let refusal = wanted(&body).expect_err("does not fit");
+            assert!(refusal.status == status && refusal.sentence.contains(sentence), "{body}: {refusal}");
+        }
+        assert!(wanted(&json!({"repoOwner": null, "repoName": null, "environmentId": null})).is_ok());
+    }
+}

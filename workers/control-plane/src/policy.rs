@@ -1,0 +1,169 @@
+//! Who may call what. A route names a policy; a caller is admitted by one table.
+
+use oi_protocol::ErrorCode;
+use oi_worker_kit::Refusal;
+use oi_worker_kit::service_signature::Service;
+
+use crate::store::browser_sessions::SignedIn;
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Anybody.
+    Public,
+    /// Our web application, by its signature.
+    WebService,
+    /// One of our bots, by its signature.
+    Bot,
+    /// A person who is signed in.
+    Person,
+    /// A person who is signed in, or a bot.
+    PersonOrService,
+    /// A sandbox, by its token.
+    Sandbox,
+    /// Any of these.
+    PersonServiceOrSandbox,
+}
+
+impl Policy {
+    /// Whether a sandbox's bearer is looked at.
+    pub const fn takes_sandboxes(self) -> bool {
+        matches!(self, Self::Sandbox | Self::PersonServiceOrSandbox)
+    }
+}
+
+/// For whom a bot acts, as it says: `slack:U0123`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// `slack`, `github`, `linear`
+    pub namespace: &'static str,
+    /// The id in that namespace.
+    pub id: String,
+}
+
+impl Actor {
+    /// The participant id of the wire.
+    pub fn participant_id(&self) -> String {
+        format!("{}:{}", self.namespace, self.id)
+    }
+}
+
+/// Who calls.
+#[derive(Clone)]
+pub enum Caller {
+    /// Nobody that is known.
+    Nobody,
+    /// A person, by their browser's cookie.
+    Person(Box<SignedIn>),
+    /// Our web application, for nobody.
+    Web,
+    /// A bot.
+    Bot {
+        /// Which.
+        service: Service,
+        /// For whom.
+        actor: Option<Actor>,
+    },
+    /// Somebody with a bearer, which the session checks.
+    Bearer {
+        /// The bearer.
+        token: String,
+    },
+}
+
+impl Caller {
+    /// The kind, for the log.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Person(_) => "user",
+            Self::Web | Self::Bot { .. } => "service",
+            Self::Bearer { .. } => "sandbox",
+        }
+    }
+}
+
+/// A caller, and whether the request was signed by a service.
+#[derive(Clone)]
+pub struct Authenticated {
+    /// Who calls.
+    pub caller: Caller,
+    /// Whose signature the request has.
+    pub signed_by: Option<Service>,
+}
+
+/// Whether a policy admits a caller.
+pub fn admit(policy: Policy, who: &Authenticated) -> Result<(), Refusal> {
+    let admitted = match policy {
+        Policy::Public => true,
+        Policy::WebService => who.signed_by == Some(Service::Web),
+        Policy::Bot => matches!(who.caller, Caller::Bot { .. }),
+        Policy::Person => matches!(who.caller, Caller::Person(_)),
+        Policy::PersonOrService => matches!(who.caller, Caller::Person(_) | Caller::Bot { .. }),
+        Policy::Sandbox => matches!(who.caller, Caller::Bearer { .. }),
+        Policy::PersonServiceOrSandbox => {
+            matches!(who.caller, Caller::Person(_) | Caller::Bot { .. } | Caller::Bearer { .. })
+        }
+    };
+    match (policy, &who.caller) {
+        _ if admitted => Ok(()),
+        (Policy::Person, Caller::Bot { .. } | Caller::Bearer { .. }) => {
+            Err(Refusal::forbidden("Human user authentication required"))
+        }
+        (Policy::Sandbox, _) => Err(Refusal::new(401, ErrorCode::Unauthorized, "Unauthorized: Missing sandbox token")),
+        _ => Err(Refusal::unauthorized()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn person() -> Caller {
+        Caller::Person(Box::new(SignedIn {
+            session_id: "s".to_owned(),
+            session_created_at: 0,
+            session_updated_at: 0,
+            session_expires_at: 0,
+            user_id: "u".to_owned(),
+            display_name: None,
+            email: None,
+            email_verified: 0,
+            avatar_url: None,
+            scm_user_id: None,
+            scm_login: None,
+            user_created_at: 0,
+            user_updated_at: 0,
+        }))
+    }
+
+    #[test]
+    fn each_policy_admits_its_callers_and_no_others() {
+        let bot = Caller::Bot { service: Service::SlackBot, actor: None };
+        let bearer = Caller::Bearer { token: "t".to_owned() };
+        let callers = [
+            (Caller::Nobody, None),
+            (person(), None),
+            (person(), Some(Service::Web)),
+            (Caller::Web, Some(Service::Web)),
+            (bot, Some(Service::SlackBot)),
+            (bearer, None),
+        ];
+        // Statuses in the order of the callers: nobody, a person, a person through the web application, the web
+        // application, a bot, a bearer.
+        for (policy, expected) in [
+            (Policy::Public, [200, 200, 200, 200, 200, 200]),
+            (Policy::WebService, [401, 401, 200, 200, 401, 401]),
+            (Policy::Bot, [401, 401, 401, 401, 200, 401]),
+            (Policy::Person, [401, 200, 200, 401, 403, 403]),
+            (Policy::PersonOrService, [401, 200, 200, 401, 200, 401]),
+            (Policy::Sandbox, [401, 401, 401, 401, 401, 200]),
+            (Policy::PersonServiceOrSandbox, [401, 200, 200, 401, 200, 200]),
+        ] {
+            let got = callers.clone().map(|(caller, signed_by)| {
+                admit(policy, &Authenticated { caller, signed_by }).map_or_else(|refusal| refusal.status, |()| 200)
+            });
+            assert_eq!(got, expected, "{policy:?}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Every route of the control plane: what it is called, who may call it, and what answers it. Nothing else decides
+//! that, and no route is without a policy.
+
+use crate::policy::Policy;
+use crate::router::{Method, Route, Surface};
+
+use Method::{Get, Patch, Post};
+use Policy::{Bot, Person, PersonOrService, PersonServiceOrSandbox, Public, Sandbox, WebService};
+use Surface::{Api, Both, Root};
+
+/// Bodies that hold a few names.
+const SMALL: usize = 64 * 1024;
+/// A prompt of 64 000 characters, each escaped, with its attachments' names.
+const PROMPT: usize = 512 * 1024;
+/// The longest title and body of a pull request on GitHub, escaped.
+const PULL_REQUEST: usize = 512 * 1024;
+/// A webhook of 1 MiB as a JSON string.
+const WEBHOOK: usize = 2 * 1024 * 1024 + SMALL;
+
+/// What answers a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Handler {
+    Health,
+    AppConfig,
+    SignIn,
+    GithubCallback,
+    GetSession,
+    SignOut,
+    SignInProviders,
+    ListRepositories,
+    ListModels,
+    CreateSession,
+    ListSessions,
+    SessionSnapshot,
+    UpdateTitle,
+    Archive,
+    Unarchive,
+    Stop,
+    Cancel,
+    Prompt,
+    MintClientToken,
+    ListEvents,
+    ListMessages,
+    ListArtifacts,
+    ListParticipants,
+    ScmCredentials,
+    CreatePullRequest,
+    StoreWebhookDelivery,
+    ListWebhookDeliveries,
+    ProvokePanic,
+}
+
+const fn route(
+    method: Method,
+    path: &'static str,
+    surface: Surface,
+    policy: Policy,
+    max_body: usize,
+    handler: Handler,
+) -> Route<Handler> {
+    Route { method, path, surface, policy, max_body, handler }
+}
+
+/// The table. The first row that fits decides. `Surface::Both` is also below `/api`, for browsers.
+pub const ROUTES: &[Route<Handler>] = &[
+    route(Get, "/health", Root, Public, 0, Handler::Health),
+    route(Get, "/api/config", Api, Public, 0, Handler::AppConfig),
+    route(Post, "/api/auth/sign-in/social", Api, Public, SMALL, Handler::SignIn),
+    route(Get, "/api/auth/callback/github", Api, Public, 0, Handler::GithubCallback),
+    route(Get, "/api/auth/get-session", Api, Public, 0, Handler::GetSession),
+    route(Post, "/api/auth/sign-out", Api, Public, SMALL, Handler::SignOut),
+    route(Get, "/internal/auth/sign-in-providers", Root, WebService, 0, Handler::SignInProviders),
+    route(Get, "/repos", Both, PersonOrService, 0, Handler::ListRepositories),
+    route(Get, "/models", Both, PersonOrService, 0, Handler::ListModels),
+    route(Post, "/sessions", Both, PersonOrService, SMALL, Handler::CreateSession),
+    route(Get, "/sessions", Both, PersonOrService, 0, Handler::ListSessions),
+    route(Get, "/sessions/:id", Both, Person, 0, Handler::SessionSnapshot),
+    route(Patch, "/sessions/:id/title", Both, PersonOrService, SMALL, Handler::UpdateTitle),
+    route(Post, "/sessions/:id/archive", Both, PersonOrService, SMALL, Handler::Archive),
+    route(Post, "/sessions/:id/unarchive", Both, PersonOrService, SMALL, Handler::Unarchive),
+    route(Post, "/sessions/:id/stop", Both, PersonOrService, SMALL, Handler::Stop),
+    route(Post, "/sessions/:id/cancel", Both, PersonOrService, SMALL, Handler::Cancel),
+    route(Post, "/sessions/:id/prompt", Both, PersonOrService, PROMPT, Handler::Prompt),
+    route(Post, "/sessions/:id/ws-token", Both, PersonOrService, SMALL, Handler::MintClientToken),
+    route(Get, "/sessions/:id/events", Both, PersonOrService, 0, Handler::ListEvents),
+    route(Get, "/sessions/:id/messages", Both, PersonOrService, 0, Handler::ListMessages),
+    route(Get, "/sessions/:id/artifacts", Both, PersonOrService, 0, Handler::ListArtifacts),
+    route(Get, "/sessions/:id/participants", Both, PersonOrService, 0, Handler::ListParticipants),
+    route(Post, "/sessions/:id/scm-credentials", Root, Sandbox, SMALL, Handler::ScmCredentials),
+    route(Post, "/sessions/:id/pr", Root, PersonServiceOrSandbox, PULL_REQUEST, Handler::CreatePullRequest),
+    route(Post, "/internal/webhook-deliveries", Root, Bot, WEBHOOK, Handler::StoreWebhookDelivery),
+    route(Get, "/internal/webhook-deliveries", Root, WebService, 0, Handler::ListWebhookDeliveries),
+    route(Post, "/internal/faults/panic", Root, WebService, SMALL, Handler::ProvokePanic),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_has_a_path_that_parses_a_policy_and_one_place_in_the_table() {
+        let mut seen = BTreeSet::new();
+        for route in ROUTES {
+            let segments: Vec<&str> = route.path.strip_prefix('/').expect("starts with /").split('/').collect();
+            for segment in &segments {
+                let name = segment.strip_prefix(':').unwrap_or(segment);
+                let fits = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+                assert!(fits, "{}", route.path);
+            }
+            assert_eq!(route.path.starts_with("/api/"), route.surface == Api, "{}", route.path);
+            assert!(seen.insert((route.method.as_str(), route.path)), "{} is there twice", route.path);
+            if route.policy == Public {
+                let known = ["/health", "/api/config", "/api/auth/"];
+                assert!(known.iter().any(|open| route.path.starts_with(open)), "{} is open to anybody", route.path);
+            }
+            if route.policy == Sandbox {
+                assert_eq!(route.surface, Root, "a browser has no sandbox token: {}", route.path);
+            }
+            assert!(route.method != Get || route.max_body == 0, "{}", route.path);
+        }
+    }
+
+    #[test]
+    fn every_handler_has_exactly_one_route() {
+        let handlers: BTreeSet<String> = ROUTES.iter().map(|route| format!("{:?}", route.handler)).collect();
+        assert_eq!(handlers.len(), ROUTES.len());
+    }
+}

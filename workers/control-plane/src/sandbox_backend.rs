@@ -1,0 +1,82 @@
+//! Where sandboxes run. `local` is the first backend. Callers ask for capabilities, never for the name.
+
+mod local;
+
+use oi_protocol::local_backend::CreateSandboxRequest;
+use oi_worker_kit::http_client::CallError;
+use oi_worker_kit::vars::Vars;
+
+/// What a backend can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// A sandbox can be found by its logical id.
+    pub find: bool,
+    /// A sandbox's files can be kept and given to another.
+    pub snapshot: bool,
+    /// A stopped sandbox can be started again.
+    pub resume: bool,
+    /// Ports of a sandbox can be reached.
+    pub tunnels: bool,
+}
+
+/// A sandbox at the backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendSandbox {
+    /// The backend's handle.
+    pub provider_object_id: String,
+    /// Whether it lives.
+    pub running: bool,
+}
+
+/// Why the backend did not do it. The texts hold no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// No answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// It answered with an error.
+    #[error("{message} (status {status})")]
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// Its own sentence.
+        message: String,
+    },
+    /// The deployment lacks a setting.
+    #[error("{0}")]
+    Setup(String),
+}
+
+impl BackendError {
+    /// Whether a repetition may help.
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Call(error) => error.is_transient(),
+            Self::Status { status, .. } => *status == 429 || *status >= 500,
+            Self::Setup(_) => false,
+        }
+    }
+}
+
+/// What is asked of a backend.
+pub trait SandboxBackend {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Starts a sandbox. The same logical id again answers the one that exists.
+    async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError>;
+
+    /// The sandbox of a logical id.
+    async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError>;
+
+    /// Stops it. One that is not there is stopped.
+    async fn stop(&self, sandbox_id: &str, provider_object_id: Option<&str>) -> Result<(), BackendError>;
+}
+
+/// The backend that `SANDBOX_PROVIDER` names.
+pub fn configured(vars: &impl Vars) -> Result<impl SandboxBackend, BackendError> {
+    match vars.get_or("SANDBOX_PROVIDER", "local").as_str() {
+        "local" => local::Local::of(vars),
+        other => Err(BackendError::Setup(format!("SANDBOX_PROVIDER `{other}` is not one of: local"))),
+    }
+}

@@ -1,0 +1,47 @@
+//! What the crons start.
+
+use oi_worker_kit::log::Line;
+use oi_worker_kit::{Failure, clock};
+use worker::Env;
+
+use crate::store::{D1, browser_sessions, oauth_states, service_nonces};
+use crate::webhook_work;
+
+/// Automations that are due, and what must not be left behind.
+const EVERY_MINUTE: &str = "* * * * *";
+/// Images.
+const TWICE_AN_HOUR: &str = "7,37 * * * *";
+/// Abandoned drafts, and what is old.
+const EVERY_HOUR: &str = "23 * * * *";
+
+/// Runs what a cron stands for.
+pub async fn run(cron: &str, env: &Env) {
+    let outcome = match cron {
+        EVERY_MINUTE => every_minute(env).await,
+        TWICE_AN_HOUR => Ok(()),
+        EVERY_HOUR => every_hour(env).await,
+        _ => {
+            Line::warn("control-plane", "cron.unknown").with("cron", cron).write();
+            return;
+        }
+    };
+    match outcome {
+        Ok(()) => Line::info("control-plane", "cron.done").with("cron", cron).write(),
+        Err(failure) => {
+            Line::error("control-plane", "cron.failed").with("cron", cron).with("error", failure.to_string()).write();
+        }
+    }
+}
+
+async fn every_minute(env: &Env) -> Result<(), Failure> {
+    webhook_work::sweep(env).await?;
+    let (db, now) = (D1::of(env)?, clock::now());
+    service_nonces::sweep(&db, now).await?;
+    oauth_states::sweep(&db, now).await?;
+    Ok(())
+}
+
+async fn every_hour(env: &Env) -> Result<(), Failure> {
+    browser_sessions::sweep(&D1::of(env)?, clock::now()).await?;
+    webhook_work::forget_old(env).await
+}

@@ -1,0 +1,99 @@
+//! Calls to one session: one request, one enum, never a path.
+
+use std::time::Duration;
+
+use oi_protocol::{ErrorBody, ErrorCode, SessionId};
+use oi_session::call::{CallEnvelope, Principal, SessionCall};
+use oi_worker_kit::failure::while_doing;
+use oi_worker_kit::{Failure, Fault, Refusal, reply};
+use worker::durable::Stub;
+use worker::web_sys::{AbortSignal, RequestInit};
+use worker::{Env, Headers, Request, Response};
+
+/// A call that waits for nothing outside.
+const QUICK: Duration = Duration::from_secs(30);
+/// A call that waits for a push and the forge: a little longer than the session itself waits.
+const PATIENT: Duration = Duration::from_secs(390);
+const CALL_URL: &str = "http://session/call";
+
+fn stub(env: &Env, id: &SessionId) -> Result<Stub, Failure> {
+    let namespace = env.durable_object("SESSION").map_err(while_doing("finding SESSION"))?;
+    namespace.get_by_name(id.as_str()).map_err(while_doing("finding a session's object"))
+}
+
+/// Hands an upgrade to the session; its answer goes back as it is.
+pub async fn upgrade(env: &Env, id: &SessionId, request: Request) -> Result<Response, Failure> {
+    stub(env, id)?
+        .fetch_with_request(request)
+        .await
+        .map_err(|error| Fault::new("upgrading to a WebSocket", error).into())
+}
+
+fn envelope(principal: Principal, call: SessionCall) -> Result<Request, Failure> {
+    let deadline = if matches!(call, SessionCall::CreatePullRequest { .. }) { PATIENT } else { QUICK };
+    let body = serde_json::to_string(&CallEnvelope { principal, call }).map_err(while_doing("writing a call"))?;
+    let init = RequestInit::new();
+    init.set_method("POST");
+    init.set_body(&body.into());
+    init.set_signal(Some(&AbortSignal::timeout_with_u32(deadline.as_millis() as u32)));
+    let request = worker::web_sys::Request::new_with_str_and_init(CALL_URL, &init);
+    request.map(Request::from).map_err(|error| Fault::new("writing a call", format!("{error:?}")).into())
+}
+
+async fn send(env: &Env, id: &SessionId, principal: Principal, call: SessionCall) -> Result<Response, Failure> {
+    let request = envelope(principal, call)?;
+    stub(env, id)?.fetch_with_request(request).await.map_err(|error| {
+        oi_worker_kit::log::Line::error("control-plane", "session.unreachable")
+            .with("session_id", id.as_str())
+            .with("error", error.to_string())
+            .write();
+        // It may have been taken all the same: a repetition with the same key meets it.
+        Refusal::new(503, ErrorCode::Retry, "The session could not be reached. Try again.").into()
+    })
+}
+
+/// A session's answer, read.
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON.
+    pub body: String,
+}
+
+impl Answer {
+    /// Whether the status is 2xx.
+    pub const fn is_success(&self) -> bool {
+        self.status >= 200 && self.status < 300
+    }
+
+    /// The session's refusal, as ours.
+    pub fn refusal(&self) -> Failure {
+        match serde_json::from_str::<ErrorBody>(&self.body) {
+            Ok(body) => Refusal::new(self.status, body.code, body.error).into(),
+            Err(error) => Fault::new("reading a session's refusal", error).into(),
+        }
+    }
+}
+
+/// Calls a session and reads its answer.
+pub async fn call(env: &Env, id: &SessionId, principal: Principal, call: SessionCall) -> Result<Answer, Failure> {
+    let mut response = send(env, id, principal, call).await?;
+    let body = response.text().await.map_err(while_doing("reading a session's answer"))?;
+    Ok(Answer { status: response.status_code(), body })
+}
+
+/// Calls a session and passes its answer on: what succeeded as a stream, a refusal with the request's id in it.
+pub async fn relay(env: &Env, id: &SessionId, principal: Principal, call: SessionCall) -> Result<Response, Failure> {
+    let mut response = send(env, id, principal, call).await?;
+    let status = response.status_code();
+    if status >= 400 {
+        let body = response.text().await.map_err(while_doing("reading a session's answer"))?;
+        return Err(Answer { status, body }.refusal());
+    }
+    if matches!(response.body(), worker::ResponseBody::Empty) {
+        return reply::json_text(status, "{}".to_owned());
+    }
+    let headers = Headers::new();
+    headers.set("Content-Type", "application/json; charset=utf-8").map_err(while_doing("writing an answer"))?;
+    Ok(response.with_headers(headers))
+}

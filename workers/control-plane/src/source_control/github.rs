@@ -1,0 +1,210 @@
+//! GitHub, on github.com or behind another base URL.
+
+mod app_jwt;
+mod installation_token;
+mod pull_requests;
+mod repositories;
+pub mod user_account;
+pub mod user_tokens;
+
+use std::time::Duration;
+
+use oi_worker_kit::http_client::{Answer, Call};
+use oi_worker_kit::sealed::SealingKey;
+use oi_worker_kit::vars::Vars;
+use oi_worker_kit::{Failure, Refusal};
+use serde::Deserialize;
+use worker::Env;
+use worker::kv::KvStore;
+
+use super::{
+    BranchName, ForgeError, GitCredentials, NewPullRequest, Opener, PullRequest, RepositoryFacts, RepositoryName,
+    SourceControl,
+};
+use installation_token::Scope;
+
+/// GitHub answers within this, or the call has failed.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// A page of a hundred repositories is about 700 KB.
+const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
+
+/// Base URLs: `GITHUB_URL` for pages, OAuth and git, `GITHUB_API_URL` for the API. Neither ends with a slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GithubUrls {
+    /// `https://github.com`
+    pub web: String,
+    /// `https://api.github.com`
+    pub api: String,
+}
+
+impl GithubUrls {
+    /// From the deployment's variables.
+    pub fn of(vars: &impl Vars) -> Self {
+        let base = |name, default| vars.get_or(name, default).trim_end_matches('/').to_owned();
+        Self { web: base("GITHUB_URL", "https://github.com"), api: base("GITHUB_API_URL", "https://api.github.com") }
+    }
+
+    /// Where git clones from and pushes to, without credentials.
+    pub fn clone_url(&self, name: &RepositoryName) -> String {
+        format!("{}/{}.git", self.web, name.as_path())
+    }
+
+    /// Host, with its port when it has one, that git asks credentials for.
+    pub fn git_host(&self) -> String {
+        self.web
+            .split_once("://")
+            .map_or(self.web.as_str(), |(_, rest)| rest)
+            .split('/')
+            .next()
+            .unwrap_or("")
+            .to_owned()
+    }
+}
+
+/// What every call to GitHub has.
+fn decorated(call: Call, user_agent: &str) -> Call {
+    call.header("Accept", "application/vnd.github+json")
+        .header("X-GitHub-Api-Version", "2022-11-28")
+        .header("User-Agent", user_agent)
+        .within(DEADLINE)
+        .at_most(MAX_ANSWER_BYTES)
+}
+
+/// GitHub's own sentence for an error, cut short.
+fn refused(answer: &Answer, doing: &'static str) -> ForgeError {
+    #[derive(Deserialize, Default)]
+    struct Detail {
+        message: Option<String>,
+    }
+    #[derive(Deserialize, Default)]
+    struct Body {
+        message: Option<String>,
+        #[serde(default)]
+        errors: Vec<serde_json::Value>,
+    }
+    let body: Body = answer.json().unwrap_or_default();
+    let details = body.errors.into_iter().filter_map(|error| match error {
+        serde_json::Value::String(text) => Some(text),
+        other => serde_json::from_value::<Detail>(other).ok()?.message,
+    });
+    let message = body.message.into_iter().chain(details).collect::<Vec<_>>().join("; ");
+    let message = oi_protocol::text::truncate_bytes(&message, 300).to_owned();
+    ForgeError::Status { status: answer.status, doing, message }
+}
+
+/// The App of the deployment, as one installation.
+pub struct Github {
+    urls: GithubUrls,
+    app_id: String,
+    private_key_pem: String,
+    installation_id: String,
+    user_agent: String,
+    sealing: SealingKey,
+    cache: KvStore,
+}
+
+impl Github {
+    /// From the deployment's variables and the binding `REPOS_CACHE`.
+    pub fn of(env: &Env) -> Result<Self, Failure> {
+        super::require_github(env)?;
+        let required = |name: &str| env.get(name).ok_or_else(|| Refusal::not_configured(format!("{name} is not set")));
+        let installation_id = required("GITHUB_APP_INSTALLATION_ID")?;
+        if !installation_id.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Refusal::not_configured("GITHUB_APP_INSTALLATION_ID is not a number").into());
+        }
+        let sealing = SealingKey::from_base64(&required("TOKEN_ENCRYPTION_KEY")?)
+            .map_err(|_| Refusal::not_configured("TOKEN_ENCRYPTION_KEY must be base64 of 32 bytes"))?;
+        let cache = env.kv("REPOS_CACHE").map_err(|_| Refusal::not_configured("REPOS_CACHE is not bound"))?;
+        Ok(Self {
+            urls: GithubUrls::of(env),
+            app_id: required("GITHUB_APP_ID")?,
+            private_key_pem: required("GITHUB_APP_PRIVATE_KEY")?,
+            installation_id,
+            user_agent: env.get_or("APP_NAME", "Open-Inspect"),
+            sealing,
+            cache,
+        })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.urls.api)
+    }
+
+    /// Makes a call as the App, with a token of this scope. A token that GitHub no longer knows is replaced, once.
+    async fn as_app(&self, scope: &Scope, make: impl Fn() -> Call) -> Result<Answer, ForgeError> {
+        let token = self.installation_token(scope).await?;
+        let answer = decorated(make(), &self.user_agent).bearer(&token.token).send().await?;
+        if answer.status != 401 {
+            return Ok(answer);
+        }
+        self.forget_installation_token(scope).await;
+        let token = self.installation_token(scope).await?;
+        Ok(decorated(make(), &self.user_agent).bearer(&token.token).send().await?)
+    }
+}
+
+impl SourceControl for Github {
+    async fn repositories(&self) -> Result<Vec<RepositoryFacts>, ForgeError> {
+        self.list_repositories().await
+    }
+
+    async fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryFacts>, ForgeError> {
+        self.find_repository(name).await
+    }
+
+    async fn branch_head(&self, name: &RepositoryName, branch: &BranchName) -> Result<Option<String>, ForgeError> {
+        self.find_branch_head(name, branch).await
+    }
+
+    async fn git_credentials(&self, repository_ids: &[i64]) -> Result<GitCredentials, ForgeError> {
+        let token = self.installation_token(&Scope::git(repository_ids)).await?;
+        Ok(GitCredentials {
+            username: "x-access-token".to_owned(),
+            password: token.token,
+            expires_at: token.expires_at,
+        })
+    }
+
+    async fn open_pull_request_of(
+        &self,
+        name: &RepositoryName,
+        head: &BranchName,
+        base: &BranchName,
+    ) -> Result<Option<PullRequest>, ForgeError> {
+        self.find_open_pull_request(name, head, base).await
+    }
+
+    async fn create_pull_request(
+        &self,
+        opener: Opener<'_>,
+        name: &RepositoryName,
+        new: NewPullRequest<'_>,
+    ) -> Result<PullRequest, ForgeError> {
+        self.post_pull_request(opener, name, new).await
+    }
+
+    async fn update_pull_request(
+        &self,
+        opener: Opener<'_>,
+        name: &RepositoryName,
+        number: i64,
+        title: &str,
+        body: &str,
+    ) -> Result<PullRequest, ForgeError> {
+        self.patch_pull_request(opener, name, number, title, body).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn base_urls_can_be_those_of_another_host() {
+        assert_eq!(GithubUrls::of(&BTreeMap::new()).git_host(), "github.com");
+        let vars = BTreeMap::from([("GITHUB_URL", "http://127.0.0.1:8788/"), ("GITHUB_API_URL", "http://f/api/v3/")]);
+        let urls = GithubUrls::of(&vars);
+        assert_eq!((urls.git_host().as_str(), urls.api.as_str()), ("127.0.0.1:8788", "http://f/api/v3"));
+    }
+}

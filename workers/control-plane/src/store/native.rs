@@ -1,0 +1,81 @@
+//! The same SQL on a real SQLite, with the migrations as they are deployed.
+
+use std::cell::RefCell;
+
+use rusqlite::Connection;
+use rusqlite::types::{Value, ValueRef};
+use serde::de::DeserializeOwned;
+use serde_json::Map;
+
+use super::{Database, DbError, Param, Statement};
+
+const MIGRATIONS: [&str; 1] = [include_str!("../../../../d1-migrations/0001_people_sessions_deliveries.sql")];
+
+/// A new, empty, migrated database in memory.
+pub(crate) struct Native(RefCell<Connection>);
+
+impl Native {
+    pub fn new() -> Self {
+        let connection = Connection::open_in_memory().expect("SQLite opens in memory");
+        connection.execute_batch("PRAGMA foreign_keys = ON").expect("a pragma");
+        for migration in MIGRATIONS {
+            connection.execute_batch(migration).expect("a migration applies");
+        }
+        Self(RefCell::new(connection))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is passed to `map_err`")]
+fn failed(error: rusqlite::Error) -> DbError {
+    DbError(error.to_string())
+}
+
+fn bound(params: &[Param]) -> impl rusqlite::Params {
+    rusqlite::params_from_iter(params.iter().map(|param| match param {
+        Param::Null => Value::Null,
+        Param::Int(value) => Value::Integer(*value),
+        Param::Real(value) => Value::Real(*value),
+        Param::Text(text) => Value::Text(text.clone()),
+    }))
+}
+
+impl Database for Native {
+    async fn rows<T: DeserializeOwned>(&self, sql: &str, params: Vec<Param>) -> Result<Vec<T>, DbError> {
+        let connection = self.0.borrow();
+        let mut statement = connection.prepare(sql).map_err(failed)?;
+        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let rows = statement
+            .query_map(bound(&params), |row| {
+                let mut object = Map::new();
+                for (index, name) in names.iter().enumerate() {
+                    let value = match row.get_ref(index)? {
+                        ValueRef::Integer(value) => value.into(),
+                        ValueRef::Real(value) => value.into(),
+                        ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned().into(),
+                        ValueRef::Null | ValueRef::Blob(_) => serde_json::Value::Null,
+                    };
+                    object.insert(name.clone(), value);
+                }
+                Ok(serde_json::Value::Object(object))
+            })
+            .map_err(failed)?;
+        rows.map(|row| serde_json::from_value(row.map_err(failed)?).map_err(|error| DbError(error.to_string())))
+            .collect()
+    }
+
+    async fn change(&self, sql: &str, params: Vec<Param>) -> Result<u64, DbError> {
+        self.0.borrow().execute(sql, bound(&params)).map(|changed| changed as u64).map_err(failed)
+    }
+
+    async fn batch(&self, statements: Vec<Statement>) -> Result<Vec<u64>, DbError> {
+        let mut connection = self.0.borrow_mut();
+        let transaction = connection.transaction().map_err(failed)?;
+        let changed: Result<Vec<u64>, _> = statements
+            .iter()
+            .map(|(sql, params)| transaction.execute(sql, bound(params)).map(|changed| changed as u64))
+            .collect();
+        let changed = changed.map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+        Ok(changed)
+    }
+}

@@ -1,0 +1,242 @@
+//! `sessions`: the list. The session's own object holds the truth.
+
+use oi_protocol::session_state::{SessionStatus, SpawnSource};
+use oi_protocol::{SessionId, UnixMillis};
+use oi_session::job::IndexSession;
+use serde::Deserialize;
+
+use super::{Database, DbError, Param, params};
+
+/// A session that is about to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSession {
+    /// Public id.
+    pub id: SessionId,
+    /// Title.
+    pub title: Option<String>,
+    /// Owner, name and base branch.
+    pub repository: Option<(String, String, String)>,
+    /// `provider/model`
+    pub model: String,
+    /// Default reasoning effort.
+    pub reasoning_effort: Option<String>,
+    /// What started it.
+    pub spawn_source: SpawnSource,
+    /// Who started it.
+    pub user_id: Option<String>,
+    /// Their login at the forge.
+    pub scm_login: Option<String>,
+}
+
+/// Lists it, before its object is told.
+pub async fn insert(db: &impl Database, session: &NewSession, now: UnixMillis) -> Result<(), DbError> {
+    let (owner, name, branch) = match &session.repository {
+        Some((owner, name, branch)) => (Some(owner.as_str()), Some(name.as_str()), Some(branch.as_str())),
+        None => (None, None, None),
+    };
+    db.change(
+        "INSERT INTO sessions (id, title, repo_owner, repo_name, base_branch, model, reasoning_effort, status,
+            spawn_source, scm_login, user_id, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'created', ?8, ?9, ?10, ?11, ?11)",
+        params![
+            session.id.as_str(),
+            session.title.clone(),
+            owner,
+            name,
+            branch,
+            session.model.as_str(),
+            session.reasoning_effort.clone(),
+            session.spawn_source.as_str(),
+            session.scm_login.clone(),
+            session.user_id.clone(),
+            now.0,
+        ],
+    )
+    .await
+    .map(|_| ())
+}
+
+/// Marks a session as failed whose object could not be told of it.
+pub async fn mark_failed(db: &impl Database, id: &SessionId, now: UnixMillis) -> Result<(), DbError> {
+    db.change(
+        "UPDATE sessions SET status = 'failed', updated_at = ? WHERE id = ? AND counter = 0",
+        params![now.0, id.as_str()],
+    )
+    .await
+    .map(|_| ())
+}
+
+/// Takes over what the session's object says, unless something newer of it is there.
+pub async fn project(db: &impl Database, facts: &IndexSession) -> Result<(), DbError> {
+    db.change(
+        "UPDATE sessions SET counter = ?2, status = ?3, title = ?4, updated_at = ?5, message_count = ?6, pr_count = ?7,
+            total_cost = ?8, active_duration_ms = ?9 WHERE id = ?1 AND counter < ?2",
+        params![
+            facts.session_id.as_str(),
+            facts.counter,
+            facts.status.as_str(),
+            facts.title.clone(),
+            facts.updated_at.0,
+            facts.message_count,
+            facts.pr_count,
+            facts.total_cost,
+            facts.active_duration_ms,
+        ],
+    )
+    .await
+    .map(|_| ())
+}
+
+/// Whether a session is listed.
+pub async fn exists(db: &impl Database, id: &SessionId) -> Result<bool, DbError> {
+    #[derive(Deserialize)]
+    struct One {}
+    let row: Option<One> = db.row("SELECT 1 AS one FROM sessions WHERE id = ?", params![id.as_str()]).await?;
+    Ok(row.is_some())
+}
+
+/// What to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListQuery {
+    /// 1 to 100.
+    pub limit: i64,
+    /// From 0.
+    pub offset: i64,
+    /// Only of this status.
+    pub status: Option<SessionStatus>,
+    /// Not of this status.
+    pub exclude_status: Option<SessionStatus>,
+    /// Leave out what automations and the GitHub bot started.
+    pub exclude_automation_lineage: bool,
+    /// Only of these people; of anybody when empty.
+    pub created_by: Vec<String>,
+}
+
+/// A row of the list, with the columns' names.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct ListedSession {
+    pub id: String,
+    pub title: Option<String>,
+    pub repo_owner: Option<String>,
+    pub repo_name: Option<String>,
+    pub model: String,
+    pub reasoning_effort: Option<String>,
+    pub base_branch: Option<String>,
+    pub status: String,
+    pub parent_session_id: Option<String>,
+    pub spawn_source: String,
+    pub spawn_depth: u32,
+    pub automation_id: Option<String>,
+    pub automation_run_id: Option<String>,
+    pub scm_login: Option<String>,
+    pub user_id: Option<String>,
+    pub total_cost: f64,
+    pub active_duration_ms: i64,
+    pub message_count: u32,
+    pub pr_count: u32,
+    pub environment_id: Option<String>,
+    pub created_at: i64,
+    pub updated_at: i64,
+}
+
+/// A page of the list, newest change first, and whether more follow.
+pub async fn list(db: &impl Database, query: &ListQuery) -> Result<(Vec<ListedSession>, bool), DbError> {
+    let mut sql = "SELECT id, title, repo_owner, repo_name, model, reasoning_effort, base_branch, status,
+        parent_session_id, spawn_source, spawn_depth, automation_id, automation_run_id, scm_login, user_id, total_cost,
+        active_duration_ms, message_count, pr_count, environment_id, created_at, updated_at FROM sessions WHERE 1 = 1"
+        .to_owned();
+    let mut values: Vec<Param> = Vec::new();
+    if let Some(status) = query.status {
+        sql += " AND status = ?";
+        values.push(status.as_str().into());
+    }
+    if let Some(status) = query.exclude_status {
+        sql += " AND status <> ?";
+        values.push(status.as_str().into());
+    }
+    if query.exclude_automation_lineage {
+        sql += " AND automation_id IS NULL AND spawn_source NOT IN ('automation', 'github-bot')";
+    }
+    if !query.created_by.is_empty() {
+        sql += " AND user_id IN (";
+        sql += &vec!["?"; query.created_by.len()].join(", ");
+        sql += ")";
+        values.extend(query.created_by.iter().map(|id| Param::from(id.as_str())));
+    }
+    sql += " ORDER BY updated_at DESC, id LIMIT ? OFFSET ?";
+    values.push((query.limit + 1).into());
+    values.push(query.offset.into());
+    let mut rows: Vec<ListedSession> = db.rows(&sql, values).await?;
+    let has_more = rows.len() as i64 > query.limit;
+    rows.truncate(query.limit as usize);
+    Ok((rows, has_more))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::native::Native;
+    use futures_executor::block_on;
+
+    fn new(byte: u8) -> NewSession {
+        NewSession {
+            id: SessionId::from_bytes([byte; 16]),
+            title: None,
+            repository: Some(("acme".to_owned(), "app".to_owned(), "main".to_owned())),
+            model: "demo/scripted".to_owned(),
+            reasoning_effort: None,
+            spawn_source: if byte == 3 { SpawnSource::GithubBot } else { SpawnSource::User },
+            user_id: None,
+            scm_login: Some("ada".to_owned()),
+        }
+    }
+
+    fn facts(byte: u8, counter: i64, title: &str) -> IndexSession {
+        IndexSession {
+            session_id: SessionId::from_bytes([byte; 16]),
+            counter,
+            status: SessionStatus::Active,
+            title: Some(title.to_owned()),
+            updated_at: UnixMillis(100 + counter),
+            message_count: counter,
+            pr_count: 0,
+            total_cost: 0.5,
+            active_duration_ms: 0,
+        }
+    }
+
+    #[test]
+    fn older_facts_never_replace_newer_ones() {
+        let db = Native::new();
+        block_on(insert(&db, &new(1), UnixMillis(1))).expect("runs");
+        for (counter, title) in [(2, "second"), (1, "first"), (2, "again")] {
+            block_on(project(&db, &facts(1, counter, title))).expect("runs");
+        }
+        let (rows, _) = block_on(list(&db, &ListQuery { limit: 10, ..ListQuery::default() })).expect("runs");
+        assert_eq!(rows[0].title.as_deref(), Some("second"));
+        block_on(mark_failed(&db, &new(1).id, UnixMillis(5))).expect("runs");
+        let (rows, _) = block_on(list(&db, &ListQuery { limit: 10, ..ListQuery::default() })).expect("runs");
+        assert_eq!(rows[0].status, "active", "a session that spoke for itself is not marked as failed");
+    }
+
+    #[test]
+    fn the_list_is_paged_and_filtered() {
+        let db = Native::new();
+        for byte in 1..=3 {
+            block_on(insert(&db, &new(byte), UnixMillis(i64::from(byte)))).expect("runs");
+        }
+        let ids = |query: ListQuery| {
+            let (rows, more) = block_on(list(&db, &query)).expect("runs");
+            (rows.into_iter().map(|row| row.id.as_bytes()[1] - b'0').collect::<Vec<_>>(), more)
+        };
+        let all = ListQuery { limit: 2, ..ListQuery::default() };
+        assert_eq!(ids(all.clone()), (vec![3, 2], true));
+        assert_eq!(ids(ListQuery { offset: 2, ..all.clone() }), (vec![1], false));
+        assert_eq!(ids(ListQuery { exclude_automation_lineage: true, ..all.clone() }), (vec![2, 1], false));
+        assert_eq!(ids(ListQuery { status: Some(SessionStatus::Active), ..all.clone() }), (vec![], false));
+        assert_eq!(ids(ListQuery { created_by: vec!["u1".to_owned(), "u2".to_owned()], ..all }), (vec![], false));
+        assert_eq!(block_on(exists(&db, &new(1).id)), Ok(true));
+        assert_eq!(block_on(exists(&db, &new(9).id)), Ok(false));
+        assert!(block_on(insert(&db, &new(1), UnixMillis(9))).is_err(), "an id is used once");
+    }
+}

@@ -1,0 +1,42 @@
+//! WebSocket upgrades: which session, whether it exists. The session itself checks who connects.
+
+use oi_protocol::SessionId;
+use oi_worker_kit::{Failure, reply};
+use worker::{Env, Request, Response};
+
+use crate::request::Head;
+use crate::session_client;
+use crate::store::{D1, sessions};
+use crate::web_origin::WebOrigin;
+
+/// The id in `/sessions/:id/ws`.
+fn session_of(path: &str) -> Option<&str> {
+    path.strip_prefix("/sessions/")?.strip_suffix("/ws").filter(|id| !id.is_empty() && !id.contains('/'))
+}
+
+/// Answers an upgrade. Its refusals are plain text, as WebSocket clients expect. No object is made for a name that no
+/// session has.
+pub async fn answer(request: Request, head: &Head, env: &Env) -> Result<Response, Failure> {
+    let Some(id) = session_of(&head.path) else { return reply::text(400, "Invalid WebSocket path") };
+    let Ok(id) = SessionId::parse(id) else { return reply::text(404, "Session not found") };
+    if !WebOrigin::of(env)?.may_connect(head.header("Origin").as_deref()) {
+        return reply::text(403, "Forbidden: Wrong origin");
+    }
+    if !sessions::exists(&D1::of(env)?, &id).await? {
+        return reply::text(404, "Session not found");
+    }
+    session_client::upgrade(env, &id, request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sessions_socket_path_has_an_id() {
+        assert_eq!(session_of("/sessions/abc/ws"), Some("abc"));
+        for bad in ["/", "/sessions/ws", "/sessions//ws", "/sessions/a/b/ws", "/sessions/a/ws/", "/api/sessions/a/ws"] {
+            assert_eq!(session_of(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The one origin that browsers use, and what follows from it: cookies, same-origin checks, where to go on to.
+
+use oi_worker_kit::Refusal;
+use oi_worker_kit::vars::Vars;
+use url::{Host, Url};
+
+/// Longest path that a sign-in goes on to, in bytes.
+const MAX_PATH_BYTES: usize = 2_048;
+
+/// `WEB_APP_URL`: https, or http on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebOrigin(Url);
+
+impl WebOrigin {
+    /// From `WEB_APP_URL`.
+    pub fn of(vars: &impl Vars) -> Result<Self, Refusal> {
+        let text = vars.get("WEB_APP_URL").ok_or_else(|| Refusal::not_configured("WEB_APP_URL is not set"))?;
+        Self::parse(&text).ok_or_else(|| {
+            Refusal::not_configured("WEB_APP_URL must be an origin: https, or http on localhost, 127.0.0.1 or [::1]")
+        })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let url = Url::parse(text).ok()?;
+        let local = match url.host()? {
+            Host::Domain(name) => name == "localhost",
+            Host::Ipv4(ip) => ip.is_loopback(),
+            Host::Ipv6(ip) => ip.is_loopback(),
+        };
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        let fits = bare && (url.scheme() == "https" || (url.scheme() == "http" && local));
+        fits.then_some(Self(url))
+    }
+
+    /// `https://host[:port]`, as browsers write it in `Origin`.
+    pub fn as_origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
+    /// Whether cookies are for https only.
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// The same host for WebSockets.
+    pub fn as_socket_origin(&self) -> String {
+        self.as_origin().replacen("http", "ws", 1)
+    }
+
+    /// A URL of the page: `path` starts with `/`.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.as_origin())
+    }
+
+    /// A path of this origin with its query, from what a caller asked for; `None` when it leads anywhere else.
+    pub fn own_path(&self, wanted: &str) -> Option<String> {
+        if wanted.len() > MAX_PATH_BYTES {
+            return None;
+        }
+        let url =
+            self.0.join(wanted).ok().filter(|url| url.origin() == self.0.origin() && url.username().is_empty())?;
+        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let path = format!("{}{query}", url.path());
+        // `//host` would be another origin when it is used as a location.
+        (!path.starts_with("//")).then_some(path)
+    }
+
+    /// Whether a request that changes something comes from our own page: by `Origin`, and by `Sec-Fetch-Site` where the
+    /// browser sends it.
+    pub fn is_same_origin(&self, origin: Option<&str>, fetch_site: Option<&str>) -> bool {
+        let site_fits = fetch_site.is_none_or(|site| site == "same-origin");
+        match origin {
+            Some(origin) => origin == self.as_origin() && site_fits,
+            None => fetch_site == Some("same-origin"),
+        }
+    }
+
+    /// Whether a WebSocket upgrade may come from here: programs send no origin, browsers ours.
+    pub fn may_connect(&self, origin: Option<&str>) -> bool {
+        origin.is_none_or(|origin| origin == self.as_origin())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(text: &str) -> WebOrigin {
+        WebOrigin::parse(text).expect("an origin")
+    }
+
+    #[test]
+    fn an_origin_is_https_or_this_machine() {
+        assert_eq!(origin("https://app.example.com/").as_origin(), "https://app.example.com");
+        assert_eq!(origin("http://127.0.0.1:8787").as_socket_origin(), "ws://127.0.0.1:8787");
+        assert_eq!(origin("https://app.example.com").as_socket_origin(), "wss://app.example.com");
+        assert!(origin("http://[::1]:1").url("/x").ends_with("/x"));
+        for bad in ["", "app", "http://app.example.com", "https://a/b", "https://u@a", "https://a?x", "ftp://localhost"]
+        {
+            assert_eq!(WebOrigin::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_sign_in_goes_on_to_our_own_pages_only() {
+        let app = origin("https://app.example.com");
+        for (wanted, path) in [
+            ("/", "/"),
+            ("/session/1?tab=a", "/session/1?tab=a"),
+            ("https://app.example.com/x", "/x"),
+            ("x", "/x"),
+            ("/a/../b", "/b"),
+            ("/x#part", "/x"),
+        ] {
+            assert_eq!(app.own_path(wanted).as_deref(), Some(path), "{wanted}");
+        }
+        for bad in [
+            "//evil.example",
+            "/\\evil.example",
+            "/\t/evil.example",
+            "https://evil.example/",
+            "https://app.example.com@evil.example/",
+            "https://app.example.com:444/",
+            "javascript:alert(1)",
+            "http://app.example.com/",
+            "/.//evil.example",
+            "https://app.example.com//evil.example",
+            &format!("/{}", "a".repeat(MAX_PATH_BYTES)),
+        ] {
+            assert_eq!(app.own_path(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_our_own_page_may_change_anything() {
+        let app = origin("https://app.example.com");
+        let ours = Some("https://app.example.com");
+        assert!(app.is_same_origin(ours, None));
+        assert!(app.is_same_origin(ours, Some("same-origin")));
+        assert!(app.is_same_origin(None, Some("same-origin")));
+        for (origin, site) in [
+            (None, None),
+            (None, Some("none")),
+            (None, Some("cross-site")),
+            (ours, Some("cross-site")),
+            (ours, Some("same-site")),
+            (Some("null"), None),
+            (Some("https://app.example.com.evil.example"), Some("same-origin")),
+            (Some("http://app.example.com"), None),
+        ] {
+            assert!(!app.is_same_origin(origin, site), "{origin:?} {site:?}");
+        }
+        assert!(app.may_connect(None) && app.may_connect(ours) && !app.may_connect(Some("null")));
+    }
+}
