@@ -2,6 +2,7 @@
 //!
 //! Everything that can be checked without a Worker is free of the platform and tested natively.
 
+pub mod bot_edge;
 pub mod clock;
 pub mod failure;
 pub mod http_client;

@@ -27,11 +27,14 @@ pub async fn read(request: &mut Request, max: usize) -> Result<Vec<u8>, Failure>
     Ok(body)
 }
 
-/// A body as JSON of a known shape. `sentence` is what a wrong shape is refused with.
+/// A body as a JSON object of a known shape. `sentence` is what a wrong shape is refused with.
 pub fn parse<T: DeserializeOwned>(body: &[u8], sentence: &'static str) -> Result<T, Refusal> {
-    // Whether it is JSON at all is told apart from whether it fits.
-    serde_json::from_slice::<&serde_json::value::RawValue>(body)
+    // Whether it is JSON at all is told apart from whether it fits. A list would fit a shape by its order.
+    let raw = serde_json::from_slice::<&serde_json::value::RawValue>(body)
         .map_err(|_| Refusal::invalid_body("Invalid JSON body"))?;
+    if !raw.get().starts_with('{') {
+        return Err(Refusal::invalid_body("JSON body must be an object"));
+    }
     serde_json::from_slice(body).map_err(|_| Refusal::invalid_body(sentence))
 }
 
@@ -53,7 +56,9 @@ mod tests {
             (b"{", "Invalid JSON body"),
             (b"{} x", "Invalid JSON body"),
             (b"\xff", "Invalid JSON body"),
-            (b"[]", "content is required"),
+            (b" [\"a\"]", "JSON body must be an object"),
+            (b"null", "JSON body must be an object"),
+            (b" {} ", "content is required"),
             (br#"{"content":1}"#, "content is required"),
         ] {
             assert_eq!(parse::<Shape>(body, "content is required"), Err(Refusal::invalid_body(sentence)));

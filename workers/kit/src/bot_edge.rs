@@ -1,0 +1,109 @@
+//! The edge of a bot: ids for the logs, one line a request, an answer whatever happens.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use oi_protocol::ErrorCode;
+use worker::{Env, Request, Response};
+
+use crate::failure::{Failure, Fault, Refusal};
+use crate::log::Line;
+use crate::service_signature::Service;
+use crate::trace::{REQUEST_HEADER, TRACE_HEADER, Trace};
+use crate::webhook_inbox::{self, StoredDelivery, WEBHOOK_MAX_BYTES, WebhookDelivery};
+use crate::{clock, reply, request_body};
+
+/// A request to a bot.
+pub struct BotRequest {
+    request: Request,
+    /// Upper case.
+    pub method: String,
+    /// As a WHATWG URL parser writes it.
+    pub path: String,
+    /// Ids for the logs.
+    pub trace: Trace,
+}
+
+impl BotRequest {
+    /// A header's value; `None` when it is absent, blank or not text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let value = self.request.headers().get(name).ok().flatten()?;
+        let value = value.trim();
+        (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    /// The raw bytes, which signatures cover: at most 1 MiB.
+    pub async fn body(&mut self) -> Result<Vec<u8>, Failure> {
+        request_body::read(&mut self.request, WEBHOOK_MAX_BYTES).await
+    }
+
+    /// The refusal of a path or method that the bot does not have.
+    pub fn unknown(&self, paths: &[(&str, &str)]) -> Failure {
+        match paths.iter().find(|(_, path)| *path == self.path) {
+            Some((method, _)) => {
+                Refusal::new(405, ErrorCode::MethodNotAllowed, format!("This path takes {method}")).into()
+            }
+            None => Refusal::not_found("Not found").into(),
+        }
+    }
+
+    /// Stores a webhook whose signature was verified. `body` must be text.
+    pub async fn store(
+        &self,
+        env: &Env,
+        service: Service,
+        (delivery_id, event): (&str, &str),
+        body: Vec<u8>,
+    ) -> Result<StoredDelivery, Failure> {
+        let body = String::from_utf8(body).map_err(|_| Refusal::invalid_body("Invalid payload"))?;
+        let delivery = WebhookDelivery {
+            source: service.namespace().unwrap_or_default().to_owned(),
+            delivery_id: delivery_id.to_owned(),
+            event: event.to_owned(),
+            body,
+        };
+        let stored = webhook_inbox::store(env, service, &delivery, &self.trace).await?;
+        Line::info(service.as_str(), "webhook.stored")
+            .trace(&self.trace)
+            .with("delivery", &stored.id)
+            .with("webhook_event", &delivery.event)
+            .with("duplicate", stored.duplicate)
+            .write();
+        Ok(stored)
+    }
+}
+
+/// Answers a request by `serve`. What it refuses becomes the answer; what fails, or panics, a 500.
+pub async fn answer(
+    request: Request,
+    service: Service,
+    serve: impl AsyncFnOnce(BotRequest) -> Result<Response, Failure>,
+) -> worker::Result<Response> {
+    let began = clock::now();
+    let (method, path) = (request.inner().method(), request.path());
+    let trace = Trace::begin(request.headers().get(TRACE_HEADER)?.as_deref());
+    let incoming = BotRequest { request, method: method.clone(), path: path.clone(), trace: trace.clone() };
+    let outcome = AssertUnwindSafe(serve(incoming)).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|_| Err(Fault::new("answering a request", "panic").into()));
+    let mut response = match outcome {
+        Ok(response) => response,
+        Err(failure) => {
+            if let Failure::Faulted(fault) = &failure {
+                Line::error(service.as_str(), "http.fault").trace(&trace).with("error", fault.to_string()).write();
+            }
+            reply::failure(&failure, &trace.request_id).map_err(|error| error.to_string())?
+        }
+    };
+    let headers = response.headers_mut();
+    headers.set(REQUEST_HEADER, &trace.request_id)?;
+    headers.set(TRACE_HEADER, &trace.trace_id)?;
+    headers.set("Cache-Control", "no-store")?;
+    Line::info(service.as_str(), "http.request")
+        .trace(&trace)
+        .with("http_method", method)
+        .with("http_path", oi_protocol::text::truncate_bytes(&path, 200))
+        .with("http_status", response.status_code())
+        .with("duration_ms", clock::now().since(began))
+        .write();
+    Ok(response)
+}
