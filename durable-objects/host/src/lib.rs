@@ -24,6 +24,7 @@ mod storage;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
 use futures_channel::oneshot;
@@ -52,6 +53,10 @@ pub trait Effects: 'static {
 pub struct Host<E> {
     inner: Rc<Inner<E>>,
 }
+
+// A panic within an input is caught at the transaction, and what it may have left half done is dropped with the core.
+impl<E> UnwindSafe for Host<E> {}
+impl<E> RefUnwindSafe for Host<E> {}
 
 struct Inner<E> {
     state: State,

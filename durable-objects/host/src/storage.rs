@@ -1,5 +1,7 @@
 //! The object's SQLite, and its synchronous transactions, which the worker crate does not bind.
 
+use std::panic::AssertUnwindSafe;
+
 use oi_session::sql::{Row, Sql, SqlError, Value};
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue, State};
@@ -32,7 +34,7 @@ impl TransactionalStorage {
     /// Runs `body` in one transaction: committed when it gives `Ok`, rolled back when it gives `Err`.
     pub fn run<T, F>(&self, mut body: impl FnMut() -> Result<T, F>) -> Result<T, TransactionError<F>> {
         let mut result = None;
-        let outcome = self.storage.transaction_sync(&mut || match body() {
+        let mut step = || match body() {
             Ok(value) => {
                 result = Some(Ok(value));
                 Ok(())
@@ -42,6 +44,12 @@ impl TransactionalStorage {
                 // An exception is what rolls a transaction back.
                 Err(JsValue::from_str("rolled back"))
             }
+        };
+        // The body catches its own panics, and what it touched is dropped after one.
+        let mut guarded = AssertUnwindSafe(&mut step as &mut dyn FnMut() -> Result<(), JsValue>);
+        let outcome = self.storage.transaction_sync(&mut move || {
+            let whole = &mut guarded;
+            (whole.0)()
         });
         match (result, outcome) {
             (Some(Ok(value)), Ok(_)) => Ok(value),
