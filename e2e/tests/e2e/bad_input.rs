@@ -108,7 +108,7 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
     }
     for path in ["scm-credentials", "pr"] {
         let path = format!("/sessions/{session}/{path}");
-        let body = Some(b"{}".to_vec());
+        let body = Some(br#"{"title":"t","body":"b"}"#.to_vec());
         refused(&raw(ready, Method::POST, &path, &[], body.clone()).await?, 401, &format!("{path} without a token"))?;
         let bearer = vec![("Authorization", format!("Bearer {UNKNOWN}"))];
         refused(&raw(ready, Method::POST, &path, &bearer, body).await?, 401, &format!("{path} with a wrong token"))?;

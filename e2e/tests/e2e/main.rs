@@ -130,7 +130,7 @@ async fn run(filters: &[String]) -> Tally {
         match Backend::start().await {
             Ok(backend) => {
                 let options = Options {
-                    bots: true,
+                    bots: played.iter().any(|(name, _)| name.starts_with("webhooks")),
                     backend: Some((backend.url.clone(), backend.secret.clone())),
                     ..Options::default()
                 };
