@@ -21,12 +21,15 @@ fn stub(env: &Env, id: &SessionId) -> Result<Stub, Failure> {
     namespace.get_by_name(id.as_str()).map_err(while_doing("finding a session's object"))
 }
 
-/// Hands an upgrade to the session; its answer goes back as it is.
+/// Hands an upgrade to the session. A refusal is copied, since the headers of an object's answer cannot be added to.
 pub async fn upgrade(env: &Env, id: &SessionId, request: Request) -> Result<Response, Failure> {
-    stub(env, id)?
-        .fetch_with_request(request)
-        .await
-        .map_err(|error| Fault::new("upgrading to a WebSocket", error).into())
+    let answer = stub(env, id)?.fetch_with_request(request).await;
+    let mut answer = answer.map_err(while_doing("upgrading to a WebSocket"))?;
+    if answer.status_code() == 101 {
+        return Ok(answer);
+    }
+    let sentence = answer.text().await.map_err(while_doing("reading a refused upgrade"))?;
+    reply::text(answer.status_code(), sentence)
 }
 
 fn envelope(principal: Principal, call: SessionCall) -> Result<Request, Failure> {
