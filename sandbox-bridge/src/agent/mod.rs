@@ -1,0 +1,151 @@
+//! The agent that does the work, behind a trait. OpenCode is the first.
+
+pub mod opencode;
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use oi_protocol::event::{FileChange, PartKind};
+use oi_protocol::{MessageId, UnixMillis};
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// One prompt for the agent.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// The prompt; the agent's own id of it is derived from this, so that giving it twice runs it once.
+    pub message_id: MessageId,
+    /// Its text.
+    pub text: String,
+    /// `provider/model`
+    pub model: String,
+    /// How hard to think.
+    pub effort: Option<String>,
+    /// Where the agent works.
+    pub directory: PathBuf,
+    /// The turn is aborted at this moment.
+    pub deadline: Instant,
+    /// The agent's session that already has this prompt: look what became of it, and do not give it again if it
+    /// arrived.
+    pub resume: Option<String>,
+}
+
+/// What the agent does, in the order in which it happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AgentEvent {
+    /// The turn runs in this session of the agent. Comes before the agent gets the prompt.
+    Session(String),
+    /// Text of a part, to append.
+    Text {
+        /// The part.
+        part_id: String,
+        /// Text or reasoning.
+        kind: PartKind,
+        /// What to append.
+        text: String,
+    },
+    /// A part is finished.
+    PartDone {
+        /// The part.
+        part_id: String,
+        /// Text or reasoning.
+        kind: PartKind,
+        /// Its whole text.
+        text: String,
+    },
+    /// A tool call began or proceeded.
+    Tool(Box<ToolUpdate>),
+    /// A model step began.
+    StepStart {
+        /// Whether a sub-agent made it.
+        subtask: bool,
+    },
+    /// A model step ended.
+    StepFinish {
+        /// US dollars.
+        cost: Option<f64>,
+        /// As the agent counts them.
+        tokens: Option<Value>,
+        /// Why it ended.
+        reason: Option<String>,
+        /// Whether a sub-agent made it.
+        subtask: bool,
+    },
+    /// The context was compacted.
+    Compacted,
+    /// Something went wrong; each text comes once.
+    Error {
+        /// What.
+        text: String,
+        /// Whether in a sub-agent: then the turn goes on.
+        subtask: bool,
+    },
+    /// The agent named its session.
+    Title(String),
+}
+
+/// The state of a tool call.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ToolUpdate {
+    /// The tool's name.
+    pub tool: String,
+    /// Its arguments, cut where they are very long.
+    pub args: Map<String, Value>,
+    /// The call.
+    pub call_id: String,
+    /// `pending`, `running`, `completed` or `error`.
+    pub status: String,
+    /// What it printed, cut where it is very long.
+    pub output: Option<String>,
+    /// Whether the output was cut.
+    pub truncated: bool,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Exit code of a command.
+    pub exit_code: Option<i32>,
+    /// When it began.
+    pub started_at: Option<UnixMillis>,
+    /// When it ended.
+    pub ended_at: Option<UnixMillis>,
+    /// What it changed.
+    pub file_change: Option<FileChange>,
+    /// Whether a sub-agent made the call.
+    pub subtask: bool,
+    /// The sub-agent's session.
+    pub child_session_id: Option<String>,
+    /// The task call that started the sub-agent.
+    pub task_call_id: Option<String>,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TurnEnd {
+    /// The agent finished; `had_output` says whether it said or did anything.
+    Finished {
+        /// Whether there was text, a tool call or a finished step.
+        had_output: bool,
+    },
+    /// It was stopped by `StopSignal`.
+    Stopped,
+    /// The deadline came.
+    TimedOut,
+    /// The agent reported an error, which an `AgentEvent::Error` told.
+    Failed(String),
+    /// The agent could not be reached or ended; no event has told it yet.
+    Broken(String),
+}
+
+/// Asks a turn to stop: becomes `true` once.
+pub type StopSignal = watch::Receiver<bool>;
+
+/// An agent that runs turns, one at a time.
+pub trait Agent: Send + Sync + 'static {
+    /// Runs a turn to its end, which always comes: on success, failure, stop or deadline.
+    fn run(
+        &self,
+        turn: Turn,
+        events: mpsc::Sender<AgentEvent>,
+        stop: StopSignal,
+    ) -> impl Future<Output = TurnEnd> + Send;
+}

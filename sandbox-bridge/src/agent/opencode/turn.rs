@@ -1,0 +1,299 @@
+//! One turn of OpenCode, from the prompt to its last word.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::client::{EventStream, OpenCodeClient, OpenCodeError, PromptBody};
+use super::process::Endpoint;
+use super::tool::read_small_file;
+use super::translate::{Asked, Translator};
+use super::{OpenCode, config, message_id};
+use crate::agent::{Agent, AgentEvent, StopSignal, Turn, TurnEnd};
+use crate::clock;
+use crate::stop_signal::raised;
+
+/// OpenCode may say `idle` a moment before it has stored why.
+const IDLE_GRACE: Duration = Duration::from_millis(300);
+/// After an abort, for what was streamed to be stored.
+const ABORT_GRACE: Duration = Duration::from_secs(3);
+/// Without any event, OpenCode is asked whether it still works.
+const QUIET: Duration = Duration::from_secs(15);
+/// For a server that is starting again.
+const RESTART_WITHIN: Duration = Duration::from_secs(90);
+const GONE: &str = "OpenCode ended while it worked on the prompt.";
+const RESTARTED: &str = "The bridge restarted while the prompt ran.";
+
+struct Run<'a> {
+    agent: &'a OpenCode,
+    turn: &'a Turn,
+    events: &'a mpsc::Sender<AgentEvent>,
+    client: OpenCodeClient,
+    incarnation: u64,
+    session: String,
+}
+
+enum Streamed {
+    /// OpenCode is done with the prompt.
+    Over,
+    Stop,
+    Deadline,
+    /// The process that had the prompt is gone.
+    Gone,
+}
+
+impl Agent for OpenCode {
+    async fn run(&self, turn: Turn, events: mpsc::Sender<AgentEvent>, mut stop: StopSignal) -> TurnEnd {
+        let up = tokio::select! {
+            up = up(self.endpoint.clone()) => up,
+            () = raised(&mut stop) => return TurnEnd::Stopped,
+            () = sleep_until(turn.deadline) => return TurnEnd::TimedOut,
+        };
+        let (client, incarnation) = match up {
+            Ok(up) => up,
+            Err(reason) => return TurnEnd::Broken(reason),
+        };
+        let session = match &turn.resume {
+            Some(session) if client.session(session).await.is_ok_and(|found| found.is_some()) => Ok(session.clone()),
+            _ => self.session(&client, &turn.directory).await,
+        };
+        let session = match session {
+            Ok(session) => session,
+            Err(error) => return TurnEnd::Broken(error.to_string()),
+        };
+        let mut run = Run { agent: self, turn: &turn, events: &events, client, incarnation, session };
+        run.tell([AgentEvent::Session(run.session.clone())]).await;
+        match run.go(stop).await {
+            Ok(end) => end,
+            Err(error) => TurnEnd::Broken(error.to_string()),
+        }
+    }
+}
+
+/// Waits until OpenCode is up, or will not be.
+async fn up(mut endpoint: watch::Receiver<Endpoint>) -> Result<(OpenCodeClient, u64), String> {
+    let settled = endpoint.wait_for(|endpoint| !matches!(endpoint, Endpoint::Starting)).await;
+    match settled.as_deref() {
+        Ok(Endpoint::Up { client, incarnation }) => Ok((client.clone(), *incarnation)),
+        Ok(Endpoint::Failed(reason)) => Err(reason.clone()),
+        Ok(Endpoint::Starting) | Err(_) => Err("OpenCode is not started.".to_owned()),
+    }
+}
+
+impl Run<'_> {
+    async fn tell(&self, events: impl IntoIterator<Item = AgentEvent>) {
+        for event in events {
+            // The receiver lives as long as the turn; when it is gone there is nobody to tell.
+            drop(self.events.send(event).await);
+        }
+    }
+
+    fn translator(&self, prompt: &str) -> Translator {
+        let started = clock::now().0 as f64;
+        Translator::new(&self.session, prompt, self.turn.directory.clone(), started, read_small_file)
+    }
+
+    async fn go(&mut self, mut stop: StopSignal) -> Result<TurnEnd, OpenCodeError> {
+        let prompt = message_id(&self.turn.message_id);
+        let mut translator = self.translator(&prompt);
+        let mut stream = self.client.events(&self.turn.directory).await?;
+        let known = match self.turn.resume {
+            Some(_) => self.client.messages(&self.session).await?,
+            None => Vec::new(),
+        };
+        if known.iter().any(|message| message.info.id == prompt) {
+            translator.look_back(known, Instant::now());
+            self.tell(translator.take()).await;
+            if !self.client.is_busy(&self.session, &self.turn.directory).await? {
+                return self.look_back(translator, RESTARTED).await;
+            }
+        } else {
+            self.give_prompt(&prompt).await?;
+        }
+        let streamed = self.stream(&mut translator, &mut stream, &mut stop).await?;
+        match streamed {
+            Streamed::Over => self.conclude(translator).await,
+            Streamed::Stop => {
+                self.abort(&mut translator, &mut stream).await;
+                drop(self.conclude(translator).await);
+                Ok(TurnEnd::Stopped)
+            }
+            Streamed::Deadline => {
+                self.abort(&mut translator, &mut stream).await;
+                drop(self.conclude(translator).await);
+                Ok(TurnEnd::TimedOut)
+            }
+            Streamed::Gone => self.after_loss(translator).await,
+        }
+    }
+
+    async fn give_prompt(&self, prompt: &str) -> Result<(), OpenCodeError> {
+        let (provider, model) = config::split_model(&self.turn.model);
+        let body = PromptBody {
+            message_id: prompt,
+            text: &self.turn.text,
+            provider,
+            model,
+            variant: self.turn.effort.as_deref(),
+        };
+        self.client.prompt(&self.session, &body).await
+    }
+
+    async fn stream(
+        &mut self,
+        translator: &mut Translator,
+        stream: &mut EventStream,
+        stop: &mut StopSignal,
+    ) -> Result<Streamed, OpenCodeError> {
+        let mut tick = interval(Duration::from_millis(100));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idle_since: Option<Instant> = None;
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = raised(stop) => return Ok(Streamed::Stop),
+                () = sleep_until(self.turn.deadline) => return Ok(Streamed::Deadline),
+                frame = stream.next() => match frame {
+                    Some(frame) => {
+                        if !frame.kind.starts_with("server.") {
+                            heard = Instant::now();
+                        }
+                        translator.frame(frame, Instant::now());
+                    }
+                    None => match self.reconnect(translator).await? {
+                        Some(new) => *stream = new,
+                        None => return Ok(Streamed::Gone),
+                    },
+                },
+                _ = tick.tick() => {
+                    translator.tell_deferred(Instant::now());
+                    if heard.elapsed() > QUIET {
+                        heard = Instant::now();
+                        if !self.client.is_busy(&self.session, &self.turn.directory).await.unwrap_or(true) {
+                            translator.polled_idle();
+                        }
+                    }
+                }
+            }
+            self.tell(translator.take()).await;
+            self.answer(translator.take_asked()).await;
+            if !translator.is_idle() {
+                idle_since = None;
+            } else if translator.is_settled() || idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE_GRACE {
+                return Ok(Streamed::Over);
+            }
+        }
+    }
+
+    async fn answer(&self, asked: Vec<Asked>) {
+        for asked in asked {
+            let answered = match &asked {
+                Asked::Permission(id) => self.client.allow(id).await,
+                Asked::Question(id) => self.client.reject(id).await,
+            };
+            if let Err(error) = answered {
+                tracing::warn!(event = "agent.answer_failed", %error);
+            }
+        }
+    }
+
+    /// The stream broke: subscribes again, unless another process took the place of the one that had the prompt.
+    async fn reconnect(&self, translator: &mut Translator) -> Result<Option<EventStream>, OpenCodeError> {
+        translator.interrupted();
+        for _ in 0..5 {
+            let same = matches!(&*self.agent.endpoint.borrow(),
+                Endpoint::Up { incarnation, .. } if *incarnation == self.incarnation);
+            if !same {
+                return Ok(None);
+            }
+            if let Ok(stream) = self.client.events(&self.turn.directory).await {
+                let messages = self.client.messages(&self.session).await?;
+                translator.stored(messages, false, Instant::now());
+                if !self.client.is_busy(&self.session, &self.turn.directory).await? {
+                    translator.polled_idle();
+                }
+                return Ok(Some(stream));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(None)
+    }
+
+    async fn abort(&self, translator: &mut Translator, stream: &mut EventStream) {
+        translator.stopping();
+        if let Err(error) = self.client.abort(&self.session).await {
+            tracing::warn!(event = "agent.abort_failed", %error);
+            return;
+        }
+        let settle = async {
+            while !(translator.is_idle() && translator.is_settled()) {
+                let Some(frame) = stream.next().await else { return };
+                translator.frame(frame, Instant::now());
+            }
+        };
+        drop(timeout(ABORT_GRACE, settle).await);
+        self.tell(translator.take()).await;
+    }
+
+    /// Tells what the stream did not, from what OpenCode stored.
+    async fn conclude(&self, mut translator: Translator) -> Result<TurnEnd, OpenCodeError> {
+        let messages = self.client.messages(&self.session).await;
+        let failed = messages.as_ref().err().map(ToString::to_string);
+        translator.stored(messages.unwrap_or_default(), true, Instant::now());
+        self.tell(translator.take()).await;
+        Ok(match (translator.failure(), failed) {
+            (Some(failure), _) => TurnEnd::Failed(failure.to_owned()),
+            (None, Some(failed)) if !translator.is_settled() => TurnEnd::Broken(failed),
+            (None, _) => TurnEnd::Finished { had_output: translator.had_output() },
+        })
+    }
+
+    /// Another process has the database: tells what was stored before the loss.
+    async fn after_loss(&mut self, translator: Translator) -> Result<TurnEnd, OpenCodeError> {
+        let deadline = self.turn.deadline.min(Instant::now() + RESTART_WITHIN);
+        let again = async {
+            let mut endpoint = self.agent.endpoint.clone();
+            // The supervisor may not have noticed yet.
+            let lost = self.incarnation;
+            drop(
+                endpoint
+                    .wait_for(|e| !matches!(e, Endpoint::Up { incarnation, .. } if *incarnation == lost))
+                    .await
+                    .map(drop),
+            );
+            up(endpoint).await
+        };
+        match tokio::time::timeout_at(deadline, again).await {
+            Ok(Ok((client, incarnation))) => {
+                (self.client, self.incarnation) = (client, incarnation);
+                self.look_back(translator, GONE).await
+            }
+            Ok(Err(reason)) => {
+                let mut translator = translator;
+                translator.stored(Vec::new(), true, Instant::now());
+                self.tell(translator.take()).await;
+                Ok(TurnEnd::Broken(reason))
+            }
+            Err(_) => Ok(TurnEnd::Broken(GONE.to_owned())),
+        }
+    }
+
+    /// A turn that nobody works on any more: it either ended before the loss, or never will.
+    async fn look_back(&self, translator: Translator, lost: &str) -> Result<TurnEnd, OpenCodeError> {
+        let prompt = message_id(&self.turn.message_id);
+        let messages = self.client.messages(&self.session).await.unwrap_or_default();
+        let last = messages.iter().rfind(|m| m.info.parent_id.as_deref() == Some(prompt.as_str()));
+        let ended = last.is_some_and(|message| {
+            message.info.error.is_none()
+                && message.info.time.completed.is_some()
+                && message.info.finish.as_deref().is_some_and(|finish| finish != "tool-calls")
+        });
+        let end = self.conclude(translator).await?;
+        Ok(match end {
+            TurnEnd::Finished { .. } if !ended => TurnEnd::Broken(lost.to_owned()),
+            end => end,
+        })
+    }
+}

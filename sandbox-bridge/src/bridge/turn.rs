@@ -1,0 +1,267 @@
+//! One prompt from its turn to its `execution_complete`, which always comes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use oi_protocol::MessageId;
+use oi_protocol::event::{ContextCompacted, ErrorEvent, StepFinish, StepStart, ToolCall};
+use oi_protocol::limits;
+use oi_protocol::sandbox_socket::{GitIdentity, SandboxEvent, SessionTitle};
+use oi_protocol::text::{head_and_tail, truncate_bytes};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::Stamp;
+use super::journal::JournalError;
+use super::outbox::Outbox;
+use super::prompt::PromptOrder;
+use crate::agent::{Agent, AgentEvent, StopSignal, ToolUpdate, Turn, TurnEnd};
+use crate::git::identity::{self, InvalidIdentity};
+use crate::git::{Git, Workspace};
+use crate::stop_signal::raised;
+
+/// What a stopped prompt says; sessions rely on the words.
+pub const CANCELLED: &str = "Task was cancelled";
+const NO_OUTPUT: &str = "OpenCode completed without emitting assistant output.";
+/// Longest error text.
+const ERROR_MAX_BYTES: usize = 16 * 1024;
+/// Events that wait between the agent and the journal.
+const EVENTS_WAITING: usize = 256;
+
+/// Whether the checkout is there.
+pub type WorkspaceState = Option<Result<Arc<Workspace>, String>>;
+
+/// What a turn needs.
+pub struct TurnContext<A> {
+    pub outbox: Arc<Outbox>,
+    pub agent: Arc<A>,
+    pub git: Git,
+    pub stamp: Stamp,
+    pub workspace: watch::Receiver<WorkspaceState>,
+    /// Longest run of one prompt.
+    pub limit: Duration,
+}
+
+impl<A> Clone for TurnContext<A> {
+    fn clone(&self) -> Self {
+        Self {
+            outbox: Arc::clone(&self.outbox),
+            agent: Arc::clone(&self.agent),
+            git: self.git.clone(),
+            stamp: self.stamp.clone(),
+            workspace: self.workspace.clone(),
+            limit: self.limit,
+        }
+    }
+}
+
+enum Failure {
+    Stopped,
+    /// The agent has told it.
+    Told(String),
+    Untold(String),
+    NoOutput,
+    Journal(JournalError),
+}
+
+impl From<InvalidIdentity> for Failure {
+    fn from(error: InvalidIdentity) -> Self {
+        Self::Untold(error.to_string())
+    }
+}
+
+impl<A: Agent> TurnContext<A> {
+    /// Runs a prompt to its end. An error means that the journal cannot be used: then nothing can be promised.
+    pub async fn run(&self, order: PromptOrder, resume: Option<String>, stop: StopSignal) -> Result<(), JournalError> {
+        let id = order.message_id.clone();
+        let began = Instant::now();
+        let result = self.execute(order, resume, stop).await;
+        let error = match result {
+            Ok(()) => None,
+            Err(Failure::Stopped) => Some(CANCELLED.to_owned()),
+            Err(Failure::NoOutput) => Some(NO_OUTPUT.to_owned()),
+            Err(Failure::Told(text)) => Some(text),
+            Err(Failure::Untold(text)) => {
+                self.outbox.emit(&self.stamp.error(&id, truncate_bytes(&text, ERROR_MAX_BYTES)))?;
+                Some(text)
+            }
+            Err(Failure::Journal(JournalError::Full)) => {
+                let text = "The session was out of reach for so long that the run had to end.";
+                self.outbox.emit(&self.stamp.error(&id, text))?;
+                Some(text.to_owned())
+            }
+            Err(Failure::Journal(error)) => return Err(error),
+        };
+        if let Err(error) = self.outbox.close_parts(&id) {
+            tracing::warn!(event = "turn.parts_left", %error);
+        }
+        tracing::info!(event = "prompt.run", message_id = %id, success = error.is_none(), ms = began.elapsed().as_millis());
+        let error = error.map(|text| truncate_bytes(&text, ERROR_MAX_BYTES).to_owned());
+        self.outbox.emit(&self.stamp.complete(&id, error))
+    }
+
+    async fn execute(&self, order: PromptOrder, resume: Option<String>, mut stop: StopSignal) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.limit;
+        let mut workspace = self.workspace.clone();
+        let there = tokio::select! {
+            there = workspace.wait_for(Option::is_some) => there.ok().and_then(|state| state.clone()),
+            () = raised(&mut stop) => return Err(Failure::Stopped),
+            () = tokio::time::sleep_until(deadline) => return Err(Failure::Untold(self.too_long())),
+        };
+        let workspace = match there {
+            Some(Ok(workspace)) => workspace,
+            Some(Err(reason)) => return Err(Failure::Untold(reason)),
+            None => return Err(Failure::Untold("The workspace was not prepared.".to_owned())),
+        };
+        self.take_identity(&workspace, &order.author.git_identity).await?;
+        let turn = Turn {
+            message_id: order.message_id.clone(),
+            text: order.content,
+            model: order.model,
+            effort: order.reasoning_effort,
+            directory: workspace.directory.clone(),
+            deadline,
+            resume,
+        };
+        let end = self.follow(&order.message_id, turn, stop).await?;
+        match end {
+            TurnEnd::Finished { had_output: true } => Ok(()),
+            TurnEnd::Finished { had_output: false } => Err(Failure::NoOutput),
+            TurnEnd::Stopped => Err(Failure::Stopped),
+            TurnEnd::TimedOut => Err(Failure::Untold(self.too_long())),
+            TurnEnd::Failed(text) => Err(Failure::Told(text)),
+            TurnEnd::Broken(text) => Err(Failure::Untold(text)),
+        }
+    }
+
+    fn too_long(&self) -> String {
+        format!("Prompt exceeded max duration of {}s.", self.limit.as_secs())
+    }
+
+    async fn take_identity(&self, workspace: &Workspace, author: &GitIdentity) -> Result<(), Failure> {
+        let identity = identity::resolve(author)?;
+        for checkout in &workspace.checkouts {
+            let set = identity::apply(&self.git, &checkout.path, &identity).await;
+            set.map_err(|error| Failure::Untold(format!("The commit author could not be set: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// Runs the agent and writes down what it does, as it does it.
+    async fn follow(&self, id: &MessageId, turn: Turn, outer_stop: StopSignal) -> Result<TurnEnd, Failure> {
+        let (events, mut told) = mpsc::channel(EVENTS_WAITING);
+        let (full, stop) = watch::channel(*outer_stop.borrow());
+        let full = Arc::new(full);
+        let relay = tokio::spawn(relay_stop(outer_stop, Arc::clone(&full)));
+        let agent = Arc::clone(&self.agent);
+        let mut run = tokio::spawn(async move { agent.run(turn, events, stop).await });
+        let mut failed = None;
+        let end = loop {
+            tokio::select! {
+                biased;
+                event = told.recv() => match event {
+                    Some(event) if failed.is_none() => {
+                        if let Err(error) = self.write(id, event) {
+                            failed = Some(error);
+                            full.send_replace(true);
+                        }
+                    }
+                    Some(_) => {}
+                    None => break (&mut run).await,
+                },
+                end = &mut run => {
+                    // What it told before it ended is in the channel still.
+                    while let Ok(event) = told.try_recv() {
+                        if failed.is_none() {
+                            failed = self.write(id, event).err();
+                        }
+                    }
+                    break end;
+                }
+            }
+        };
+        relay.abort();
+        if let Some(error) = failed {
+            return Err(Failure::Journal(error));
+        }
+        end.map_err(|error| Failure::Untold(format!("The run ended by a fault of the bridge: {error}")))
+    }
+
+    fn write(&self, id: &MessageId, event: AgentEvent) -> Result<(), JournalError> {
+        let sandbox_id = self.stamp.sandbox_id.clone();
+        let timestamp = Stamp::timestamp();
+        let message_id = id.clone();
+        let subtask = |is: bool| is.then_some(true);
+        let event = match event {
+            AgentEvent::Session(session) => return self.outbox.start_prompt(id, &session),
+            AgentEvent::Text { part_id, kind, text } => {
+                self.outbox.append_text(id, &part_id, kind, &text);
+                return Ok(());
+            }
+            AgentEvent::PartDone { part_id, kind, text } => {
+                return self.outbox.close_part(id, &part_id, kind, Some(text));
+            }
+            AgentEvent::Tool(update) => {
+                if update.status == "running" && update.output.is_some() && self.outbox.is_crowded() {
+                    return Ok(());
+                }
+                SandboxEvent::ToolCall(tool_call(message_id, *update, sandbox_id, timestamp))
+            }
+            AgentEvent::StepStart { subtask: is } => {
+                SandboxEvent::StepStart(StepStart { message_id, is_subtask: subtask(is), sandbox_id, timestamp })
+            }
+            AgentEvent::StepFinish { cost, tokens, reason, subtask: is } => SandboxEvent::StepFinish(StepFinish {
+                message_id,
+                cost: cost.filter(|cost| cost.is_finite()),
+                tokens,
+                reason,
+                is_subtask: subtask(is),
+                sandbox_id,
+                timestamp,
+            }),
+            AgentEvent::Compacted => {
+                SandboxEvent::ContextCompacted(ContextCompacted { message_id, sandbox_id, timestamp })
+            }
+            AgentEvent::Error { text, subtask: is } => SandboxEvent::Error(ErrorEvent {
+                message_id,
+                error: head_and_tail(&text, ERROR_MAX_BYTES).unwrap_or(text),
+                is_subtask: subtask(is),
+                sandbox_id,
+                timestamp,
+            }),
+            AgentEvent::Title(title) => {
+                let title = truncate_bytes(&title, limits::TITLE_MAX_UTF16).to_owned();
+                SandboxEvent::SessionTitle(SessionTitle { title })
+            }
+        };
+        self.outbox.emit(&event)
+    }
+}
+
+async fn relay_stop(mut stop: StopSignal, to: Arc<watch::Sender<bool>>) {
+    if stop.wait_for(|stop| *stop).await.is_ok() {
+        to.send_replace(true);
+    }
+}
+
+fn tool_call(message_id: MessageId, update: ToolUpdate, sandbox_id: String, timestamp: f64) -> ToolCall {
+    ToolCall {
+        message_id,
+        tool: update.tool,
+        args: update.args,
+        call_id: update.call_id,
+        status: Some(update.status),
+        output: update.output,
+        is_subtask: update.subtask.then_some(true),
+        child_session_id: update.child_session_id,
+        task_call_id: update.task_call_id,
+        error: update.error,
+        exit_code: update.exit_code,
+        started_at: update.started_at,
+        ended_at: update.ended_at,
+        truncated: update.truncated.then_some(true),
+        file_change: update.file_change,
+        sandbox_id,
+        timestamp,
+    }
+}

@@ -1,0 +1,115 @@
+//! The supervisor's socket in the sandbox: git's credential helper and the agent's tools ask here, so that the
+//! sandbox's token stays in the supervisor's memory.
+
+pub mod pull_request;
+pub mod scm_credentials;
+pub mod wire;
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+
+use scm_credentials::CredentialBroker;
+use wire::{Answer, Question};
+
+/// Names the socket in the environment of everything in the sandbox.
+pub const SOCKET_VARIABLE: &str = "OI_SOCKET";
+/// Longest question or answer.
+const LINE_MAX_BYTES: u64 = 512 * 1024;
+/// Questions at a time.
+const AT_ONCE: usize = 32;
+/// A pull request waits for a push; no answer takes longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(420);
+
+/// Answers questions.
+pub struct Broker {
+    /// Credentials for git.
+    pub credentials: CredentialBroker,
+    /// Pull requests.
+    pub pull_requests: pull_request::PullRequestBroker,
+}
+
+impl Broker {
+    async fn answer(&self, question: Question) -> Answer {
+        match question {
+            Question::CredentialGet { protocol, host } => self.credentials.get(&protocol, &host).await,
+            Question::CredentialErase { protocol, host } => {
+                self.credentials.erase(&protocol, &host).await;
+                Answer::Nothing
+            }
+            Question::CreatePullRequest { title, body, base_branch, repo, draft } => {
+                self.pull_requests.create(title, body, base_branch, repo, draft).await
+            }
+        }
+    }
+}
+
+/// Opens the socket, which only this user may use.
+pub fn listen(path: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves the socket for ever.
+pub async fn serve(listener: UnixListener, broker: Arc<Broker>) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let broker = Arc::clone(&broker);
+                tokio::spawn(async move {
+                    let _place = place;
+                    drop(tokio::time::timeout(ANSWER_WITHIN, converse(stream, &broker)).await);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(event = "broker.accept_failed", %error);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, broker: &Broker) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    tokio::io::BufReader::new(read.take(LINE_MAX_BYTES)).read_line(&mut line).await?;
+    let answer = match serde_json::from_str(&line) {
+        Ok(question) => broker.answer(question).await,
+        Err(_) => Answer::Refused { text: "the question is not understood".to_owned() },
+    };
+    let mut text = serde_json::to_string(&answer)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await
+}
+
+/// The socket that the environment names.
+pub fn socket_from_environment() -> std::io::Result<PathBuf> {
+    let missing = || std::io::Error::other(format!("{SOCKET_VARIABLE} is not set: this is not a sandbox"));
+    std::env::var_os(SOCKET_VARIABLE).filter(|path: &OsString| !path.is_empty()).map(PathBuf::from).ok_or_else(missing)
+}
+
+/// Asks and waits for the answer. For the small programs: they need no runtime for one line.
+pub fn ask(socket: &Path, question: &Question) -> std::io::Result<Answer> {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN + Duration::from_secs(5)))?;
+    let mut line = serde_json::to_string(question)?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(LINE_MAX_BYTES)).read_line(&mut answer)?;
+    Ok(serde_json::from_str(&answer)?)
+}

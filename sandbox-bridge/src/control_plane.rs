@@ -1,0 +1,165 @@
+//! Calls from the sandbox to the control plane, with the sandbox's bearer.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use http::header::AUTHORIZATION;
+use oi_protocol::rest::{CreatePullRequestRequest, CreatePullRequestResponse, ScmCredentials};
+use reqwest::{RequestBuilder, Response};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::secret::Secret;
+
+const CREDENTIALS_WITHIN: Duration = Duration::from_secs(15);
+/// It waits for a push, which may take five minutes.
+const PULL_REQUEST_WITHIN: Duration = Duration::from_secs(400);
+const ANSWER_MAX_BYTES: usize = 1 << 20;
+
+/// Why a call did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlPlaneError {
+    /// It could not be reached, or broke off. The address is left out: it says nothing to people.
+    #[error("the control plane cannot be reached")]
+    Unreachable,
+    /// It took too long.
+    #[error("the control plane did not answer within {0} s")]
+    TimedOut(u64),
+    /// It refused.
+    #[error("{text} (status {status})")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Stable code, when there is one.
+        code: String,
+        /// The sentence.
+        text: String,
+    },
+    /// Its answer is not understood.
+    #[error("the control plane's answer is not understood")]
+    Odd,
+}
+
+/// What became of a pull request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PullRequestAnswer {
+    /// It is open.
+    Done(CreatePullRequestResponse),
+    /// A person must open it.
+    Manual {
+        /// Where.
+        create_pr_url: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PullRequestBody {
+    Done(CreatePullRequestResponse),
+    Manual {
+        #[serde(rename = "createPrUrl")]
+        create_pr_url: String,
+    },
+}
+
+/// The control plane, as one session's sandbox sees it.
+#[derive(Debug)]
+pub struct ControlPlane {
+    http: reqwest::Client,
+    /// `…/sessions/{id}`
+    session_url: String,
+    sandbox_id: String,
+    token: Secret,
+}
+
+impl ControlPlane {
+    /// For the session of a sandbox.
+    pub fn new(base: &str, session_id: &str, sandbox_id: String, token: Secret) -> Result<Self, reqwest::Error> {
+        // A redirect would carry the bearer elsewhere.
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(10))
+            .build()?;
+        let session_url = format!("{}/sessions/{session_id}", base.trim_end_matches('/'));
+        Ok(Self { http, session_url, sandbox_id, token })
+    }
+
+    fn post(&self, path: &str) -> RequestBuilder {
+        let request = self.http.post(format!("{}{path}", self.session_url)).header("X-Sandbox-ID", &self.sandbox_id);
+        match self.token.bearer() {
+            Some(bearer) => request.header(AUTHORIZATION, bearer),
+            None => request,
+        }
+    }
+
+    /// A credential for git.
+    pub async fn scm_credentials(&self) -> Result<ScmCredentials, ControlPlaneError> {
+        let deadline = Instant::now() + CREDENTIALS_WITHIN;
+        let call = async {
+            let credentials: ScmCredentials = answer(self.post("/scm-credentials").send().await).await?;
+            if credentials.expires_at_epoch_ms > 0 { Ok(credentials) } else { Err(ControlPlaneError::Odd) }
+        };
+        timeout_at(deadline, call).await.unwrap_or(Err(ControlPlaneError::TimedOut(CREDENTIALS_WITHIN.as_secs())))
+    }
+
+    /// Opens or updates a pull request. `key` makes a repetition harmless, so a lost or unfinished answer is asked
+    /// for again.
+    pub async fn create_pull_request(
+        &self,
+        request: &CreatePullRequestRequest,
+        key: &str,
+    ) -> Result<PullRequestAnswer, ControlPlaneError> {
+        let deadline = Instant::now() + PULL_REQUEST_WITHIN;
+        let mut attempt = 0_u32;
+        loop {
+            let call = async {
+                answer::<PullRequestBody>(self.post("/pr").header("Idempotency-Key", key).json(request).send().await)
+                    .await
+            };
+            let result = timeout_at(deadline, call)
+                .await
+                .unwrap_or(Err(ControlPlaneError::TimedOut(PULL_REQUEST_WITHIN.as_secs())));
+            let again = match &result {
+                Err(ControlPlaneError::Unreachable) => attempt < 5,
+                Err(ControlPlaneError::Refused { status: 503, code, .. }) => code == "RETRY" && attempt < 20,
+                _ => false,
+            };
+            let wait = Duration::from_millis(500) * 2_u32.pow(attempt.min(4));
+            if !again || Instant::now() + wait >= deadline {
+                return result.map(|body| match body {
+                    PullRequestBody::Done(done) => PullRequestAnswer::Done(done),
+                    PullRequestBody::Manual { create_pr_url } => PullRequestAnswer::Manual { create_pr_url },
+                });
+            }
+            attempt += 1;
+            sleep(wait).await;
+        }
+    }
+}
+
+async fn answer<T: DeserializeOwned>(sent: Result<Response, reqwest::Error>) -> Result<T, ControlPlaneError> {
+    let response = sent.map_err(|_| ControlPlaneError::Unreachable)?;
+    let status = response.status();
+    let mut bytes = Vec::new();
+    let mut stream = response.bytes_stream();
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|_| ControlPlaneError::Unreachable)?);
+        if bytes.len() > ANSWER_MAX_BYTES {
+            return Err(ControlPlaneError::Odd);
+        }
+    }
+    if status.is_success() {
+        return serde_json::from_slice(&bytes).map_err(|_| ControlPlaneError::Odd);
+    }
+    Err(refusal(status.as_u16(), &bytes))
+}
+
+fn refusal(status: u16, bytes: &[u8]) -> ControlPlaneError {
+    let body: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let field = |key: &str| body.get(key).and_then(serde_json::Value::as_str);
+    let raw = || oi_protocol::text::truncate_bytes(std::str::from_utf8(bytes).unwrap_or_default(), 500).to_owned();
+    let text = field("error").or_else(|| field("message")).map_or_else(raw, str::to_owned);
+    let text = if text.trim().is_empty() { "the control plane refused".to_owned() } else { text };
+    ControlPlaneError::Refused { status, code: field("code").unwrap_or_default().to_owned(), text }
+}

@@ -1,0 +1,163 @@
+//! Processes of this machine, by what `/proc` says of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::time::{Instant, sleep};
+
+use crate::supervise::environment::SANDBOX_VARIABLE;
+
+/// A process that cannot be confused with a later one of the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessId {
+    /// Its number.
+    pub pid: u32,
+    /// When it began, in the kernel's ticks since boot.
+    pub start_time: u64,
+}
+
+struct Stat {
+    group: i32,
+    start_time: u64,
+    zombie: bool,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in brackets and may hold anything, brackets too.
+    let rest = &text[text.rfind(')')? + 2..];
+    let fields: Vec<&str> = rest.split(' ').collect();
+    Some(Stat {
+        zombie: fields.first() == Some(&"Z"),
+        group: fields.get(2)?.parse().ok()?,
+        start_time: fields.get(19)?.parse().ok()?,
+    })
+}
+
+impl ProcessId {
+    /// The process of this number, as it is now.
+    pub fn of(pid: u32) -> Option<Self> {
+        stat(pid).map(|stat| Self { pid, start_time: stat.start_time })
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(self) -> bool {
+        stat(self.pid).is_some_and(|stat| stat.start_time == self.start_time && !stat.zombie)
+    }
+}
+
+fn all() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid as i32) {
+        // It may have ended in between, which is what is wanted.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+fn signal_group(leader: u32, signal: Signal) {
+    if let Some(group) = Pid::from_raw(leader as i32) {
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+/// The supervisors in a process group: bubblewrap's own processes are in it too.
+fn supervisors(group: u32) -> Vec<u32> {
+    let is_supervisor = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        let program = words.next().unwrap_or_default();
+        program.ends_with(b"sandbox-bridge") && words.next() == Some(b"supervise")
+    };
+    all().filter(|pid| stat(*pid).is_some_and(|stat| stat.group == group as i32)).filter(is_supervisor).collect()
+}
+
+/// Processes of a sandbox that have left its group; only without a process namespace do they survive it.
+fn marked(sandbox_id: &str) -> Vec<u32> {
+    let mark = format!("{SANDBOX_VARIABLE}={sandbox_id}").into_bytes();
+    let carries = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == mark)
+    };
+    all().filter(carries).collect()
+}
+
+/// Kills at once all that is left of a sandbox whose leader has ended.
+pub fn sweep(sandbox_id: &str) {
+    for _ in 0..5 {
+        let left = marked(sandbox_id);
+        if left.is_empty() {
+            return;
+        }
+        // Stopped first, so that none starts another while the list is walked.
+        left.iter().for_each(|pid| signal(*pid, Signal::STOP));
+        left.iter().for_each(|pid| signal(*pid, Signal::KILL));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Ends a sandbox: its supervisor may close its socket within `grace`, then everything is killed.
+pub async fn stop(leader: ProcessId, sandbox_id: &str, grace: Duration) {
+    if leader.is_alive() {
+        supervisors(leader.pid).into_iter().for_each(|pid| signal(pid, Signal::TERM));
+        let deadline = Instant::now() + grace;
+        while leader.is_alive() && Instant::now() < deadline {
+            sleep(Duration::from_millis(20)).await;
+        }
+        if leader.is_alive() {
+            signal_group(leader.pid, Signal::KILL);
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while leader.is_alive() && Instant::now() < deadline {
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+    sweep(sandbox_id);
+}
+
+/// Numbers of all processes whose arguments name a path. For tests.
+pub fn naming(path: &Path) -> BTreeMap<u32, Vec<u8>> {
+    let needle = path.as_os_str().as_encoded_bytes();
+    all()
+        .filter_map(|pid| Some((pid, std::fs::read(format!("/proc/{pid}/cmdline")).ok()?)))
+        .filter(|(_, line)| line.windows(needle.len()).any(|window| window == needle))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_number_and_start() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
+        let id = ProcessId::of(child.id()).expect("runs");
+        assert!(id.is_alive());
+        assert!(!ProcessId { start_time: id.start_time + 1, ..id }.is_alive(), "another process of the same number");
+        child.kill().expect("killed");
+        assert!(child.wait().is_ok() && !id.is_alive());
+    }
+
+    #[test]
+    fn a_sweep_kills_what_carries_the_mark_and_nothing_else() {
+        let start = |id: &str| {
+            let mut command = std::process::Command::new("setsid");
+            command.args(["sleep", "60"]).env(SANDBOX_VARIABLE, id).spawn().expect("runs")
+        };
+        let (mut ours, mut other) = (start("sweep-test-a"), start("sweep-test-ab"));
+        while marked("sweep-test-a").is_empty() || marked("sweep-test-ab").is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        sweep("sweep-test-a");
+        assert!(!ours.wait().expect("waited").success());
+        assert!(ProcessId::of(other.id()).is_some_and(ProcessId::is_alive));
+        other.kill().expect("killed");
+        drop(other.wait());
+    }
+}

@@ -1,0 +1,87 @@
+//! `sandbox-bridge launch -- program args…`: puts a child in order before it becomes another program.
+//!
+//! Rust runs code between fork and exec only through `unsafe`; a second exec of this small binary does the same
+//! in about a millisecond, safely.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+/// What to set before the exec.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct LaunchOptions {
+    /// Lead a new session, and so a new process group.
+    #[arg(long)]
+    pub new_session: bool,
+    /// Get SIGKILL when the parent, which must have this id, is gone.
+    #[arg(long, value_name = "PID")]
+    pub die_with: Option<i32>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Why the program could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The parent was gone before the tie to it existed.
+    #[error("the parent process has ended")]
+    ParentGone,
+    /// The operating system refused a step.
+    #[error("cannot {step}: {source}")]
+    Refused {
+        /// What was tried.
+        step: &'static str,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+fn refused(step: &'static str) -> impl Fn(rustix::io::Errno) -> LaunchError {
+    move |errno| LaunchError::Refused { step, source: errno.into() }
+}
+
+/// Becomes the program. Returns only when that failed.
+pub fn launch(options: &LaunchOptions) -> LaunchError {
+    match prepare(options) {
+        Err(error) => error,
+        Ok(()) => {
+            let Some((program, args)) = options.command.split_first() else {
+                return LaunchError::Refused { step: "start", source: std::io::ErrorKind::InvalidInput.into() };
+            };
+            LaunchError::Refused { step: "start the program", source: Command::new(program).args(args).exec() }
+        }
+    }
+}
+
+fn prepare(options: &LaunchOptions) -> Result<(), LaunchError> {
+    if options.new_session {
+        rustix::process::setsid().map_err(refused("start a session"))?;
+    }
+    if let Some(parent) = options.die_with {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(refused("tie to the parent"))?;
+        // The parent may have ended before the line above: then nobody would send the signal.
+        if rustix::process::getppid().map(Pid::as_raw_pid) != Some(parent) {
+            return Err(LaunchError::ParentGone);
+        }
+    }
+    // A core file of a process that holds a token would be that token in a file.
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .map_err(refused("forbid core files"))
+}
+
+/// The arguments that make this binary launch another program.
+pub fn arguments(new_session: bool, die_with: Option<u32>) -> Vec<OsString> {
+    let mut arguments = vec![OsString::from("launch")];
+    if new_session {
+        arguments.push("--new-session".into());
+    }
+    if let Some(parent) = die_with {
+        arguments.push("--die-with".into());
+        arguments.push(parent.to_string().into());
+    }
+    arguments.push("--".into());
+    arguments
+}

@@ -1,0 +1,23 @@
+//! Everything that runs inside a sandbox, and `host`, the local sandbox backend, in one small program.
+//!
+//! * `supervise` owns a sandbox: it brings up checkouts and the agent and holds the token.
+//! * `bridge` (within it) speaks with the session; what it sends is in a journal first.
+//! * `git-credential` and `mcp` are small programs that git and the agent start; they ask the supervisor.
+//! * `host` starts supervisors on this machine.
+
+pub mod agent;
+pub mod backoff;
+pub mod bridge;
+pub mod broker;
+pub mod clock;
+pub mod control_plane;
+pub mod git;
+pub mod host;
+pub mod launch;
+pub mod logging;
+pub mod mcp;
+pub mod model_gateway;
+pub mod random;
+pub mod secret;
+pub mod stop_signal;
+pub mod supervise;

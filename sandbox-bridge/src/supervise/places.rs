@@ -1,0 +1,97 @@
+//! Where a sandbox's things are: all under folders of its own, so that several fit on one machine.
+
+use std::ffi::OsString;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+/// Longest path of a Unix socket, without the final zero.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Options of `supervise` that name places.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Places {
+    /// Folder of the checkouts.
+    #[arg(long, default_value = "/workspace")]
+    pub workspace: PathBuf,
+    /// The sandbox's home. A snapshot keeps it.
+    #[arg(long, env = "HOME", default_value = "/root")]
+    pub home: PathBuf,
+    /// Socket and journal. No snapshot keeps it.
+    #[arg(long, default_value = "/run/oi")]
+    pub runtime_dir: PathBuf,
+    /// For temporary files.
+    #[arg(long, default_value = "/tmp")]
+    pub temporary_dir: PathBuf,
+    /// The OpenCode binary.
+    #[arg(long, env = "OPENCODE_BIN", default_value = "opencode")]
+    pub opencode: PathBuf,
+    /// Folders before the system's on the PATH, separated by colons.
+    #[arg(long, env = "OI_TOOL_PATH", value_delimiter = ':')]
+    pub tool_path: Vec<PathBuf>,
+}
+
+impl Places {
+    /// Makes the folders; those that hold what is the sandbox's own are for its user alone.
+    pub fn create(&self) -> std::io::Result<()> {
+        let private = |path: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        private(&self.runtime_dir)?;
+        private(&self.home)?;
+        private(&self.scratch())?;
+        std::fs::create_dir_all(&self.workspace)?;
+        std::fs::create_dir_all(&self.temporary_dir)
+    }
+
+    /// The command line that names these places.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["supervise".into()];
+        for (flag, path) in [
+            ("--workspace", &self.workspace),
+            ("--home", &self.home),
+            ("--runtime-dir", &self.runtime_dir),
+            ("--temporary-dir", &self.temporary_dir),
+            ("--opencode", &self.opencode),
+        ] {
+            arguments.extend([flag.into(), path.into()]);
+        }
+        for folder in &self.tool_path {
+            arguments.extend(["--tool-path".into(), folder.into()]);
+        }
+        arguments
+    }
+
+    /// What the bridge keeps with the home: the agent's session, marks of hooks that ran.
+    pub fn kept(&self) -> PathBuf {
+        self.home.join(".open-inspect")
+    }
+
+    /// The empty folder that OpenCode starts in.
+    pub fn scratch(&self) -> PathBuf {
+        self.runtime_dir.join("empty")
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> PathBuf {
+        self.runtime_dir.join("journal")
+    }
+
+    /// The supervisor's socket. Where the runtime folder's path is too long for a socket, it goes into a folder of
+    /// its own under the system's temporary one.
+    pub fn socket(&self) -> std::io::Result<PathBuf> {
+        let path = self.runtime_dir.join("bridge.sock");
+        if path.as_os_str().len() <= SOCKET_PATH_MAX {
+            return Ok(path);
+        }
+        let folder = std::env::temp_dir().join(format!("oi-{}", crate::random::hex::<8>()));
+        std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+        Ok(folder.join("s"))
+    }
+
+    /// The PATH of everything in the sandbox.
+    pub fn path_variable(&self) -> OsString {
+        let mut folders: Vec<PathBuf> =
+            self.tool_path.iter().filter(|folder| !folder.as_os_str().is_empty()).cloned().collect();
+        folders
+            .extend(["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from));
+        std::env::join_paths(folders).unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into())
+    }
+}
