@@ -6,27 +6,40 @@ use serde_json::{Map, Value};
 
 use crate::sql::{Columns, Sql, SqlError, params};
 
-/// All artifacts of a snapshot, newest first.
+/// Artifacts of a snapshot, at most.
 const LIST_MAX: i64 = 200;
 
-pub(crate) fn list(sql: &dyn Sql) -> Result<Vec<SessionArtifact>, SqlError> {
-    sql.run(
-        "SELECT id, type, url, metadata, created_at, updated_at FROM artifacts ORDER BY created_at DESC, id DESC LIMIT ?",
-        params![LIST_MAX],
-    )?
-    .into_iter()
-    .map(|row| {
-        let mut c = Columns::of(row);
-        Ok(SessionArtifact {
-            id: c.word(|text| ArtifactId::parse(text).ok())?,
-            artifact_type: c.word(ArtifactType::parse)?,
-            url: c.opt_text()?,
-            metadata: c.opt_text()?.and_then(|text| serde_json::from_str(&text).ok()),
-            created_at: UnixMillis(c.int()?),
-            updated_at: c.opt_int()?.map(UnixMillis),
+fn select(sql: &dyn Sql, condition: &str, values: &[crate::sql::Value]) -> Result<Vec<SessionArtifact>, SqlError> {
+    let statement =
+        format!("SELECT id, type, url, metadata, created_at, updated_at FROM artifacts {condition} LIMIT {LIST_MAX}");
+    sql.run(&statement, values)?
+        .into_iter()
+        .map(|row| {
+            let mut c = Columns::of(row);
+            Ok(SessionArtifact {
+                id: c.word(|text| ArtifactId::parse(text).ok())?,
+                artifact_type: c.word(ArtifactType::parse)?,
+                url: c.opt_text()?,
+                metadata: c.opt_text()?.and_then(|text| serde_json::from_str(&text).ok()),
+                created_at: UnixMillis(c.int()?),
+                updated_at: c.opt_int()?.map(UnixMillis),
+            })
         })
-    })
-    .collect()
+        .collect()
+}
+
+/// The newest artifacts, newest first.
+pub(crate) fn list(sql: &dyn Sql) -> Result<Vec<SessionArtifact>, SqlError> {
+    select(sql, "ORDER BY created_at DESC, id DESC", &[])
+}
+
+/// Pull requests, newest first, however many pictures came after them.
+pub(crate) fn pull_requests(sql: &dyn Sql) -> Result<Vec<SessionArtifact>, SqlError> {
+    select(sql, "WHERE type = 'pr' ORDER BY created_at DESC", &[])
+}
+
+pub(crate) fn by_id(sql: &dyn Sql, id: &ArtifactId) -> Result<Option<SessionArtifact>, SqlError> {
+    Ok(select(sql, "WHERE id = ?", params![id.as_str()])?.pop())
 }
 
 pub(crate) fn save(sql: &dyn Sql, artifact: &SessionArtifact) -> Result<(), SqlError> {

@@ -184,10 +184,12 @@ impl Turn<'_, '_> {
                 return Ok(());
             }
         };
-        // What was gathered is in the open parts of the snapshot; others get it first, so that all agree.
+        // What was gathered is in the snapshot; others get it first, so that all agree. It is written first, since
+        // dialect 1 reads open text from its rows.
         self.flush_gathered();
+        self.write_open_text()?;
         let author = participant.author();
-        let snapshot = crate::calls::snapshot(self.sql, self.hot, self.parts, self.cx.now, dialect, after_revision)?;
+        let snapshot = crate::reads::snapshot(self.sql, self.hot, self.parts, dialect, after_revision)?;
         let granted = if dialect == Dialect::Two { r#","dialect":2"# } else { "" };
         let participant_json = serde_json::to_string(&author).unwrap_or_default();
         // `snapshot` is a JSON object; its members are spliced after the type's.

@@ -23,13 +23,13 @@ pub struct Config {
     pub inactivity_timeout_ms: i64,
     /// A prompt that runs longer is stopped, in ms.
     pub execution_timeout_ms: i64,
-    /// A sandbox's bridge must connect within this, in ms; boot progress extends it.
+    /// A sandbox's bridge must connect within this, in ms.
     pub connect_timeout_ms: i64,
-    /// The hard limit on that extension, in ms.
+    /// A dialect 2 bridge, which connects before it has booted, must be ready within this of its start, in ms.
     pub connect_hard_timeout_ms: i64,
     /// Forge base URL for clones and pushes, such as `https://github.com`.
     pub forge_url: String,
-    /// Whether pictures are at `<forge>/<login>.png`.
+    /// Tests only: whether [`crate::call::SessionCall::Fault`] panics.
     pub fault_injection: bool,
 }
 

@@ -12,7 +12,7 @@ use crate::sandbox_row::{SandboxRow, load_received, save_received};
 use crate::session_row::SessionRow;
 use crate::sockets::{Role, Sockets};
 use crate::sql::{Sql, SqlError};
-use crate::{deadlines, outbox, prompts, pull_requests, schema, timeline};
+use crate::{deadlines, outbox, prompts, pull_request_row, schema, timeline};
 
 /// The commit did not happen: the host rolls back, drops the core and its outputs, and builds a new one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +99,7 @@ impl Hot {
             stopping: prompts::load_stopping(sql)?,
             received: load_received(sql, sandbox.generation)?,
             outbox_next: outbox::next_due(sql)?,
-            operations_next: pull_requests::next_deadline(sql)?,
+            operations_next: pull_request_row::next_deadline(sql)?,
             sandbox,
             seq,
             revision,
@@ -183,7 +183,7 @@ impl SessionCore {
     pub fn read(&mut self, sql: &dyn Sql, now: UnixMillis, call: &SessionCall) -> Result<Option<CallReply>, Fault> {
         self.load(sql, now)?;
         let Some(hot) = &self.hot else { return Ok(None) };
-        Ok(crate::calls::read(sql, hot, &self.parts, now, call)?)
+        Ok(crate::reads::read(sql, hot, &self.parts, call)?)
     }
 
     /// Takes a frame that changes only memory which a crash may lose: text, steps, heartbeats.
@@ -202,7 +202,10 @@ impl SessionCore {
                 hot.sandbox.last_heartbeat = Some(now);
                 return Streamed::Done(Outputs::default());
             }
-            SandboxEvent::PartDelta(delta) if in_order && current(&delta.message_id) => {
+            // A part's first text is committed, so that a part of a name that was finished before is refused.
+            SandboxEvent::PartDelta(delta)
+                if in_order && current(&delta.message_id) && self.parts.holds(&delta.message_id, &delta.part_id) =>
+            {
                 if self.parts.apply(now, delta).is_err() {
                     return Streamed::NeedsCommit(frame);
                 }
@@ -280,11 +283,16 @@ impl Turn<'_, '_> {
         if self.hot.session.is_none() {
             return Ok(());
         }
-        if self.hot.index_dirty {
-            self.hot.index_dirty = false;
-            self.enqueue_index()?;
-        }
         self.claim_due_jobs()?;
+        // A job that was given up just now may have changed what the index lists.
+        while std::mem::take(&mut self.hot.index_dirty) {
+            self.enqueue_index()?;
+            self.claim_due_jobs()?;
+        }
+        if self.hot.received_dirty {
+            // The mark covers text that is only in memory until here.
+            self.write_open_text()?;
+        }
         if self.hot.session_dirty {
             self.hot.session_dirty = false;
             if let Some(session) = &self.hot.session {
@@ -307,6 +315,7 @@ impl Turn<'_, '_> {
 
     fn woken(&mut self, sockets: Vec<(SocketId, Option<String>)>) -> Result<(), SqlError> {
         self.hot.woke_at = self.cx.now;
+        let mut bridges = Vec::new();
         for (socket, attachment) in sockets {
             let Some(role) = attachment.as_deref().and_then(Role::from_attachment) else {
                 self.out.closes.push((socket, 4002, "Session expired, please reconnect".to_owned()));
@@ -317,9 +326,15 @@ impl Turn<'_, '_> {
                     self.out.closes.push((socket, 1000, "Sandbox terminated".to_owned()));
                     continue;
                 }
-                self.sockets.bridge = Some(socket);
+                bridges.push(socket);
             }
             self.sockets.roles.insert(socket, role);
+        }
+        // The newest one replaced the others, whose ends may not have been seen yet.
+        bridges.sort_unstable();
+        self.sockets.bridge = bridges.pop();
+        for older in bridges {
+            self.close(older, 1000, "New sandbox connecting");
         }
         let alive = self.hot.sandbox.status == oi_protocol::session_state::SandboxStatus::Ready;
         if self.sockets.bridge.is_some() {
@@ -329,9 +344,10 @@ impl Turn<'_, '_> {
         }
         let unsure = self.hot.sandbox.dialect < 2 && self.hot.running.as_ref().is_some_and(|running| !running.sent);
         if unsure {
-            // Whether the bridge got it cannot be known, and it must not run twice.
+            // Whether the bridge got it cannot be known, and it must not run twice; nor beside the next one, so that it
+            // is stopped like any other.
             let error = "The control plane restarted while the prompt was handed over. Send it again.";
-            self.end_running(oi_protocol::event::Outcome::Failed, error)?;
+            self.stop_running(oi_protocol::event::Outcome::Failed, error)?;
         }
         self.dispatch()
     }

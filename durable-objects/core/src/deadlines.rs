@@ -41,7 +41,7 @@ pub(crate) fn earliest(hot: &Hot, sockets: &Sockets, config: &crate::clock::Conf
 }
 
 fn boot_deadline(hot: &Hot) -> Option<UnixMillis> {
-    matches!(hot.sandbox.status, SandboxStatus::Spawning | SandboxStatus::Connecting)
+    matches!(hot.sandbox.status, SandboxStatus::Spawning | SandboxStatus::Connecting | SandboxStatus::Ready)
         .then_some(hot.sandbox.boot_deadline)
         .flatten()
 }
@@ -68,8 +68,7 @@ impl Turn<'_, '_> {
             self.send_running_prompt()?;
         }
         if due(boot_deadline(self.hot)) {
-            let generation = self.hot.sandbox.generation;
-            self.start_failed(generation, "it did not connect within the allowed time")?;
+            self.boot_timed_out()?;
         }
         if due(self.stale_deadline()) {
             self.lose_sandbox(

@@ -118,9 +118,10 @@ impl Turn<'_, '_> {
         let now = self.cx.now;
         let nonce = hex::encode(self.cx.random_id());
         let generation = self.hot.sandbox.generation + 1;
+        // The generation keeps two starts apart that fall into one millisecond, or into one twice by a clock set back.
         let sandbox_id = match repositories.first() {
-            Some(primary) => format!("sandbox-{}-{}-{}", primary.repo_owner, primary.repo_name, now.0),
-            None => format!("sandbox-{session_id}-{}", now.0),
+            Some(primary) => format!("sandbox-{}-{}-{}-{generation}", primary.repo_owner, primary.repo_name, now.0),
+            None => format!("sandbox-{session_id}-{}-{generation}", now.0),
         };
         let token = token::sandbox_token(&self.cx.config.sandbox_token_key, &session_id, generation, &nonce);
         let sandbox = &mut self.hot.sandbox;
@@ -260,12 +261,18 @@ impl Turn<'_, '_> {
         self.set_role(socket, Role::Sandbox { generation, dialect });
         self.sockets.bridge = Some(socket);
         let now = self.cx.now;
+        let hard = self.cx.config.connect_hard_timeout_ms;
         let sandbox = &mut self.hot.sandbox;
+        // A dialect 2 bridge dials out before it has booted; `ready` says that it has.
+        sandbox.boot_deadline = match sandbox.status {
+            _ if dialect < 2 => None,
+            SandboxStatus::Ready => sandbox.boot_deadline,
+            _ => Some(sandbox.created_at.plus(hard)),
+        };
         sandbox.dialect = dialect;
         sandbox.last_heartbeat = Some(now);
         sandbox.last_activity = Some(now);
         sandbox.disconnected_at = None;
-        sandbox.boot_deadline = None;
         sandbox.spawn_error = None;
         sandbox.failure_count = 0;
         sandbox.last_failure_at = None;
@@ -277,9 +284,7 @@ impl Turn<'_, '_> {
     /// Tells the bridge where the session is: on connect, and after the core was rebuilt.
     pub(crate) fn greet_bridge(&mut self) -> Result<(), SqlError> {
         if self.hot.sandbox.dialect >= 2 {
-            let hello = SandboxCommand::Hello { dialect: 2, acked_seq: self.hot.received, parts: self.parts.known() };
-            self.command(&hello);
-            self.hot.hello_sent = true;
+            self.say_hello();
             self.send_running_prompt()?;
         }
         if self.hot.stopping.is_some() {
@@ -299,17 +304,20 @@ impl Turn<'_, '_> {
         }
     }
 
-    /// Boot progress extends the time to connect, up to the hard limit.
-    pub(crate) fn extend_boot(&mut self) {
-        let sandbox = &mut self.hot.sandbox;
-        if let Some(deadline) = sandbox.boot_deadline {
-            let hard = sandbox.created_at.plus(self.cx.config.connect_hard_timeout_ms);
-            let extended = self.cx.now.plus(self.cx.config.connect_timeout_ms).min(hard);
-            if extended > deadline {
-                sandbox.boot_deadline = Some(extended);
-                self.hot.sandbox_dirty = true;
-            }
+    /// The sandbox is up: its boot is not waited for any more.
+    pub(crate) fn boot_finished(&mut self) {
+        if self.hot.sandbox.boot_deadline.take().is_some() {
+            self.hot.sandbox_dirty = true;
         }
+    }
+
+    /// The sandbox did not connect in time, or connected and did not come up.
+    pub(crate) fn boot_timed_out(&mut self) -> Result<(), SqlError> {
+        if self.hot.sandbox.status == SandboxStatus::Ready {
+            let error = "The sandbox did not finish starting within the allowed time.";
+            return self.lose_sandbox(SandboxStatus::Failed, "boot_timeout", error);
+        }
+        self.start_failed(self.hot.sandbox.generation, "it did not connect within the allowed time")
     }
 
     /// Whether `token` is the current sandbox's, which alone may act.

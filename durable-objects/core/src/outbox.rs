@@ -1,13 +1,16 @@
 //! Jobs: written with the change that asks for them, claimed under a lease, delivered at least once.
 
 use oi_protocol::UnixMillis;
+use oi_protocol::text::truncate_bytes;
 
 use crate::core::Turn;
-use crate::job::{ClaimedJob, IndexSession, Job, JobResult, StopSandbox};
+use crate::job::{ClaimedJob, IndexSession, Job, JobResult, StartSandbox, StopSandbox};
 use crate::sql::{Columns, Sql, SqlError, params};
 
 /// Jobs claimed by one commit.
 const CLAIM_MAX: i64 = 8;
+/// Of a runner's sentence this much is kept.
+const ERROR_MAX_BYTES: usize = 2_000;
 /// Rows that were given up and are kept to be seen.
 const GIVEN_UP_KEPT: i64 = 100;
 
@@ -22,13 +25,11 @@ fn retry_delay_ms(attempt: i64) -> i64 {
 }
 
 impl Turn<'_, '_> {
-    /// Adds a job. With a key, a job of the same key that still waits is replaced.
+    /// Adds a job. With a key, a job of the same key that still waits is replaced: the new one has its own attempts.
     pub(crate) fn enqueue(&mut self, job: &Job, dedup_key: Option<&str>) -> Result<(), SqlError> {
         let payload = serde_json::to_string(job).map_err(|error| SqlError(error.to_string()))?;
         self.sql.run(
-            "INSERT INTO outbox (dedup_key, payload, state, due_at) VALUES (?, ?, 'waiting', ?)
-             ON CONFLICT (dedup_key) WHERE state = 'waiting' AND dedup_key IS NOT NULL
-             DO UPDATE SET payload = excluded.payload",
+            "INSERT OR REPLACE INTO outbox (dedup_key, payload, state, due_at) VALUES (?, ?, 'waiting', ?)",
             params![dedup_key.map(str::to_owned), payload, self.cx.now.0],
         )?;
         self.hot.outbox_next = Some(self.hot.outbox_next.map_or(self.cx.now, |next| next.min(self.cx.now)));
@@ -70,6 +71,10 @@ impl Turn<'_, '_> {
             let (id, payload, attempt, state) = (c.int()?, c.text()?, c.int()?, c.text()?);
             let job: Job = serde_json::from_str(&payload)
                 .map_err(|error| SqlError(format!("an outbox row cannot be read: {error}")))?;
+            if self.is_superseded(&job) {
+                self.drop_superseded(id, job, attempt > 0)?;
+                continue;
+            }
             if attempt >= job.attempt_budget() {
                 self.give_up(id, &job, "no attempt ended in time")?;
                 continue;
@@ -87,6 +92,7 @@ impl Turn<'_, '_> {
     }
 
     fn give_up(&mut self, id: i64, job: &Job, error: &str) -> Result<(), SqlError> {
+        let error = truncate_bytes(error, ERROR_MAX_BYTES);
         self.sql.run("UPDATE outbox SET state = 'given_up', last_error = ? WHERE id = ?", params![error, id])?;
         self.sql.run(
             "DELETE FROM outbox WHERE state = 'given_up' AND id NOT IN
@@ -113,11 +119,10 @@ impl Turn<'_, '_> {
             .map_err(|error| SqlError(format!("an outbox row cannot be read: {error}")))?;
         match (job, result) {
             (job, JobResult::Failed { error, transient }) => {
-                if transient && attempt < job.attempt_budget() && !self.is_superseded(&job) {
-                    self.sql.run(
-                        "UPDATE OR REPLACE outbox SET state = 'waiting', due_at = ?, last_error = ? WHERE id = ?",
-                        params![self.cx.now.plus(retry_delay_ms(attempt)).0, error, id],
-                    )?;
+                if self.is_superseded(&job) {
+                    self.drop_superseded(id, job, true)?;
+                } else if transient && attempt < job.attempt_budget() {
+                    self.try_again(id, attempt, &error)?;
                 } else {
                     self.give_up(id, &job, &error)?;
                 }
@@ -131,6 +136,47 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
+    /// Puts a failed attempt back, unless a newer job of the same key waits already: that one says more.
+    fn try_again(&mut self, id: i64, attempt: i64, error: &str) -> Result<(), SqlError> {
+        let newer = self.sql.run(
+            "SELECT 1 FROM outbox WHERE state = 'waiting' AND id > ?1
+                AND dedup_key = (SELECT dedup_key FROM outbox WHERE id = ?1)",
+            params![id],
+        )?;
+        if newer.is_empty() {
+            let due = self.cx.now.plus(retry_delay_ms(attempt));
+            let error = truncate_bytes(error, ERROR_MAX_BYTES);
+            // An older one of the key gives way.
+            self.sql.run(
+                "UPDATE OR REPLACE outbox SET state = 'waiting', due_at = ?, last_error = ? WHERE id = ?",
+                params![due.0, error, id],
+            )?;
+        } else {
+            self.sql.run("DELETE FROM outbox WHERE id = ?", params![id])?;
+        }
+        Ok(())
+    }
+
+    /// A start that nobody waits for is not tried again; what an attempt may have started after the stop is stopped.
+    fn drop_superseded(&mut self, id: i64, job: Job, was_tried: bool) -> Result<(), SqlError> {
+        self.sql.run("DELETE FROM outbox WHERE id = ?", params![id])?;
+        match job {
+            Job::StartSandbox(start) if was_tried => self.stop_superseded(start, None),
+            _ => Ok(()),
+        }
+    }
+
+    fn stop_superseded(&mut self, start: StartSandbox, provider_object_id: Option<String>) -> Result<(), SqlError> {
+        let stop = StopSandbox {
+            session_id: start.session_id,
+            sandbox_id: start.sandbox_id,
+            provider_object_id,
+            generation: start.generation,
+            reason: "superseded".to_owned(),
+        };
+        self.enqueue(&Job::StopSandbox(stop), None)
+    }
+
     fn is_superseded(&self, job: &Job) -> bool {
         matches!(job, Job::StartSandbox(start) if start.generation != self.hot.sandbox.generation)
     }
@@ -141,14 +187,7 @@ impl Turn<'_, '_> {
                 if start.generation == self.hot.sandbox.generation && !self.hot.sandbox.status.is_dead() {
                     return self.sandbox_started(provider_object_id);
                 }
-                let stop = StopSandbox {
-                    session_id: start.session_id,
-                    sandbox_id: start.sandbox_id,
-                    provider_object_id: Some(provider_object_id),
-                    generation: start.generation,
-                    reason: "superseded".to_owned(),
-                };
-                self.enqueue(&Job::StopSandbox(stop), None)
+                self.stop_superseded(start, Some(provider_object_id))
             }
             (Job::OpenPullRequest(open), result @ JobResult::PullRequestOpened { .. }) => {
                 self.pull_request_opened(&open, result)

@@ -19,6 +19,10 @@ pub(crate) const WRITE_MS: i64 = 250;
 const TOKEN_INTERVAL_MS: i64 = 100;
 /// A part's id is at most this long.
 const PART_ID_MAX: usize = 128;
+/// Parts that are written at a time, at most.
+const OPEN_PARTS_MAX: usize = 256;
+/// With less room than this a character may not fit: the bound on open text is reached.
+const LEAST_ROOM: usize = 4;
 
 pub(crate) struct Open {
     pub message_id: MessageId,
@@ -98,21 +102,17 @@ impl OpenParts {
             .collect()
     }
 
-    /// The open text parts as `token` bodies of dialect 1 whose rows are not written yet.
-    pub fn unwritten_tokens(&self, now: UnixMillis) -> Vec<String> {
-        self.parts
-            .iter()
-            .filter(|p| p.kind == PartKind::Text && !p.stored)
-            .map(|p| token_json(p.message_id.as_str(), &p.text, "", now.as_event_timestamp()))
-            .collect()
-    }
-
     fn position(&self, message_id: &MessageId, part_id: &str) -> Option<usize> {
         self.parts.iter().position(|p| p.part_id == part_id && p.message_id == *message_id)
     }
 
-    fn held_bytes(&self) -> usize {
-        self.parts.iter().map(|p| p.text.len()).sum()
+    pub fn holds(&self, message_id: &MessageId, part_id: &str) -> bool {
+        self.position(message_id, part_id).is_some()
+    }
+
+    fn room(&self) -> usize {
+        let held: usize = self.parts.iter().map(|p| p.text.len()).sum();
+        limits::OPEN_TEXT_MAX_BYTES.saturating_sub(held)
     }
 
     /// Cuts the part at the delta's offset and appends. Memory only.
@@ -121,9 +121,10 @@ impl OpenParts {
             return Err(DeltaRefusal::Invalid);
         }
         let offset = delta.offset as usize;
-        let room = limits::OPEN_TEXT_MAX_BYTES.saturating_sub(self.held_bytes());
+        let room = self.room();
         let index = match self.position(&delta.message_id, &delta.part_id) {
             Some(index) => index,
+            None if self.parts.len() >= OPEN_PARTS_MAX => return Err(DeltaRefusal::Invalid),
             None if offset == 0 => {
                 self.parts.push(Open {
                     message_id: delta.message_id.clone(),
@@ -143,7 +144,8 @@ impl OpenParts {
         };
         let part = &mut self.parts[index];
         if offset > part.units {
-            return Err(DeltaRefusal::Gap);
+            // What came before was left out for want of room; asking for it again would not make room.
+            return if room < LEAST_ROOM { Ok(()) } else { Err(DeltaRefusal::Gap) };
         }
         if offset < part.units {
             let cut = byte_index_of_utf16(&part.text, offset).ok_or(DeltaRefusal::Invalid)?;
@@ -251,17 +253,37 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    /// A part is finished: it takes its place and its revision.
-    pub(crate) fn finish_part(&mut self, done: &PartDone) -> Result<(), DeltaRefusal> {
+    /// Whether a finished part can be closed with what is held, cut to the length that the bridge tells.
+    pub(crate) fn check_finished(&mut self, done: &PartDone) -> Result<(), DeltaRefusal> {
         if done.part_id.is_empty() || done.part_id.len() > PART_ID_MAX {
             return Err(DeltaRefusal::Invalid);
         }
-        let held = self.parts.position(&done.message_id, &done.part_id);
-        let held_units = held.map_or(0, |index| self.parts.parts[index].units);
-        if done.text.is_none() && held_units < done.length as usize && held_units < limits::OPEN_TEXT_MAX_BYTES / 4 {
+        if done.text.is_some() {
+            return Ok(());
+        }
+        let (room, length) = (self.parts.room(), done.length as usize);
+        let held = self.parts.position(&done.message_id, &done.part_id).map(|index| &mut self.parts.parts[index]);
+        let held_units = held.as_ref().map_or(0, |part| part.units);
+        if held_units < length && room >= LEAST_ROOM {
             return Err(DeltaRefusal::Gap);
         }
+        if let Some(part) = held.filter(|part| part.units > length) {
+            let cut = byte_index_of_utf16(&part.text, length).ok_or(DeltaRefusal::Invalid)?;
+            part.text.truncate(cut);
+            part.units = length;
+            // Watchers cut too when they are told the offset.
+            part.unsent_from = Some(part.unsent_from.map_or(length, |from| from.min(length)));
+            part.token_due = part.kind == PartKind::Text;
+            self.parts.gather_since.get_or_insert(self.cx.now);
+        }
         Ok(())
+    }
+
+    /// Whether a part of this name has its final row already.
+    pub(crate) fn is_finished_part(&self, message_id: &MessageId, part_id: &str) -> Result<bool, SqlError> {
+        let id = event_id(message_id, part_id);
+        let rows = self.sql.run("SELECT 1 FROM events WHERE id = ? AND revision IS NOT NULL", params![id])?;
+        Ok(!rows.is_empty())
     }
 
     /// Stores a finished part and tells everybody; `text` replaces what was held.

@@ -1,9 +1,10 @@
 //! The prompt queue: first in, first out, one at a time, each ending in exactly one terminal state.
 
 use oi_protocol::client_socket::{ServerMessage, is_valid_prompt};
-use oi_protocol::event::{Event, ExecutionComplete, Outcome, UserMessage};
+use oi_protocol::event::{Event, UserMessage};
 use oi_protocol::sandbox_socket::SandboxCommand;
 use oi_protocol::session_state::{MessageStatus, PromptSource, QueuedPrompt, SessionStatus};
+use oi_protocol::text::utf16_len;
 use oi_protocol::{ErrorCode, MessageId, UnixMillis, limits};
 use serde::Serialize;
 
@@ -13,8 +14,8 @@ use crate::projection::Dialect;
 use crate::sql::{Columns, Sql, SqlError, params};
 use crate::token;
 
-/// After a stop the bridge must confirm within this, in ms.
-pub(crate) const STOP_CONFIRM_MS: i64 = 15_000;
+/// Cancelled prompts whose request ids are remembered.
+const CANCELLED_KEPT: i64 = 1_000;
 /// A dialect 2 bridge must accept a prompt within this, in ms, or it is sent again.
 pub(crate) const ACCEPT_WITHIN_MS: i64 = 30_000;
 
@@ -70,6 +71,10 @@ fn fingerprint(prompt: &NewPrompt<'_>) -> String {
         attachment_ids: &prompt.attachment_ids,
     });
     token::token_hash(&text.unwrap_or_default())
+}
+
+pub(crate) fn is_valid_request_id(id: &str) -> bool {
+    (1..=limits::CLIENT_REQUEST_ID_MAX_UTF16).contains(&utf16_len(id))
 }
 
 /// Whether a model's name has the form `provider/model`.
@@ -177,6 +182,10 @@ impl Turn<'_, '_> {
         if !is_valid_prompt(prompt.content, &[]) {
             return Ok(Err(Refusal::new(ErrorCode::InvalidPrompt, 400, "Invalid prompt")));
         }
+        if prompt.request_id.is_some_and(|id| !is_valid_request_id(id)) {
+            let sentence = "A request id has 1 to 128 characters";
+            return Ok(Err(Refusal::new(ErrorCode::InvalidPrompt, 400, sentence)));
+        }
         let print = fingerprint(prompt);
         if let Some(request_id) = prompt.request_id
             && let Some(known) = self.known_request(request_id, &print)?
@@ -218,40 +227,50 @@ impl Turn<'_, '_> {
     }
 
     fn known_request(&self, request_id: &str, print: &str) -> Result<Option<Result<Enqueued, Refusal>>, SqlError> {
+        let conflict = || {
+            let sentence = "clientRequestId was already used for a different prompt";
+            Ok(Some(Err(Refusal::new(ErrorCode::PromptRequestConflict, 409, sentence))))
+        };
         let rows = self.sql.run("SELECT id, fingerprint FROM messages WHERE request_id = ?", params![request_id])?;
         if let Some(row) = rows.into_iter().next() {
             let mut c = Columns::of(row);
             let (id, known) = (c.word(|t| MessageId::parse(t).ok())?, c.opt_text()?);
             if known.as_deref() != Some(print) {
-                let sentence = "clientRequestId was already used for a different prompt";
-                return Ok(Some(Err(Refusal::new(ErrorCode::PromptRequestConflict, 409, sentence))));
+                return conflict();
             }
             let position = self.position_of(id.as_str())?;
             return Ok(Some(Ok(Enqueued { message_id: id, position })));
         }
         // A prompt that was cancelled stays known, so that a late repetition does not bring it back.
-        let rows =
-            self.sql.run("SELECT message_id FROM cancelled_requests WHERE request_id = ?", params![request_id])?;
-        rows.into_iter()
-            .next()
-            .map(|row| {
-                let message_id = Columns::of(row).word(|t| MessageId::parse(t).ok())?;
-                Ok(Ok(Enqueued { message_id, position: None }))
-            })
-            .transpose()
+        let rows = self
+            .sql
+            .run("SELECT message_id, fingerprint FROM cancelled_requests WHERE request_id = ?", params![request_id])?;
+        let Some(row) = rows.into_iter().next() else { return Ok(None) };
+        let mut c = Columns::of(row);
+        let (message_id, known) = (c.word(|t| MessageId::parse(t).ok())?, c.opt_text()?);
+        if known.is_some_and(|known| known != print) {
+            return conflict();
+        }
+        Ok(Some(Ok(Enqueued { message_id, position: None })))
     }
 
     /// Removes a prompt that still waits; `false` when it does not.
     pub(crate) fn cancel_prompt(&mut self, message_id: &str) -> Result<bool, SqlError> {
         let rows = self.sql.run(
-            "DELETE FROM messages WHERE id = ? AND status = 'pending' AND source = 'web' RETURNING request_id",
+            "DELETE FROM messages WHERE id = ? AND status = 'pending' AND source = 'web'
+                RETURNING request_id, fingerprint",
             params![message_id],
         )?;
         let Some(row) = rows.into_iter().next() else { return Ok(false) };
-        if let Some(request_id) = Columns::of(row).opt_text()? {
+        let mut c = Columns::of(row);
+        if let (Some(request_id), print) = (c.opt_text()?, c.opt_text()?) {
             self.sql.run(
-                "INSERT OR IGNORE INTO cancelled_requests (request_id, message_id) VALUES (?, ?)",
-                params![request_id, message_id],
+                "INSERT OR IGNORE INTO cancelled_requests (request_id, message_id, fingerprint) VALUES (?, ?, ?)",
+                params![request_id, message_id, print],
+            )?;
+            self.sql.run(
+                "DELETE FROM cancelled_requests WHERE rowid <= (SELECT MAX(rowid) FROM cancelled_requests) - ?",
+                params![CANCELLED_KEPT],
             )?;
         }
         self.hot.pending -= 1;
@@ -311,6 +330,7 @@ impl Turn<'_, '_> {
             repeat_at: None,
         });
         self.touch_activity();
+        self.hot.sandbox_dirty = true;
         self.send_running_prompt()?;
         self.put(format!("user_message:{message_id}"), Some(message_id.as_str()), &event)?;
         self.broadcast(&ServerMessage::ProcessingStatus { is_processing: true });
@@ -362,152 +382,13 @@ impl Turn<'_, '_> {
 
     /// A dialect 2 bridge has the prompt.
     pub(crate) fn mark_accepted(&mut self, message_id: &MessageId) -> Result<(), SqlError> {
-        if let Some(running) = self.hot.running.as_mut().filter(|r| r.message_id == *message_id && !r.accepted) {
-            running.accepted = true;
+        if let Some(running) = self.hot.running.as_mut().filter(|r| r.message_id == *message_id) {
+            // A repetition that is answered again is not repeated again.
             running.repeat_at = None;
-            self.sql.run("UPDATE messages SET accepted = 1 WHERE id = ?", params![message_id.as_str()])?;
-        }
-        Ok(())
-    }
-
-    /// Ends the running prompt. The caller has checked that it is `message_id`'s turn to end.
-    pub(crate) fn finish_running(
-        &mut self,
-        outcome: Outcome,
-        error: Option<String>,
-        sandbox_id: String,
-        timestamp: f64,
-    ) -> Result<Option<MessageId>, SqlError> {
-        let Some(running) = self.hot.running.take() else { return Ok(None) };
-        self.close_all_parts()?;
-        self.record_end(&running.message_id, outcome, error, sandbox_id, timestamp)?;
-        let ran = self.cx.now.since(running.started_at).max(0);
-        if let Some(session) = &mut self.hot.session {
-            session.active_duration_ms += ran;
-        }
-        self.broadcast(&ServerMessage::ProcessingStatus { is_processing: false });
-        self.fail_open_pull_requests(&running.message_id)?;
-        self.touch_activity();
-        self.reconcile_status()?;
-        self.broadcast_queue()?;
-        Ok(Some(running.message_id))
-    }
-
-    fn record_end(
-        &mut self,
-        message_id: &MessageId,
-        outcome: Outcome,
-        error: Option<String>,
-        sandbox_id: String,
-        timestamp: f64,
-    ) -> Result<(), SqlError> {
-        let success = outcome == Outcome::Done;
-        let word = match outcome {
-            Outcome::Done => "done",
-            Outcome::Failed => "failed",
-            Outcome::Stopped => "stopped",
-            Outcome::TimedOut => "timed_out",
-            Outcome::Cancelled => "cancelled",
-        };
-        self.sql.run(
-            "UPDATE messages SET status = ?, outcome = ?, error_message = ?, completed_at = ? WHERE id = ?
-                AND status IN ('pending', 'processing')",
-            params![
-                if success { "completed" } else { "failed" },
-                word,
-                error.clone(),
-                self.cx.now.0,
-                message_id.as_str(),
-            ],
-        )?;
-        let event = Event::ExecutionComplete(ExecutionComplete {
-            message_id: message_id.clone(),
-            success,
-            error,
-            outcome: Some(outcome),
-            sandbox_id,
-            timestamp,
-        });
-        self.put(format!("execution_complete:{message_id}"), Some(message_id.as_str()), &event)?;
-        self.out.log.push(format!("prompt ended: {message_id} {word}"));
-        Ok(())
-    }
-
-    /// Ends the running prompt from our side.
-    pub(crate) fn end_running(&mut self, outcome: Outcome, error: &str) -> Result<Option<MessageId>, SqlError> {
-        let timestamp = self.cx.now.as_event_timestamp();
-        self.finish_running(outcome, Some(error.to_owned()), String::new(), timestamp)
-    }
-
-    /// Ends every waiting prompt from our side.
-    pub(crate) fn end_pending(&mut self, outcome: Outcome, error: &str) -> Result<(), SqlError> {
-        let rows = self.sql.run("SELECT id FROM messages WHERE status = 'pending' ORDER BY number", &[])?;
-        for row in rows {
-            let message_id = Columns::of(row).word(|t| MessageId::parse(t).ok())?;
-            let timestamp = self.cx.now.as_event_timestamp();
-            self.record_end(&message_id, outcome, Some(error.to_owned()), String::new(), timestamp)?;
-        }
-        self.hot.pending = 0;
-        self.reconcile_status()?;
-        self.broadcast_queue()
-    }
-
-    /// Stops the running prompt at once; the bridge confirms, or is replaced.
-    pub(crate) fn stop_running(&mut self, outcome: Outcome, error: &str) -> Result<(), SqlError> {
-        let Some(message_id) = self.end_running(outcome, error)? else {
-            self.broadcast(&ServerMessage::ProcessingStatus { is_processing: false });
-            return Ok(());
-        };
-        let deadline = self.cx.now.plus(STOP_CONFIRM_MS);
-        self.sql.run("UPDATE messages SET stop_deadline = ? WHERE id = ?", params![deadline.0, message_id.as_str()])?;
-        self.hot.stopping = Some((message_id, deadline));
-        self.command(&SandboxCommand::Stop);
-        Ok(())
-    }
-
-    /// The stopped prompt's end is confirmed, or its sandbox is gone.
-    pub(crate) fn clear_stopping(&mut self) -> Result<(), SqlError> {
-        if let Some((message_id, _)) = self.hot.stopping.take() {
-            self.sql.run("UPDATE messages SET stop_deadline = NULL WHERE id = ?", params![message_id.as_str()])?;
-        }
-        Ok(())
-    }
-
-    /// Session status from the messages.
-    pub(crate) fn reconcile_status(&mut self) -> Result<(), SqlError> {
-        let Some(session) = &self.hot.session else { return Ok(()) };
-        if !session.status.is_promptable() {
-            return self.touch_session(None);
-        }
-        let status = if self.hot.running.is_some() || self.hot.pending > 0 {
-            SessionStatus::Active
-        } else {
-            let rows = self.sql.run(
-                "SELECT status FROM messages WHERE status IN ('completed', 'failed')
-                    ORDER BY completed_at DESC, number DESC LIMIT 1",
-                &[],
-            )?;
-            match rows.into_iter().next().map(|row| Columns::of(row).text()).transpose()?.as_deref() {
-                Some("completed") => SessionStatus::Completed,
-                Some(_) => SessionStatus::Failed,
-                None => SessionStatus::Created,
+            if !std::mem::replace(&mut running.accepted, true) {
+                self.sql.run("UPDATE messages SET accepted = 1 WHERE id = ?", params![message_id.as_str()])?;
             }
-        };
-        self.touch_session(Some(status))
-    }
-
-    /// Marks the session changed, moves its status, tells everybody and the index.
-    pub(crate) fn touch_session(&mut self, status: Option<SessionStatus>) -> Result<(), SqlError> {
-        let now = self.cx.now;
-        let Some(session) = &mut self.hot.session else { return Ok(()) };
-        session.updated_at = UnixMillis(now.0.max(session.updated_at.0 + 1));
-        self.hot.session_dirty = true;
-        let moved = status.filter(|status| *status != session.status);
-        if let Some(status) = moved {
-            session.status = status;
-            self.broadcast(&ServerMessage::SessionStatus { status });
         }
-        self.hot.index_dirty = true;
         Ok(())
     }
 }

@@ -5,7 +5,8 @@ use oi_protocol::event::{ArtifactEvent, Event};
 use oi_protocol::rest::{CreatePullRequestRequest, CreatePullRequestResponse};
 use oi_protocol::sandbox_socket::{PushSpec, SandboxCommand};
 use oi_protocol::session_state::{ArtifactType, SessionArtifact, SessionRepository};
-use oi_protocol::{ArtifactId, ErrorCode, MessageId, UnixMillis};
+use oi_protocol::text::utf16_len;
+use oi_protocol::{ArtifactId, ErrorCode, MessageId};
 use serde_json::{Map, Value, json};
 
 use crate::artifacts;
@@ -14,63 +15,19 @@ use crate::core::Turn;
 use crate::input::ReplyId;
 use crate::job::{Job, JobResult, OpenPullRequest};
 use crate::participants::Participant;
+use crate::prompts::is_valid_request_id;
+use crate::pull_request_row::{Operation, next_deadline, prune};
 use crate::session_row::{load_repositories, save_repository};
-use crate::sql::{Columns, Sql, SqlError, params};
+use crate::sql::{Columns, SqlError, params};
 
 /// A push must be answered within this, in ms.
 const PUSH_WITHIN_MS: i64 = 360_000;
 /// The forge must have answered within this after the push, in ms; the outbox has its own budget within it.
 const OPEN_WITHIN_MS: i64 = 400_000;
-
-struct Operation {
-    id: String,
-    message_id: String,
-    author_id: String,
-    repo_owner: String,
-    repo_name: String,
-    head: String,
-    base: String,
-    title: String,
-    body: String,
-    draft: bool,
-    existing_number: Option<i64>,
-}
-
-const COLUMNS: &str =
-    "id, message_id, author_id, repo_owner, repo_name, head, base, title, body, draft, existing_number";
-
-impl Operation {
-    fn select(sql: &dyn Sql, condition: &str, values: &[crate::sql::Value]) -> Result<Vec<Self>, SqlError> {
-        let statement =
-            format!("SELECT {COLUMNS} FROM pull_request_operations WHERE {condition} ORDER BY created_at LIMIT 100");
-        sql.run(&statement, values)?
-            .into_iter()
-            .map(|row| {
-                let mut c = Columns::of(row);
-                Ok(Self {
-                    id: c.text()?,
-                    message_id: c.text()?,
-                    author_id: c.text()?,
-                    repo_owner: c.text()?,
-                    repo_name: c.text()?,
-                    head: c.text()?,
-                    base: c.text()?,
-                    title: c.text()?,
-                    body: c.text()?,
-                    draft: c.bool()?,
-                    existing_number: c.opt_int()?,
-                })
-            })
-            .collect()
-    }
-}
-
-/// When the next open operation must have ended.
-pub(crate) fn next_deadline(sql: &dyn Sql) -> Result<Option<UnixMillis>, SqlError> {
-    let rows =
-        sql.run("SELECT MIN(deadline) FROM pull_request_operations WHERE state IN ('pushing', 'opening')", &[])?;
-    rows.into_iter().next().map_or(Ok(None), |row| Ok(Columns::of(row).opt_int()?.map(UnixMillis)))
-}
+/// Longest title, as the forge has it.
+const TITLE_MAX_UTF16: usize = 256;
+/// Longest body; the forge takes a little more, which the footer needs.
+const BODY_MAX_UTF16: usize = 60_000;
 
 /// A branch name that git and the forge accept, or `None`.
 pub(crate) fn sanitize_branch(name: &str) -> Option<String> {
@@ -148,6 +105,10 @@ impl Turn<'_, '_> {
         request: &CreatePullRequestRequest,
         key: Option<&str>,
     ) -> Result<Result<(), Refused>, SqlError> {
+        if key.is_some_and(|key| !is_valid_request_id(key)) {
+            let sentence = "Idempotency-Key must have 1 to 128 characters".to_owned();
+            return Ok(Err((400, ErrorCode::InvalidParameter, sentence)));
+        }
         if let Some(key) = key
             && self.meet_operation(reply, key)?
         {
@@ -155,6 +116,10 @@ impl Turn<'_, '_> {
         }
         if request.title.trim().is_empty() || request.body.trim().is_empty() {
             return Ok(Err((400, ErrorCode::InvalidBody, "title and body are required".to_owned())));
+        }
+        if utf16_len(&request.title) > TITLE_MAX_UTF16 || utf16_len(&request.body) > BODY_MAX_UTF16 {
+            let sentence = "title may have 256 characters and body 60000".to_owned();
+            return Ok(Err((400, ErrorCode::InvalidBody, sentence)));
         }
         let repositories = load_repositories(self.sql)?;
         let repository = match target(&repositories, request) {
@@ -188,7 +153,7 @@ impl Turn<'_, '_> {
             .filter_map(sanitize_branch)
             .find(|head| *head != base)
             .unwrap_or_else(|| generated.clone());
-        let existing = artifacts::list(self.sql)?
+        let existing = artifacts::pull_requests(self.sql)?
             .into_iter()
             .find(|a| artifacts::is_pull_request_of(a, owner, name) && artifacts::head_of(a) == Some(head.as_str()));
         let id = hex::encode(self.cx.random_id());
@@ -350,7 +315,7 @@ impl Turn<'_, '_> {
         metadata.insert("repoName".to_owned(), json!(open.repo_name));
         metadata.insert("draft".to_owned(), Value::Bool(state == "draft"));
         metadata.insert("author".to_owned(), json!(open.author_name));
-        let known = artifacts::list(self.sql)?.into_iter().find(|artifact| {
+        let known = artifacts::pull_requests(self.sql)?.into_iter().find(|artifact| {
             artifacts::is_pull_request_of(artifact, &open.repo_owner, &open.repo_name)
                 && artifacts::number_of(artifact) == Some(number)
         });
@@ -407,10 +372,11 @@ impl Turn<'_, '_> {
 
     fn end_operation(&mut self, operation: &str, state: &str, reply: &CallReply) -> Result<(), SqlError> {
         self.sql.run(
-            "UPDATE pull_request_operations SET state = ?, status = ?, reply = ? WHERE id = ?
+            "UPDATE pull_request_operations SET state = ?, status = ?, reply = ?, body = '' WHERE id = ?
                 AND state IN ('pushing', 'opening')",
             params![state, i64::from(reply.status), reply.body.as_str(), operation],
         )?;
+        prune(self.sql)?;
         self.hot.operations_next = next_deadline(self.sql)?;
         let waiting = std::mem::take(&mut self.hot.waiters);
         for (id, waiter) in waiting {
@@ -442,8 +408,12 @@ impl Turn<'_, '_> {
         }
         let condition = "state IN ('pushing', 'opening') AND deadline <= ?";
         for operation in Operation::select(self.sql, condition, params![self.cx.now.0])? {
-            debug_assert!(!operation.message_id.is_empty());
-            self.pull_request_failed(&operation.id, 504, "Push operation timed out after 360 seconds")?;
+            let error = if operation.state == "pushing" {
+                "Push operation timed out after 360 seconds"
+            } else {
+                "The forge did not answer in time. The pull request may be open: look before you repeat."
+            };
+            self.pull_request_failed(&operation.id, 504, error)?;
         }
         Ok(())
     }

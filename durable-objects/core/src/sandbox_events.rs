@@ -1,8 +1,8 @@
 //! What bridges send: checked against the current generation and the current prompt, stored once, acknowledged.
 
 use oi_protocol::client_socket::{ServerMessage, close};
-use oi_protocol::event::{Event, Outcome, ToolCall};
-use oi_protocol::sandbox_socket::{PartDone, SandboxCommand, SandboxEvent, SandboxFrame};
+use oi_protocol::event::{Event, Outcome};
+use oi_protocol::sandbox_socket::{PartDone, RejectedSandboxFrame, SandboxCommand, SandboxEvent, SandboxFrame};
 use oi_protocol::session_state::{ArtifactType, SessionArtifact};
 use oi_protocol::text::{head_and_tail, utf16_len};
 use oi_protocol::{ArtifactId, MessageId, limits};
@@ -12,18 +12,36 @@ use crate::input::SocketId;
 use crate::parts::DeltaRefusal;
 use crate::session_row::{load_repositories, save_repository};
 use crate::sockets::Role;
-use crate::sql::SqlError;
+use crate::sql::{SqlError, params};
 use crate::timeline::body_of;
 use crate::{artifacts, token};
 
 /// What became of a frame.
-enum Verdict {
+pub(crate) enum Verdict {
     /// It had its effect, or needs none.
     Taken,
     /// It can never be accepted.
     Never(&'static str),
     /// The bridge must go on from what the session has.
     Behind,
+}
+
+/// A sentence of the sandbox is kept up to this.
+pub(crate) const SENTENCE_MAX_BYTES: usize = 16 * 1024;
+/// An artifact's address is at most this long.
+const URL_MAX_BYTES: usize = 4 * 1024;
+/// The head and the tail of a long sentence.
+pub(crate) fn cut_sentence(text: &str) -> String {
+    head_and_tail(text, SENTENCE_MAX_BYTES).unwrap_or_else(|| text.to_owned())
+}
+
+/// The number of a frame that is too large to be read: only its top level is looked through, nothing is kept.
+fn number_of(text: &str) -> Option<i64> {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        seq: Option<i64>,
+    }
+    serde_json::from_str::<Numbered>(text).ok().and_then(|numbered| numbered.seq)
 }
 
 impl Turn<'_, '_> {
@@ -46,9 +64,17 @@ impl Turn<'_, '_> {
                     return Ok(());
                 }
                 self.out.log.push(format!("sandbox frame rejected: {}", rejected.code()));
-                if let Some(seq) = rejected.seq().filter(|seq| *seq == self.hot.received + 1) {
-                    self.advance(seq);
-                    self.command(&SandboxCommand::EventRejected { seq, code: rejected.code().to_owned() });
+                let seq = match rejected {
+                    RejectedSandboxFrame::TooLarge => number_of(text),
+                    _ => rejected.seq(),
+                };
+                match seq.filter(|_| self.hot.sandbox.dialect >= 2) {
+                    Some(seq) if seq == self.hot.received + 1 => {
+                        self.advance(seq);
+                        self.command(&SandboxCommand::EventRejected { seq, code: rejected.code().to_owned() });
+                    }
+                    Some(seq) if seq > self.hot.received => self.hello_again(),
+                    _ => {}
                 }
                 Ok(())
             }
@@ -62,11 +88,17 @@ impl Turn<'_, '_> {
     }
 
     fn hello_again(&mut self) {
-        if !self.hot.hello_sent {
-            self.hot.hello_sent = true;
-            let hello = SandboxCommand::Hello { dialect: 2, acked_seq: self.hot.received, parts: self.parts.known() };
-            self.command(&hello);
+        if !self.hot.hello_sent && self.hot.sandbox.dialect >= 2 {
+            self.say_hello();
         }
+    }
+
+    /// Tells the bridge where to go on from. The commit writes the text that the mark covers.
+    pub(crate) fn say_hello(&mut self) {
+        self.hot.hello_sent = true;
+        self.hot.received_dirty = true;
+        let hello = SandboxCommand::Hello { dialect: 2, acked_seq: self.hot.received, parts: self.parts.known() };
+        self.command(&hello);
     }
 
     /// Takes a frame of the current bridge, once.
@@ -100,6 +132,11 @@ impl Turn<'_, '_> {
         );
         let verdict = self.apply(frame.event, ack_id.as_deref())?;
         match (verdict, frame.seq.filter(|_| two)) {
+            // It was told already and says the same: that text is nowhere.
+            (Verdict::Behind, Some(seq)) if self.hot.hello_sent => {
+                self.advance(seq);
+                self.command(&SandboxCommand::EventRejected { seq, code: "OFFSET_GAP".to_owned() });
+            }
             (Verdict::Behind, _) => self.hello_again(),
             (Verdict::Taken, Some(seq)) => self.advance(seq),
             (Verdict::Never(code), Some(seq)) => {
@@ -125,6 +162,11 @@ impl Turn<'_, '_> {
                 if !self.is_running(&delta.message_id) {
                     return Ok(Verdict::Taken);
                 }
+                if !self.parts.holds(&delta.message_id, &delta.part_id)
+                    && self.is_finished_part(&delta.message_id, &delta.part_id)?
+                {
+                    return Ok(Verdict::Never("PART_FINISHED"));
+                }
                 Ok(match self.parts.apply(self.cx.now, &delta) {
                     Ok(()) => Verdict::Taken,
                     Err(DeltaRefusal::Gap) => Verdict::Behind,
@@ -140,9 +182,10 @@ impl Turn<'_, '_> {
             }
             SandboxEvent::ToolCall(call) => {
                 if self.is_running(&call.message_id) {
-                    self.tool_call(call)?;
+                    self.tool_call(call)
+                } else {
+                    Ok(Verdict::Taken)
                 }
-                Ok(Verdict::Taken)
             }
             SandboxEvent::StepStart(step) => {
                 if self.is_running(&step.message_id) {
@@ -171,11 +214,11 @@ impl Turn<'_, '_> {
                 }
                 Ok(Verdict::Taken)
             }
-            SandboxEvent::Error(error) => {
+            SandboxEvent::Error(mut error) => {
+                error.error = cut_sentence(&error.error);
                 let id = error.message_id.clone();
                 if self.is_running(&id) {
-                    let event = Event::Error(error);
-                    self.put_critical(Some(id.as_str()), &event, ack_id)?;
+                    self.put_critical(Some(id.as_str()), &Event::Error(error), ack_id)?;
                 }
                 Ok(Verdict::Taken)
             }
@@ -183,7 +226,8 @@ impl Turn<'_, '_> {
                 if self.is_running(&complete.message_id) {
                     let outcome = if complete.success { Outcome::Done } else { Outcome::Failed };
                     let error = (!complete.success)
-                        .then(|| complete.error.unwrap_or_else(|| "The agent failed without a reason.".to_owned()));
+                        .then(|| complete.error.as_deref().map(cut_sentence))
+                        .map(|error| error.unwrap_or_else(|| "The agent failed without a reason.".to_owned()));
                     self.finish_running(outcome, error, complete.sandbox_id, complete.timestamp)?;
                 } else if self.hot.stopping.as_ref().is_some_and(|(id, _)| *id == complete.message_id) {
                     self.clear_stopping()?;
@@ -193,6 +237,7 @@ impl Turn<'_, '_> {
                 Ok(Verdict::Taken)
             }
             SandboxEvent::Ready(ready) => {
+                self.boot_finished();
                 self.pin_baselines(ready.repositories.as_deref().unwrap_or_default())?;
                 if self.hot.sandbox.runtime_version.is_none() {
                     self.hot.sandbox.runtime_version.clone_from(&ready.runtime_version);
@@ -205,12 +250,12 @@ impl Turn<'_, '_> {
                 if progress.phase.is_empty() || progress.phase.len() > 64 {
                     return Ok(Verdict::Never("MALFORMED_EVENT"));
                 }
-                self.extend_boot();
                 let id = format!("boot:{}:{}", self.hot.sandbox.generation, progress.phase);
                 self.put(id, None, &Event::BootProgress(progress))?;
                 Ok(Verdict::Taken)
             }
-            SandboxEvent::Warning(warning) => {
+            SandboxEvent::Warning(mut warning) => {
+                warning.message = cut_sentence(&warning.message);
                 self.append(None, &Event::Warning(warning))?;
                 Ok(Verdict::Taken)
             }
@@ -226,15 +271,18 @@ impl Turn<'_, '_> {
             }
             SandboxEvent::PushComplete(push) => {
                 let (branch, owner, name) = (push.branch_name.clone(), push.repo_owner.clone(), push.repo_name.clone());
-                self.put_critical(None, &Event::PushComplete(push), ack_id)?;
-                self.push_completed(branch.as_deref(), owner.as_deref(), name.as_deref())?;
+                if self.put_critical(None, &Event::PushComplete(push), ack_id)? {
+                    self.push_completed(branch.as_deref(), owner.as_deref(), name.as_deref())?;
+                }
                 Ok(Verdict::Taken)
             }
-            SandboxEvent::PushError(push) => {
+            SandboxEvent::PushError(mut push) => {
+                push.error = cut_sentence(&push.error);
                 let (branch, owner, name, error) =
                     (push.branch_name.clone(), push.repo_owner.clone(), push.repo_name.clone(), push.error.clone());
-                self.put_critical(None, &Event::PushError(push), ack_id)?;
-                self.push_failed(branch.as_deref(), owner.as_deref(), name.as_deref(), &error)?;
+                if self.put_critical(None, &Event::PushError(push), ack_id)? {
+                    self.push_failed(branch.as_deref(), owner.as_deref(), name.as_deref(), &error)?;
+                }
                 Ok(Verdict::Taken)
             }
             SandboxEvent::Artifact(artifact) => self.sandbox_artifact(artifact),
@@ -253,7 +301,7 @@ impl Turn<'_, '_> {
         if !self.is_running(&done.message_id) {
             return Ok(Verdict::Taken);
         }
-        match self.finish_part(&done) {
+        match self.check_finished(&done) {
             Err(DeltaRefusal::Gap) => return Ok(Verdict::Behind),
             Err(DeltaRefusal::Invalid) => return Ok(Verdict::Never("INVALID_PART")),
             Ok(()) => {}
@@ -263,35 +311,25 @@ impl Turn<'_, '_> {
         Ok(Verdict::Taken)
     }
 
-    /// A critical event of a dialect 1 bridge may come again after a reconnect: its id tells the repetition.
-    fn put_critical(&mut self, message_id: Option<&str>, event: &Event, ack_id: Option<&str>) -> Result<(), SqlError> {
-        match ack_id {
-            Some(ack_id) => {
-                let print = token::token_hash(&format!("{ack_id}\n{}", body_of(event)?));
-                self.put(format!("critical:{}", &print[..32]), message_id, event)?;
-            }
-            None => {
-                self.append(message_id, event)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn tool_call(&mut self, mut call: ToolCall) -> Result<(), SqlError> {
-        self.touch_activity();
-        if let Some(cut) = call.output.as_deref().and_then(|o| head_and_tail(o, limits::TOOL_OUTPUT_MAX_BYTES)) {
-            call.output = Some(cut);
-            call.truncated = Some(true);
-        }
-        let scope = if call.is_subtask == Some(true) {
-            call.child_session_id.as_deref().or(call.task_call_id.as_deref()).unwrap_or("unassociated-subtask")
-        } else {
-            "parent"
+    /// A critical event of a dialect 1 bridge may come again after a reconnect: its id tells the repetition, which
+    /// has no effect (`false`).
+    fn put_critical(
+        &mut self,
+        message_id: Option<&str>,
+        event: &Event,
+        ack_id: Option<&str>,
+    ) -> Result<bool, SqlError> {
+        let Some(ack_id) = ack_id else {
+            self.append(message_id, event)?;
+            return Ok(true);
         };
-        let key = serde_json::json!([call.message_id, scope, call.call_id]).to_string();
-        let message_id = call.message_id.clone();
-        self.put(format!("tool_call:{key}"), Some(message_id.as_str()), &Event::ToolCall(call))?;
-        Ok(())
+        let print = token::token_hash(&format!("{ack_id}\n{}", body_of(event)?));
+        let id = format!("critical:{}", &print[..32]);
+        if !self.sql.run("SELECT 1 FROM events WHERE id = ?", params![id.as_str()])?.is_empty() {
+            return Ok(false);
+        }
+        self.put(id, message_id, event)?;
+        Ok(true)
     }
 
     fn pin_baselines(&mut self, baselines: &[oi_protocol::event::RepositoryBaseline]) -> Result<(), SqlError> {
@@ -315,21 +353,34 @@ impl Turn<'_, '_> {
     fn sandbox_artifact(&mut self, event: oi_protocol::event::ArtifactEvent) -> Result<Verdict, SqlError> {
         let kind = ArtifactType::parse(&event.artifact_type).filter(|kind| *kind != ArtifactType::Pr);
         let Some(artifact_type) = kind else { return Ok(Verdict::Never("UNKNOWN_ARTIFACT")) };
+        let metadata_bytes =
+            event.metadata.as_ref().map_or(0, |metadata| serde_json::json!(metadata).to_string().len());
+        if event.url.len() > URL_MAX_BYTES || metadata_bytes > SENTENCE_MAX_BYTES {
+            return Ok(Verdict::Never("MALFORMED_EVENT"));
+        }
         let id = event
             .artifact_id
             .as_deref()
             .and_then(|id| ArtifactId::parse(id).ok())
             .unwrap_or_else(|| ArtifactId::from_bytes(self.cx.random_id()));
+        let known = artifacts::by_id(self.sql, &id)?;
+        if known.as_ref().is_some_and(|known| known.artifact_type != artifact_type) {
+            // Its id is another's, such as a pull request's.
+            return Ok(Verdict::Never("FOREIGN_ARTIFACT"));
+        }
         let artifact = SessionArtifact {
             id,
             artifact_type,
             url: Some(event.url.clone()),
             metadata: event.metadata.clone(),
-            created_at: self.cx.now,
+            created_at: known.as_ref().map_or(self.cx.now, |known| known.created_at),
             updated_at: Some(self.cx.now),
         };
         artifacts::save(self.sql, &artifact)?;
-        self.broadcast(&ServerMessage::ArtifactCreated { artifact });
+        self.broadcast(&match known {
+            Some(_) => ServerMessage::ArtifactUpdated { artifact },
+            None => ServerMessage::ArtifactCreated { artifact },
+        });
         let message_id = self.hot.running.as_ref().map(|running| running.message_id.as_str().to_owned());
         self.touch_activity();
         self.append(message_id.as_deref(), &Event::Artifact(event))?;

@@ -3,61 +3,70 @@
 use crate::sql::{Columns, Sql, SqlError, params};
 
 /// Each entry is one step; a step that has landed is never edited.
-const STEPS: &[&[&str]] = &[&[
-    "CREATE TABLE session (
+const STEPS: &[&[&str]] = &[
+    &[
+        "CREATE TABLE session (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         session_id TEXT NOT NULL, title TEXT, model TEXT NOT NULL, reasoning_effort TEXT, status TEXT NOT NULL,
         spawn_source TEXT NOT NULL, parent_session_id TEXT, total_cost REAL NOT NULL DEFAULT 0,
         message_count INTEGER NOT NULL DEFAULT 0, pr_count INTEGER NOT NULL DEFAULT 0,
         active_duration_ms INTEGER NOT NULL DEFAULT 0, index_counter INTEGER NOT NULL DEFAULT 0,
         created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL)",
-    "CREATE TABLE repositories (
+        "CREATE TABLE repositories (
         position INTEGER PRIMARY KEY, repo_owner TEXT NOT NULL, repo_name TEXT NOT NULL, repo_id INTEGER,
         base_branch TEXT NOT NULL, branch_name TEXT, base_sha TEXT, current_sha TEXT)",
-    "CREATE TABLE participants (
+        "CREATE TABLE participants (
         id TEXT PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, canonical_user_id TEXT, scm_user_id TEXT, scm_login TEXT,
         name TEXT, email TEXT, avatar TEXT, role TEXT NOT NULL, joined_at INTEGER NOT NULL)",
-    "CREATE TABLE client_tokens (
+        "CREATE TABLE client_tokens (
         hash TEXT PRIMARY KEY, participant_id TEXT NOT NULL, expires_at INTEGER NOT NULL)",
-    "CREATE INDEX client_tokens_by_participant ON client_tokens (participant_id, expires_at)",
-    "CREATE TABLE messages (
+        "CREATE INDEX client_tokens_by_participant ON client_tokens (participant_id, expires_at)",
+        "CREATE TABLE messages (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, author_id TEXT NOT NULL, content TEXT NOT NULL,
         source TEXT NOT NULL, model TEXT, reasoning_effort TEXT, request_id TEXT UNIQUE, fingerprint TEXT,
         status TEXT NOT NULL, outcome TEXT, error_message TEXT, sent INTEGER NOT NULL DEFAULT 0,
         accepted INTEGER NOT NULL DEFAULT 0, stop_deadline INTEGER, created_at INTEGER NOT NULL,
         started_at INTEGER, completed_at INTEGER)",
-    "CREATE UNIQUE INDEX one_message_runs ON messages (status) WHERE status = 'processing'",
-    "CREATE INDEX messages_waiting ON messages (number) WHERE status = 'pending'",
-    "CREATE INDEX messages_stopping ON messages (stop_deadline) WHERE stop_deadline IS NOT NULL",
-    "CREATE TABLE cancelled_requests (request_id TEXT PRIMARY KEY, message_id TEXT NOT NULL)",
-    "CREATE TABLE events (
+        "CREATE UNIQUE INDEX one_message_runs ON messages (status) WHERE status = 'processing'",
+        "CREATE INDEX messages_waiting ON messages (number) WHERE status = 'pending'",
+        "CREATE INDEX messages_stopping ON messages (stop_deadline) WHERE stop_deadline IS NOT NULL",
+        "CREATE TABLE cancelled_requests (request_id TEXT PRIMARY KEY, message_id TEXT NOT NULL)",
+        "CREATE TABLE events (
         seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, revision INTEGER, message_id TEXT, type TEXT NOT NULL,
         created_at INTEGER NOT NULL, body TEXT NOT NULL)",
-    "CREATE INDEX events_by_revision ON events (revision)",
-    "CREATE TABLE artifacts (
+        "CREATE INDEX events_by_revision ON events (revision)",
+        "CREATE TABLE artifacts (
         id TEXT PRIMARY KEY, type TEXT NOT NULL, url TEXT, metadata TEXT, created_at INTEGER NOT NULL,
         updated_at INTEGER NOT NULL)",
-    "CREATE TABLE sandbox (
+        "CREATE TABLE sandbox (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         generation INTEGER NOT NULL, sandbox_id TEXT, provider_object_id TEXT, token_hash TEXT,
         status TEXT NOT NULL, dialect INTEGER NOT NULL DEFAULT 1, runtime_version TEXT,
         created_at INTEGER NOT NULL DEFAULT 0, boot_deadline INTEGER, last_heartbeat INTEGER, last_activity INTEGER,
         disconnected_at INTEGER, spawn_error TEXT, failure_count INTEGER NOT NULL DEFAULT 0,
         last_failure_at INTEGER, next_spawn_at INTEGER)",
-    "CREATE TABLE received (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL, seq INTEGER NOT NULL)",
-    // Ids are never used twice, so that a late result of a job that is gone fits no other.
-    "CREATE TABLE outbox (
+        "CREATE TABLE received (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL, seq INTEGER NOT NULL)",
+        // Ids are never used twice, so that a late result of a job that is gone fits no other.
+        "CREATE TABLE outbox (
         id INTEGER PRIMARY KEY AUTOINCREMENT, dedup_key TEXT, payload TEXT NOT NULL, attempt INTEGER NOT NULL DEFAULT 0,
         state TEXT NOT NULL, due_at INTEGER NOT NULL, last_error TEXT)",
-    "CREATE UNIQUE INDEX outbox_one_waiting ON outbox (dedup_key) WHERE state = 'waiting' AND dedup_key IS NOT NULL",
-    "CREATE INDEX outbox_due ON outbox (due_at) WHERE state IN ('waiting', 'running')",
-    "CREATE TABLE pull_request_operations (
+        "CREATE UNIQUE INDEX outbox_one_waiting ON outbox (dedup_key) WHERE state = 'waiting' AND dedup_key IS NOT NULL",
+        "CREATE INDEX outbox_due ON outbox (due_at) WHERE state IN ('waiting', 'running')",
+        "CREATE TABLE pull_request_operations (
         id TEXT PRIMARY KEY, request_key TEXT UNIQUE, message_id TEXT NOT NULL, author_id TEXT NOT NULL,
         repo_owner TEXT NOT NULL, repo_name TEXT NOT NULL, head TEXT NOT NULL, base TEXT NOT NULL,
         title TEXT NOT NULL, body TEXT NOT NULL, draft INTEGER NOT NULL, state TEXT NOT NULL,
         deadline INTEGER NOT NULL, existing_number INTEGER, status INTEGER, reply TEXT, created_at INTEGER NOT NULL)",
-    "CREATE INDEX pull_request_operations_open ON pull_request_operations (deadline) WHERE state IN ('pushing', 'opening')",
-]];
+        "CREATE INDEX pull_request_operations_open ON pull_request_operations (deadline) WHERE state IN ('pushing', 'opening')",
+    ],
+    &[
+        // A late repetition with other content is told from one with the same.
+        "ALTER TABLE cancelled_requests ADD COLUMN fingerprint TEXT",
+        "CREATE INDEX messages_ended ON messages (completed_at, number) WHERE completed_at IS NOT NULL",
+        "CREATE INDEX artifacts_by_age ON artifacts (created_at, id)",
+        "CREATE INDEX artifacts_by_type ON artifacts (type, created_at)",
+    ],
+];
 
 /// Whether the session was ever created here; an object that was not stays empty.
 pub(crate) fn exists(sql: &dyn Sql) -> Result<bool, SqlError> {

@@ -148,7 +148,11 @@ impl Turn<'_, '_> {
 
     pub(crate) fn close(&mut self, socket: SocketId, code: u16, reason: &str) {
         self.out.closes.push((socket, code, reason.to_owned()));
+        let subscriber = self.sockets.subscriber(socket).cloned();
         self.forget(socket);
+        if let Some(subscriber) = subscriber {
+            self.left(&subscriber);
+        }
     }
 
     /// Drops a socket from the registry.

@@ -146,10 +146,11 @@ struct EventRow {
     created_at: i64,
     event_type: String,
     body: String,
+    message_id: Option<String>,
 }
 
 impl EventRow {
-    const COLUMNS: &'static str = "seq, id, revision, created_at, type, body";
+    const COLUMNS: &'static str = "seq, id, revision, created_at, type, body, message_id";
 
     fn from_row(row: Row) -> Result<Self, SqlError> {
         let mut c = Columns::of(row);
@@ -160,6 +161,7 @@ impl EventRow {
             created_at: c.int()?,
             event_type: c.text()?,
             body: c.text()?,
+            message_id: c.opt_text()?,
         })
     }
 
@@ -189,6 +191,36 @@ fn join(envelopes: &[String]) -> String {
     format!("[{}]", envelopes.join(","))
 }
 
+/// Rows read by one statement, so that no more bodies than these are in memory beyond the page's bound.
+const CHUNK: usize = 50;
+/// Beyond every place.
+const AFTER_ALL: i64 = 1 << 42;
+
+/// Reads rows, in chunks that `next` reads after the last row before, until `limit` rows or the page's bound in bytes
+/// are reached. One row always fits, so that paging goes on. Says too whether more follow.
+fn read_bounded(
+    limit: usize,
+    mut next: impl FnMut(Option<&EventRow>, i64) -> Result<Vec<Row>, SqlError>,
+) -> Result<(Vec<EventRow>, bool), SqlError> {
+    let (mut taken, mut bytes): (Vec<EventRow>, usize) = (Vec::new(), 0);
+    loop {
+        let wanted = (limit + 1 - taken.len()).min(CHUNK);
+        let rows = next(taken.last(), wanted as i64)?;
+        let ended = rows.len() < wanted;
+        for row in rows {
+            let row = EventRow::from_row(row)?;
+            bytes += row.body.len();
+            if taken.len() == limit || (bytes > limits::PAGE_MAX_BYTES && !taken.is_empty()) {
+                return Ok((taken, true));
+            }
+            taken.push(row);
+        }
+        if ended {
+            return Ok((taken, false));
+        }
+    }
+}
+
 /// The page of at most `limit` events before `before` (newest when `None`), bounded in bytes too. Rows that are being
 /// written (no revision) are left out towards dialect 2, which gets them as open parts.
 pub(crate) fn page_before(
@@ -199,36 +231,31 @@ pub(crate) fn page_before(
 ) -> Result<Page, SqlError> {
     let open = if dialect == Dialect::Two { "AND revision IS NOT NULL" } else { "" };
     let statement = format!("SELECT {} FROM events WHERE seq < ? {open} ORDER BY seq DESC LIMIT ?", EventRow::COLUMNS);
-    let rows = sql.run(&statement, params![before.unwrap_or(i64::from(u32::MAX) * 1024), limit as i64 + 1])?;
-    let mut has_more = rows.len() > limit;
-    let (mut bytes, mut envelopes, mut oldest) = (0, Vec::new(), None);
-    for row in rows.into_iter().take(limit) {
-        let row = EventRow::from_row(row)?;
-        // One event always fits, so that paging goes on.
-        if bytes + row.body.len() > limits::PAGE_MAX_BYTES && !envelopes.is_empty() {
-            has_more = true;
-            break;
-        }
-        bytes += row.body.len();
-        envelopes.extend(row.envelope(dialect));
-        oldest = Some(HistoryCursor { timestamp: UnixMillis(row.created_at), id: row.id, sequence: Some(row.seq) });
-    }
-    envelopes.reverse();
-    Ok(Page { events: join(&envelopes), has_more, cursor: oldest, mode: None })
+    let (rows, has_more) = read_bounded(limit, |last, count| {
+        let before = last.map(|row| row.seq).or(before).unwrap_or(AFTER_ALL);
+        sql.run(&statement, params![before, count])
+    })?;
+    let envelopes: Vec<String> = rows.iter().rev().filter_map(|row| row.envelope(dialect)).collect();
+    let cursor = rows.last().map(|row| HistoryCursor {
+        timestamp: UnixMillis(row.created_at),
+        id: row.id.clone(),
+        sequence: Some(row.seq),
+    });
+    Ok(Page { events: join(&envelopes), has_more, cursor, mode: None })
 }
 
 /// What changed after `revision`, or the newest page when that is too much or cannot be told.
 pub(crate) fn page_after_revision(sql: &dyn Sql, hot: &Hot, revision: Option<i64>) -> Result<Page, SqlError> {
-    if let Some(after) = revision.filter(|after| *after <= hot.revision && hot.revision - after <= 10_000) {
+    if let Some(after) = revision.filter(|after| *after <= hot.revision) {
         let statement =
             format!("SELECT {} FROM events WHERE revision > ? ORDER BY revision LIMIT ?", EventRow::COLUMNS);
-        let rows = sql.run(&statement, params![after, limits::REPLAY_MAX_EVENTS as i64 + 1])?;
-        if rows.len() <= limits::REPLAY_MAX_EVENTS {
-            let rows = rows.into_iter().map(EventRow::from_row).collect::<Result<Vec<_>, _>>()?;
-            if rows.iter().map(|row| row.body.len()).sum::<usize>() <= limits::PAGE_MAX_BYTES {
-                let envelopes: Vec<String> = rows.iter().filter_map(|row| row.envelope(Dialect::Two)).collect();
-                return Ok(Page { events: join(&envelopes), mode: Some(TimelineMode::Delta), ..Page::default() });
-            }
+        let (rows, too_much) = read_bounded(limits::REPLAY_MAX_EVENTS, |last, count| {
+            let after = last.and_then(|row| row.revision).unwrap_or(after);
+            sql.run(&statement, params![after, count])
+        })?;
+        if !too_much {
+            let envelopes: Vec<String> = rows.iter().filter_map(|row| row.envelope(Dialect::Two)).collect();
+            return Ok(Page { events: join(&envelopes), mode: Some(TimelineMode::Delta), ..Page::default() });
         }
     }
     let page = page_before(sql, None, limits::REPLAY_MAX_EVENTS, Dialect::Two)?;
@@ -277,34 +304,36 @@ pub(crate) struct EventQuery<'a> {
 /// A page of events, newest first, in the form of dialect 1.
 pub(crate) fn list(sql: &dyn Sql, query: &EventQuery<'_>) -> Result<EventList, SqlError> {
     let stored_type = query.event_type.map(|kind| if kind == "token" { "part" } else { kind });
-    let rows = sql.run(
-        "SELECT seq, id, created_at, type, body, message_id FROM events
-            WHERE seq < ?1 AND (?2 IS NULL OR type = ?2) AND (?3 IS NULL OR message_id = ?3)
+    let statement = format!(
+        "SELECT {} FROM events WHERE seq < ?1 AND (?2 IS NULL OR type = ?2) AND (?3 IS NULL OR message_id = ?3)
             ORDER BY seq DESC LIMIT ?4",
-        params![
-            query.before.unwrap_or(i64::from(u32::MAX) * 1024),
-            stored_type.map(str::to_owned),
-            query.message_id.map(str::to_owned),
-            i64::from(query.limit) + 1,
-        ],
-    )?;
-    let mut has_more = rows.len() > query.limit as usize;
-    let (mut events, mut cursor, mut bytes) = (Vec::new(), None, 0);
-    for row in rows.into_iter().take(query.limit as usize) {
-        let mut c = Columns::of(row);
-        let (seq, id, created_at, event_type, body, message_id) =
-            (c.int()?, c.text()?, c.int()?, c.text()?, c.text()?, c.opt_text()?);
-        if bytes + body.len() > limits::PAGE_MAX_BYTES && bytes > 0 {
-            has_more = true;
-            break;
-        }
-        bytes += body.len();
-        cursor = Some(format!("{created_at}:{seq}:{id}"));
-        let Some(shown) = project(&event_type, &body, Dialect::One) else { continue };
+        EventRow::COLUMNS
+    );
+    let (rows, has_more) = read_bounded(query.limit as usize, |last, count| {
+        sql.run(
+            &statement,
+            params![
+                last.map(|row| row.seq).or(query.before).unwrap_or(AFTER_ALL),
+                stored_type.map(str::to_owned),
+                query.message_id.map(str::to_owned),
+                count,
+            ],
+        )
+    })?;
+    let cursor = rows.last().filter(|_| has_more).map(|row| format!("{}:{}:{}", row.created_at, row.seq, row.id));
+    let mut events = Vec::new();
+    for row in rows {
+        let Some(shown) = project(&row.event_type, &row.body, Dialect::One) else { continue };
         let data = serde_json::value::RawValue::from_string(shown.into_owned())
             .map_err(|error| SqlError(format!("a stored event is not JSON: {error}")))?;
-        let event_type = if event_type == "part" { "token".to_owned() } else { event_type };
-        events.push(ListedEvent { id, event_type, data, message_id, created_at });
+        let event_type = if row.event_type == "part" { "token".to_owned() } else { row.event_type };
+        events.push(ListedEvent {
+            id: row.id,
+            event_type,
+            data,
+            message_id: row.message_id,
+            created_at: row.created_at,
+        });
     }
-    Ok(EventList { events, cursor: if has_more { cursor } else { None }, has_more })
+    Ok(EventList { events, cursor, has_more })
 }
