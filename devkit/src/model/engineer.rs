@@ -79,7 +79,12 @@ impl Run<'_> {
         }
         match self.request.tool("create-pull-request") {
             Some(tool) if self.made("create-pull-request").is_none() => {
-                Answer::text("Committed. I'll open the pull request.")
+                let next = if self.request.has_called(tool) {
+                    "bring the pull request up to date"
+                } else {
+                    "open the pull request"
+                };
+                Answer::text(format!("Committed. I'll {next}."))
                     .and_call(tool, json!({ "title": self.title, "body": self.description() }))
             }
             _ => Answer::text(self.summary()),
@@ -113,7 +118,7 @@ impl Run<'_> {
             );
         }
         Answer::thinking("Nothing in the greeting has to change for this, so the changelog gets a line about it.")
-            .and_text(format!("The greeting already is as it should be. I'll note this in `{CHANGELOG}`."))
+            .and_text(format!("There is nothing to change in the greeting for this. I'll note it in `{CHANGELOG}`."))
             .and_call(
                 self.bash,
                 json!({
@@ -302,12 +307,14 @@ fn failed(result: &str) -> bool {
     lower.starts_with("error") || lower.contains("not found") || lower.contains("could not find")
 }
 
-/// The first web address in a text.
+/// The address of a pull request in a text.
 fn link(text: &str) -> Option<&str> {
-    let start = text.find("http://").or_else(|| text.find("https://"))?;
-    let rest = &text[start..];
-    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | ')' | '>' | '\\')).unwrap_or(rest.len());
-    Some(rest[..end].trim_end_matches(['.', ',']))
+    text.match_indices("http").find_map(|(start, _)| {
+        let rest = &text[start..];
+        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | ')' | '>' | '\\')).unwrap_or(rest.len());
+        let address = rest[..end].trim_end_matches(['.', ',']);
+        address.contains("/pull/").then_some(address)
+    })
 }
 
 #[cfg(test)]
@@ -372,7 +379,10 @@ mod tests {
             link("Opened {\"url\":\"http://127.0.0.1:8788/a/b/pull/1\"}"),
             Some("http://127.0.0.1:8788/a/b/pull/1")
         );
-        assert_eq!(link("see https://x.example/1. Then"), Some("https://x.example/1"));
-        assert_eq!(link("none"), None);
+        assert_eq!(
+            link("To https://x.example/a.git, see https://x.example/pull/1. Then"),
+            Some("https://x.example/pull/1")
+        );
+        assert_eq!(link("push to https://x.example/a.git failed"), None);
     }
 }

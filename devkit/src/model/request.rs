@@ -116,6 +116,11 @@ impl Request {
             .collect()
     }
 
+    /// Whether the agent has called a tool at any time in the conversation.
+    pub fn has_called(&self, tool: &str) -> bool {
+        self.messages.iter().flat_map(|m| &m.tool_calls).any(|call| call.function.name == tool)
+    }
+
     /// The folder that the agent works in, from the environment block of OpenCode's system prompt.
     pub fn working_directory(&self) -> Option<String> {
         self.messages.iter().filter(|m| m.role == "system" || m.role == "developer").find_map(|message| {
