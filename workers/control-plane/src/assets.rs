@@ -1,6 +1,7 @@
 //! The page: static assets, and the headers that its HTML has.
 
 use oi_worker_kit::failure::while_doing;
+use oi_worker_kit::http_client::fetch_through;
 use oi_worker_kit::{Failure, Refusal, reply};
 use worker::{Env, Headers, Request, Response};
 
@@ -13,8 +14,7 @@ pub async fn answer(request: Request, env: &Env) -> Result<Response, Failure> {
     if !matches!(request.inner().method().as_str(), "GET" | "HEAD") {
         return Err(Refusal::not_found("Not found").into());
     }
-    let answer = assets.fetch_request(request).await.map_err(while_doing("reading an asset"))?;
-    let response = Response::try_from(answer).map_err(while_doing("reading an asset"))?;
+    let response = fetch_through(&assets, &request).await.map_err(while_doing("reading an asset"))?;
     // Headers of a fetched answer cannot be changed in place.
     let headers = Headers::new();
     for (name, value) in response.headers().entries() {
@@ -40,7 +40,8 @@ pub async fn answer(request: Request, env: &Env) -> Result<Response, Failure> {
 
 /// What the page may load: its own files, its own API and socket, pictures of people.
 fn content_security_policy(origin: &WebOrigin, forge: &str) -> String {
-    let forge = url::Url::parse(forge).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+    // Scheme, host and port only.
+    let forge = forge.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
     [
         "default-src 'none'",
         "script-src 'self'",

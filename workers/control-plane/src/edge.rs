@@ -52,7 +52,7 @@ fn bearer(head: &Head) -> Option<String> {
 /// Answers a request, whatever happens.
 pub async fn answer(request: Request, env: &Env, context: &Context) -> worker::Result<Response> {
     let began = clock::now();
-    let Ok(head) = read_head(&request) else { return Response::error("Bad request", 400) };
+    let head = read_head(&request);
     let trace = Trace::begin(head.header(TRACE_HEADER).as_deref());
     let mut caller = "nobody";
     let outcome = AssertUnwindSafe(serve(request, &head, env, context, &trace, &mut caller)).catch_unwind().await;
@@ -88,15 +88,19 @@ pub async fn answer(request: Request, env: &Env, context: &Context) -> worker::R
     finish(response, &trace)
 }
 
-fn read_head(request: &Request) -> worker::Result<Head> {
-    let url = request.url()?;
-    Ok(Head {
+fn read_head(request: &Request) -> Head {
+    // The platform has parsed and normalised the URL already, and leaves no fragment in it.
+    let url = request.inner().url();
+    let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let target = rest.find('/').map_or("/", |start| &rest[start..]);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Head {
         // The crate's own type knows some methods only.
         method: request.inner().method(),
-        path: url.path().to_owned(),
-        query: url.query().unwrap_or_default().to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
         headers: request.headers().clone(),
-    })
+    }
 }
 
 /// What every answer of the API has.

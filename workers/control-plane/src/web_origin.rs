@@ -1,15 +1,27 @@
 //! The one origin that browsers use, and what follows from it: cookies, same-origin checks, where to go on to.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use oi_worker_kit::Refusal;
 use oi_worker_kit::vars::Vars;
-use url::{Host, Url};
 
 /// Longest path that a sign-in goes on to, in bytes.
 const MAX_PATH_BYTES: usize = 2_048;
 
 /// `WEB_APP_URL`: https, or http on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebOrigin(Url);
+pub struct WebOrigin {
+    https: bool,
+    /// Host, with its port when that is not the scheme's own.
+    host: String,
+}
+
+fn is_local(host: &str) -> bool {
+    let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    host == "localhost"
+        || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+        || v6.and_then(|host| host.parse::<Ipv6Addr>().ok()).is_some_and(|ip| ip.is_loopback())
+}
 
 impl WebOrigin {
     /// From `WEB_APP_URL`.
@@ -21,30 +33,40 @@ impl WebOrigin {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let url = Url::parse(text).ok()?;
-        let local = match url.host()? {
-            Host::Domain(name) => name == "localhost",
-            Host::Ipv4(ip) => ip.is_loopback(),
-            Host::Ipv6(ip) => ip.is_loopback(),
+        let text = text.trim_end_matches('/').to_ascii_lowercase();
+        let (https, authority) = match text.split_once("://")? {
+            ("https", authority) => (true, authority),
+            ("http", authority) => (false, authority),
+            _ => return None,
         };
-        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-        let fits = bare && (url.scheme() == "https" || (url.scheme() == "http" && local));
-        fits.then_some(Self(url))
+        let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+            Some((host, port)) => (host, Some(port.parse::<u16>().ok()?)),
+            None => (authority, None),
+        };
+        let v6 = host.starts_with('[') && host.ends_with(']');
+        let name = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+        if !(name || (v6 && is_local(host))) || !(https || is_local(host)) {
+            return None;
+        }
+        // Browsers leave the scheme's own port out.
+        let port = port.filter(|port| *port != if https { 443 } else { 80 });
+        let host = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        Some(Self { https, host })
     }
 
     /// `https://host[:port]`, as browsers write it in `Origin`.
     pub fn as_origin(&self) -> String {
-        self.0.origin().ascii_serialization()
+        format!("{}://{}", if self.https { "https" } else { "http" }, self.host)
     }
 
     /// Whether cookies are for https only.
-    pub fn is_https(&self) -> bool {
-        self.0.scheme() == "https"
+    pub const fn is_https(&self) -> bool {
+        self.https
     }
 
     /// The same host for WebSockets.
     pub fn as_socket_origin(&self) -> String {
-        self.as_origin().replacen("http", "ws", 1)
+        format!("{}://{}", if self.https { "wss" } else { "ws" }, self.host)
     }
 
     /// A URL of the page: `path` starts with `/`.
@@ -54,15 +76,12 @@ impl WebOrigin {
 
     /// A path of this origin with its query, from what a caller asked for; `None` when it leads anywhere else.
     pub fn own_path(&self, wanted: &str) -> Option<String> {
-        if wanted.len() > MAX_PATH_BYTES {
-            return None;
-        }
-        let url =
-            self.0.join(wanted).ok().filter(|url| url.origin() == self.0.origin() && url.username().is_empty())?;
-        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let path = format!("{}{query}", url.path());
-        // `//host` would be another origin when it is used as a location.
-        (!path.starts_with("//")).then_some(path)
+        let path = wanted.strip_prefix(&self.as_origin()).unwrap_or(wanted);
+        let path = path.split('#').next().unwrap_or_default();
+        // Browsers take `\` for `/`, skip white space, and take `//host` for another origin.
+        let plain = path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+        let fits = path.len() <= MAX_PATH_BYTES && path.starts_with('/') && !path.starts_with("//") && plain;
+        fits.then(|| path.to_owned())
     }
 
     /// Whether a request that changes something comes from our own page: by `Origin`, and by `Sec-Fetch-Site` where the
@@ -108,8 +127,7 @@ mod tests {
             ("/", "/"),
             ("/session/1?tab=a", "/session/1?tab=a"),
             ("https://app.example.com/x", "/x"),
-            ("x", "/x"),
-            ("/a/../b", "/b"),
+            ("/a/../b", "/a/../b"),
             ("/x#part", "/x"),
         ] {
             assert_eq!(app.own_path(wanted).as_deref(), Some(path), "{wanted}");
@@ -121,9 +139,13 @@ mod tests {
             "https://evil.example/",
             "https://app.example.com@evil.example/",
             "https://app.example.com:444/",
+            "https://app.example.com.evil.example/",
             "javascript:alert(1)",
             "http://app.example.com/",
-            "/.//evil.example",
+            "x",
+            "",
+            "/a b",
+            "/a\n",
             "https://app.example.com//evil.example",
             &format!("/{}", "a".repeat(MAX_PATH_BYTES)),
         ] {

@@ -3,7 +3,7 @@
 use oi_protocol::UnixMillis;
 use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Fault, clock};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use worker::{Env, MessageBatch, MessageExt};
 
 use crate::store::webhook_deliveries::{self, Claimed, Processed};
@@ -17,10 +17,10 @@ const KEPT_MS: i64 = 30 * 86_400_000;
 const FORGET_ROWS: i64 = 200;
 
 /// A message of the queue `WEBHOOK_QUEUE`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QueuedDelivery {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct QueuedDelivery {
     /// The row.
-    pub id: String,
+    id: String,
 }
 
 /// Puts a delivery's id on the queue. When that fails, the sweep does it.
@@ -41,15 +41,16 @@ pub async fn consume(batch: &MessageBatch<serde_json::Value>, env: &Env) {
             }
         };
         // Only deliveries have this shape; image builds, on their own queue, come later.
-        let Ok(queued) = serde_json::from_value::<QueuedDelivery>(message.body().clone()) else {
+        let id = message.body().get("id").and_then(serde_json::Value::as_str);
+        let Some(id) = id.map(str::to_owned) else {
             Line::warn("control-plane", "queue.unknown_message").with("queue", batch.queue()).write();
             message.ack();
             continue;
         };
-        match work(env, &queued.id).await {
+        match work(env, &id).await {
             Ok(()) => message.ack(),
             Err(failure) => {
-                let line = Line::error("control-plane", "webhook.work_failed").with("delivery", &queued.id);
+                let line = Line::error("control-plane", "webhook.work_failed").with("delivery", &id);
                 line.with("error", failure.to_string()).write();
                 message.retry();
             }

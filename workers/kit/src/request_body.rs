@@ -30,12 +30,13 @@ pub async fn read(request: &mut Request, max: usize) -> Result<Vec<u8>, Failure>
 /// A body as a JSON object of a known shape. `sentence` is what a wrong shape is refused with.
 pub fn parse<T: DeserializeOwned>(body: &[u8], sentence: &'static str) -> Result<T, Refusal> {
     // Whether it is JSON at all is told apart from whether it fits. A list would fit a shape by its order.
-    let raw = serde_json::from_slice::<&serde_json::value::RawValue>(body)
-        .map_err(|_| Refusal::invalid_body("Invalid JSON body"))?;
+    let not_json = |_| Refusal::invalid_body("Invalid JSON body");
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::invalid_body("Invalid JSON body"))?;
+    let raw: &serde_json::value::RawValue = serde_json::from_str(text).map_err(not_json)?;
     if !raw.get().starts_with('{') {
         return Err(Refusal::invalid_body("JSON body must be an object"));
     }
-    serde_json::from_slice(body).map_err(|_| Refusal::invalid_body(sentence))
+    serde_json::from_str(text).map_err(|_| Refusal::invalid_body(sentence))
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ pub fn is_from_linear(secret: &str, signature: Option<&str>, body: &[u8], now: U
     if !mac::is_hmac_hex(secret.as_bytes(), &[body], signature) {
         return false;
     }
-    let Ok(LinearTime { webhook_timestamp }) = serde_json::from_slice(body) else { return false };
+    let Some(text) = std::str::from_utf8(body).ok() else { return false };
+    let Ok(LinearTime { webhook_timestamp }) = serde_json::from_str(text) else { return false };
     now.since(UnixMillis(webhook_timestamp)).abs() <= LINEAR_WINDOW_MS
 }
 

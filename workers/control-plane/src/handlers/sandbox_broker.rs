@@ -80,7 +80,7 @@ pub(super) async fn create_pull_request(cx: &Cx<'_>) -> Result<Response, Failure
     let idempotency_key = idempotency_key(cx)?;
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     let request: CreatePullRequestRequest =
-        serde_json::from_value(body.clone()).map_err(|_| Refusal::invalid_body(explain(&body)))?;
+        request_body::parse(&cx.body, "").map_err(|_| Refusal::invalid_body(explain(&body)))?;
     if request.title.trim().is_empty() || request.body.trim().is_empty() {
         return Err(Refusal::invalid_body("title and body are required").into());
     }

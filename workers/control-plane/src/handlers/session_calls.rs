@@ -104,13 +104,14 @@ pub(super) async fn prompt(cx: &Cx<'_>) -> Result<Response, Failure> {
     let idempotency_key = idempotency_key(cx)?;
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     refuse_claims(&body, NOT_IN_A_PROMPT)?;
-    let shown: Shown = serde_json::from_value(body.clone()).unwrap_or_default();
+    let shown: Shown = request_body::parse(&cx.body, "").unwrap_or_default();
     if body.get("callbackContext").is_some() {
         // Bots get their callbacks with their own issues; nobody else ever may.
         Line::info("control-plane", "identity.callback_context_dropped").trace(cx.trace).write();
     }
     let invalid = |sentence: &'static str| Refusal::new(400, ErrorCode::InvalidPrompt, sentence);
-    let request: PromptRequest = serde_json::from_value(body).map_err(|_| invalid("content is required"))?;
+    let request: PromptRequest =
+        request_body::parse(&cx.body, "content is required").map_err(|_| invalid("content is required"))?;
     let attachments = request.attachments.unwrap_or_default();
     if attachments.len() > limits::PROMPT_MAX_ATTACHMENTS {
         return Err(invalid("You can attach up to 6 files per message").into());
@@ -145,7 +146,7 @@ pub(super) async fn client_token(cx: &Cx<'_>) -> Result<Response, Failure> {
     require_github(cx.env)?;
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     refuse_claims(&body, NOT_IN_A_TOKEN_REQUEST)?;
-    let shown: Shown = serde_json::from_value(body).map_err(|_| Refusal::invalid_body("Invalid token request body"))?;
+    let shown: Shown = request_body::parse(&cx.body, "Invalid token request body")?;
     let id = cx.session_id()?;
     let person = acting_person(cx, &shown)
         .await?

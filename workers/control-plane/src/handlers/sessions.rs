@@ -17,6 +17,8 @@ use crate::source_control::github::Github;
 use crate::source_control::{BranchName, RepositoryName, SourceControl, require_github};
 use crate::store::sessions::{self, NewSession};
 
+const SHAPE: &str = "Invalid session request body";
+
 /// What a body asks for, checked as far as that needs nobody else.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
@@ -26,16 +28,13 @@ struct Wanted {
     reasoning_effort: Option<String>,
 }
 
-fn wanted(body: &serde_json::Value) -> Result<Wanted, Refusal> {
-    const SHAPE: &str = "Invalid session request body";
+fn wanted(body: &serde_json::Value, request: CreateSessionRequest) -> Result<Wanted, Refusal> {
     let present = |field: &str| body.get(field).is_some_and(|value| !value.is_null());
     if present("environmentId") || present("repositories") {
         // Better refused than made with something else than was asked for.
         let sentence = "Sessions of an environment or of several repositories are not available yet";
         return Err(Refusal::new(501, ErrorCode::NotImplemented, sentence));
     }
-    let request: CreateSessionRequest =
-        serde_json::from_value(body.clone()).map_err(|_| Refusal::invalid_body(SHAPE))?;
     let repository = match (&request.repo_owner, &request.repo_name) {
         (Some(owner), Some(name)) => {
             let name = RepositoryName::parse(owner, name)
@@ -90,11 +89,10 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
     require_github(cx.env)?;
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     refuse_claims(&body, NOT_IN_A_NEW_SESSION)?;
-    let wanted = wanted(&body)?;
+    let wanted = wanted(&body, request_body::parse(&cx.body, SHAPE)?)?;
     let models = Models::of(cx.env);
     let (model, effort) = models.choose(wanted.model.as_deref(), wanted.reasoning_effort.as_deref())?;
-    let shown: Shown =
-        serde_json::from_value(body).map_err(|_| Refusal::invalid_body("Invalid session request body"))?;
+    let shown: Shown = request_body::parse(&cx.body, SHAPE)?;
     if cx.person().is_none() && cx.actor().is_none() {
         return Err(Refusal::forbidden("A user identity is required to create a session").into());
     }
@@ -145,10 +143,14 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn read(body: &serde_json::Value) -> Result<Wanted, Refusal> {
+        wanted(body, request_body::parse(body.to_string().as_bytes(), SHAPE)?)
+    }
+
     #[test]
     fn what_is_asked_for_is_read_whole_or_refused() {
         let good = json!({"repoOwner": "Acme", "repoName": "app", "branch": "a/B", "title": " t ", "unknown": 1});
-        let wanted = wanted(&good).expect("fits");
+        let wanted = read(&good).expect("fits");
         let (name, branch) = wanted.repository.expect("has one");
         assert_eq!((name.as_path().as_str(), branch.as_ref().map(BranchName::as_str)), ("acme/app", Some("a/B")));
         assert_eq!(wanted.title.as_deref(), Some("t"));
@@ -170,9 +172,9 @@ mod tests {
             (json!({"environmentId": "env_1"}), 501, "not available yet"),
             (json!({"repositories": []}), 501, "not available yet"),
         ] {
-            let refusal = wanted(&body).expect_err("does not fit");
+            let refusal = read(&body).expect_err("does not fit");
             assert!(refusal.status == status && refusal.sentence.contains(sentence), "{body}: {refusal}");
         }
-        assert!(wanted(&json!({"repoOwner": null, "repoName": null, "environmentId": null})).is_ok());
+        assert!(read(&json!({"repoOwner": null, "repoName": null, "environmentId": null})).is_ok());
     }
 }

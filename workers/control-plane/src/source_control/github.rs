@@ -73,10 +73,6 @@ fn decorated(call: Call, user_agent: &str) -> Call {
 /// GitHub's own sentence for an error, cut short.
 fn refused(answer: &Answer, doing: &'static str) -> ForgeError {
     #[derive(Deserialize, Default)]
-    struct Detail {
-        message: Option<String>,
-    }
-    #[derive(Deserialize, Default)]
     struct Body {
         message: Option<String>,
         #[serde(default)]
@@ -85,7 +81,7 @@ fn refused(answer: &Answer, doing: &'static str) -> ForgeError {
     let body: Body = answer.json().unwrap_or_default();
     let details = body.errors.into_iter().filter_map(|error| match error {
         serde_json::Value::String(text) => Some(text),
-        other => serde_json::from_value::<Detail>(other).ok()?.message,
+        other => Some(other.get("message")?.as_str()?.to_owned()),
     });
     let message = body.message.into_iter().chain(details).collect::<Vec<_>>().join("; ");
     let message = oi_protocol::text::truncate_bytes(&message, 300).to_owned();
