@@ -100,6 +100,8 @@ impl Forge {
         for repository in forge.directory.repositories() {
             if !forge.git.exists(repository.id) {
                 forge.plant(repository).await?;
+            } else if let Err(error) = forge.catch_up(repository).await {
+                tracing::error!(?error, repository = %repository.full_name(), "pull requests may lag behind their branches");
             }
         }
         Ok(forge)

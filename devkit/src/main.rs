@@ -44,7 +44,7 @@ enum Command {
 
 #[derive(Debug, thiserror::Error)]
 enum StartError {
-    #[error("could not listen on `{address}`: {source}")]
+    #[error("could not listen on `{address}`: {source}. Stop what uses the port, or choose another with `--listen`")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Forge(#[from] devkit::forge::ForgeError),
@@ -76,12 +76,12 @@ async fn run(command: Command) -> Result<(), StartError> {
             let config = devkit::forge::Config::from_file(&config)?;
             let listener = bind(listen).await?;
             let forge = devkit::forge::Forge::open(config, &state_dir).await?;
-            info!(address = %listen, "forge is ready");
+            info!(address = %listener.local_addr()?, "forge is ready");
             until_stopped(devkit::forge::serve(listener, forge)).await
         }
         Command::Model { listen, delay_ms } => {
             let listener = bind(listen).await?;
-            info!(address = %listen, "demo model is ready");
+            info!(address = %listener.local_addr()?, "demo model is ready");
             until_stopped(devkit::model::serve(listener, Duration::from_millis(delay_ms))).await
         }
     }

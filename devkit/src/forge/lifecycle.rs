@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Deserializer};
 use tracing::error;
 
 use super::Forge;
@@ -13,6 +14,9 @@ use super::names::{BranchName, Sha};
 use super::store::now;
 use super::store::pulls::{self, NewPull, Pull};
 use super::webhooks;
+
+/// Most open pull requests that a start looks at, newest first.
+const MAX_CAUGHT_UP: u64 = 1_000;
 
 /// What a person or program asks for when it opens a pull request.
 pub struct Proposal {
@@ -27,9 +31,23 @@ pub struct Proposal {
 #[derive(Default)]
 pub struct Edit {
     pub title: Option<String>,
-    pub body: Option<Option<String>>,
+    pub body: BodyEdit,
     pub base: Option<String>,
     pub open: Option<bool>,
+}
+
+/// What an edit does to the body. In JSON: absent keeps it, `null` empties it.
+#[derive(Debug, Default)]
+pub enum BodyEdit {
+    #[default]
+    Keep,
+    Set(Option<String>),
+}
+
+impl<'de> Deserialize<'de> for BodyEdit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(Self::Set)
+    }
 }
 
 /// How a pull request is merged.
@@ -97,7 +115,7 @@ impl Forge {
         if let Some(title) = edit.title {
             pull.title = title;
         }
-        if let Some(body) = edit.body {
+        if let BodyEdit::Set(body) = edit.body {
             pull.body = body;
         }
         if let Some(base) = edit.base.filter(|base| base != pull.base_ref.as_str()) {
@@ -218,24 +236,81 @@ impl Forge {
         new: Option<&Sha>,
     ) -> Result<(), ApiError> {
         webhooks::push(self, repository, (branch, old, new), actor).await;
-        let affected = self.store.read(|db| pulls::open_from(db, repository.id, branch))?;
-        for mut pull in affected {
-            let previous = pull.head_sha.clone();
-            let action = if let Some(new) = new {
-                pull.head_sha = new.clone();
-                if let Some(base) = self.git.branch_head(repository.id, &pull.base_ref).await? {
-                    pull.base_sha = base;
-                }
-                pull.updated_at = now().max(pull.updated_at);
-                "synchronize"
-            } else {
-                close(&mut pull);
-                "closed"
-            };
-            self.store.write(|db| pulls::update(db, &pull))?;
-            self.keep_head(repository, &pull).await?;
-            let moved = new.map(|new| (&previous, new));
-            webhooks::pull_request(self, repository, &pull, action, actor, moved).await;
+        for pull in self.store.read(|db| pulls::open_from(db, repository.id, branch))? {
+            self.follow_head(repository, actor, pull, new).await?;
+        }
+        if let Some(new) = new {
+            for pull in self.store.read(|db| pulls::open_into(db, repository.id, branch))? {
+                self.close_if_absorbed(repository, actor, pull, new).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a pull request to where its head branch is now, or closes it when the branch is gone.
+    async fn follow_head(
+        &self,
+        repository: &Repository,
+        actor: &Account,
+        mut pull: Pull,
+        head: Option<&Sha>,
+    ) -> Result<(), ApiError> {
+        let previous = pull.head_sha.clone();
+        let action = if let Some(head) = head {
+            pull.head_sha = head.clone();
+            if let Some(base) = self.git.branch_head(repository.id, &pull.base_ref).await? {
+                pull.base_sha = base;
+            }
+            pull.updated_at = now().max(pull.updated_at);
+            "synchronize"
+        } else {
+            close(&mut pull);
+            "closed"
+        };
+        self.store.write(|db| pulls::update(db, &pull))?;
+        self.keep_head(repository, &pull).await?;
+        let moved = head.map(|head| (&previous, head));
+        webhooks::pull_request(self, repository, &pull, action, actor, moved).await;
+        Ok(())
+    }
+
+    /// Marks a pull request as merged when its base branch now holds all of its commits, as GitHub does after a push.
+    async fn close_if_absorbed(
+        &self,
+        repository: &Repository,
+        actor: &Account,
+        mut pull: Pull,
+        base: &Sha,
+    ) -> Result<(), ApiError> {
+        if self.git.count_between(repository.id, base, &pull.head_sha).await? > 0 {
+            return Ok(());
+        }
+        close(&mut pull);
+        pull.merge_commit = Some(base.clone());
+        pull.merged_by = Some(actor.id);
+        pull.merged_at = pull.closed_at;
+        self.store.write(|db| pulls::update(db, &pull))?;
+        webhooks::pull_request(self, repository, &pull, "closed", actor, None).await;
+        Ok(())
+    }
+
+    /// Brings open pull requests to where the branches are, after a process that may have ended between a push and
+    /// its follow-up.
+    pub(super) async fn catch_up(&self, repository: &Repository) -> Result<(), ApiError> {
+        let _guard = self.lock(repository.id).await;
+        let actor = self.directory.bot();
+        let open = pulls::Filter { open: Some(true), ..pulls::Filter::default() };
+        let (list, _) = self.store.read(|db| pulls::list(db, repository.id, &open, (0, MAX_CAUGHT_UP)))?;
+        for pull in list {
+            let head = self.git.branch_head(repository.id, &pull.head_ref).await?;
+            if head.as_ref() != Some(&pull.head_sha) {
+                self.follow_head(repository, actor, pull.clone(), head.as_ref()).await?;
+            }
+            let pull = self.stored_pull(repository, pull.number)?;
+            let base = self.git.branch_head(repository.id, &pull.base_ref).await?;
+            if let Some(base) = base.filter(|_| pull.open) {
+                self.close_if_absorbed(repository, actor, pull, &base).await?;
+            }
         }
         Ok(())
     }

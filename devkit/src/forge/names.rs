@@ -51,6 +51,8 @@ impl RepoName {
 impl BranchName {
     /// The rules of `git check-ref-format --branch`.
     pub fn parse(text: &str) -> Option<Self> {
+        // Git looks at `.lock` in these letters only.
+        #[expect(clippy::case_sensitive_file_extension_comparisons, reason = "a rule of git's, not a file type")]
         let part_fits = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
         let fits = (1..=255).contains(&text.len())
             && text != "@"

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use futures_util::StreamExt as _;
@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{error, warn};
 
-use super::api::error::ApiError;
 use super::auth::Principal;
 use super::config::Level;
 use super::directory::Repository;
@@ -73,10 +72,11 @@ async fn info_refs(
         Some("service=git-upload-pack") => Service::UploadPack,
         Some("service=git-receive-pack") => Service::ReceivePack,
         _ => {
-            return text(
+            return refuse(
                 StatusCode::FORBIDDEN,
                 "Please upgrade your git client.\nThe dumb HTTP protocol is not served.\n",
-            );
+            )
+            .into_response();
         }
     };
     serve(forge, path, service, true, request).await
@@ -100,14 +100,14 @@ async fn serve(
     let name = repo.strip_suffix(".git").unwrap_or(&repo).to_owned();
     let (principal, repository) = match admit(&forge, request.headers(), &owner, &name, service) {
         Ok(admitted) => admitted,
-        Err(response) => return response,
+        Err(refusal) => return refusal.into_response(),
     };
     let actor =
         forge.actor(&principal).map(|account| account.id).filter(|_| service == Service::ReceivePack && !advertise);
     let exchange = Exchange { repository: repository.id, service, advertise, pusher: actor };
     exchange.run(forge.clone(), request).await.unwrap_or_else(|error| {
         error!(%error, "git over HTTP failed");
-        text(StatusCode::BAD_GATEWAY, "git failed on the server\n")
+        refuse(StatusCode::BAD_GATEWAY, "git failed on the server\n").into_response()
     })
 }
 
@@ -118,14 +118,17 @@ fn admit<'a>(
     owner: &str,
     name: &str,
     service: Service,
-) -> Result<(Principal, &'a Repository), Response> {
+) -> Result<(Principal, &'a Repository), Refusal> {
     let principal = match basic_token(headers) {
         Credentials::None => Principal::Anonymous,
         Credentials::Unreadable => return Err(ask("Invalid username or token.\n")),
         Credentials::Token(token) => match forge.principal_of_token(&token) {
             Ok(Some(principal)) => principal,
             Ok(None) => return Err(ask("Invalid username or token.\n")),
-            Err(error) => return Err(ApiError::from(error).into_response()),
+            Err(error) => {
+                error!(%error, "a token can't be looked up");
+                return Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, "The forge failed; its log says why.\n"));
+            }
         },
     };
     let anonymous = matches!(principal, Principal::Anonymous);
@@ -136,18 +139,18 @@ fn admit<'a>(
         return Err(if anonymous {
             ask("Repository not found.\n")
         } else {
-            text(StatusCode::NOT_FOUND, "Repository not found.\n")
+            refuse(StatusCode::NOT_FOUND, "Repository not found.\n")
         });
     };
     if forge.level(&principal, repository, "contents") < service.level() {
         return Err(if anonymous {
             ask("No anonymous write access.\n")
         } else {
-            text(StatusCode::FORBIDDEN, "Write access to repository not granted.\n")
+            refuse(StatusCode::FORBIDDEN, "Write access to repository not granted.\n")
         });
     }
     if service == Service::ReceivePack && repository.archived {
-        return Err(text(StatusCode::FORBIDDEN, "This repository was archived so it is read-only.\n"));
+        return Err(refuse(StatusCode::FORBIDDEN, "This repository was archived so it is read-only.\n"));
     }
     Ok((principal, repository))
 }
@@ -191,12 +194,14 @@ impl Exchange {
     async fn run(self, forge: Shared, request: Request) -> Result<Response, GitError> {
         let turn = tokio::time::timeout(TURN, forge.git_requests.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
-            return Ok(text(StatusCode::SERVICE_UNAVAILABLE, "too many git requests at a time, try again\n"));
+            return Ok(
+                refuse(StatusCode::SERVICE_UNAVAILABLE, "too many git requests at a time, try again\n").into_response()
+            );
         };
 
         let (parts, body) = request.into_parts();
         if content_length(&parts.headers).is_some_and(|n| n > MAX_PUSH_BYTES) {
-            return Ok(text(StatusCode::PAYLOAD_TOO_LARGE, "the push is larger than 256 MiB\n"));
+            return Ok(refuse(StatusCode::PAYLOAD_TOO_LARGE, "the push is larger than 256 MiB\n").into_response());
         }
         let lock = match self.pusher {
             Some(_) => Some(forge.lock(self.repository).await),
@@ -383,12 +388,28 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn text(status: StatusCode, message: &'static str) -> Response {
-    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], message).into_response()
+/// An answer in words, as git shows it to people.
+struct Refusal {
+    status: StatusCode,
+    message: &'static str,
 }
 
-fn ask(message: &'static str) -> Response {
-    let mut response = text(StatusCode::UNAUTHORIZED, message);
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"GitHub\""));
-    response
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], self.message).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"GitHub\""));
+        }
+        response
+    }
+}
+
+fn refuse(status: StatusCode, message: &'static str) -> Refusal {
+    Refusal { status, message }
+}
+
+/// Asks for credentials.
+fn ask(message: &'static str) -> Refusal {
+    refuse(StatusCode::UNAUTHORIZED, message)
 }

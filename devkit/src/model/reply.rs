@@ -97,8 +97,7 @@ impl Answer {
                 }
                 Part::Ticks { count, every } => {
                     for number in 1..=*count {
-                        let tick = format!("tick {number}\n");
-                        frames.push((*every, chunk(json!({ "content": tick }), None)));
+                        frames.push((*every, chunk(json!({ "content": tick(number) }), None)));
                     }
                 }
                 Part::ToolCall { tool, arguments } => {
@@ -146,9 +145,7 @@ impl Answer {
                 Part::Reasoning(text) => reasoning.push_str(text),
                 Part::Text(text) => content.push_str(text),
                 Part::Ticks { count, .. } => {
-                    for number in 1..=*count {
-                        content.push_str(&format!("tick {number}\n"));
-                    }
+                    content.extend((1..=*count).map(tick));
                 }
                 Part::ToolCall { tool, arguments } => calls.push(json!({
                     "id": call_id(&id, calls.len()),
@@ -198,6 +195,10 @@ impl Answer {
             "completion_tokens_details": { "reasoning_tokens": reasoning },
         })
     }
+}
+
+fn tick(number: u32) -> String {
+    format!("tick {number}\n")
 }
 
 fn model_name(request: &Request) -> &str {

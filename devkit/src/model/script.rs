@@ -1,5 +1,6 @@
 //! Which script an answer follows: by the tools of the request and by keywords in the last user message.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -147,7 +148,7 @@ fn many_tools(request: &Request, count: usize) -> Answer {
     answer
 }
 
-/// Some 10 KB of Markdown of every kind.
+/// Some 12 KB of Markdown of every kind.
 fn long_answer() -> String {
     let mut text = String::from(
         "# How the service is built\n\nA long answer, so that a long answer can be looked at.\n\n\
@@ -156,8 +157,9 @@ fn long_answer() -> String {
          | Server | `src/server.js` | Answers over HTTP |\n\
          | Tests | `test/` | Say what is promised |\n\n",
     );
-    for section in 1..=12 {
-        text.push_str(&format!(
+    for section in 1..=16 {
+        let _ = write!(
+            text,
             "## {section}. A closer look\n\n\
              The greeting is made in one place, and everything else calls it. That keeps the words that people see \
              in one line of one file, which is why a change to them is a change of one line. **Nothing else** needs \
@@ -167,7 +169,7 @@ fn long_answer() -> String {
              * The port comes from `PORT`, and is 3000 without it.\n\n\
              ```js\nimport {{ greet }} from \"./greeting.js\";\n\n// Section {section}\nconsole.log(greet(\"Ada\"));\n```\n\n\
              > What is simple now may grow; what grows should stay findable.\n\n"
-        ));
+        );
     }
     text.push_str("That is all.");
     text

@@ -80,7 +80,7 @@ async fn git_asks_for_credentials_and_refuses_wrong_ones() {
     let anonymous = forge.page("/acme/sample-service.git/info/refs?service=git-upload-pack").await;
     assert_eq!(anonymous.status, 401);
     assert_eq!(anonymous.header("www-authenticate"), "Basic realm=\"GitHub\"");
-    git_in(folder.path(), &["clone", "-q", &forge.remote("ghs_wrong", "acme/handbook")]).await.refused();
+    git_in(folder.path(), &["clone", "-q", &forge.remote("ghs_wrong", "acme/sample-service")]).await.refused();
     // Public: anyone reads, nobody without a token writes.
     let public = Checkout::clone(&format!("{}/acme/handbook", forge.url)).await;
     public.commit("x.txt", "x\n", "X").await;

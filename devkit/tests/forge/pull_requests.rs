@@ -173,3 +173,15 @@ async fn labels_and_comments_are_kept() {
     assert_eq!(comments[0]["body"], "Nice");
     assert_eq!(forge.get(&format!("{PULLS}/1"), &token).await.expect(200)["comments"], 1);
 }
+
+#[tokio::test]
+async fn a_push_of_its_commits_to_the_base_merges_it() {
+    let forge = TestForge::start().await;
+    let token = forge.installation_token(json!({})).await;
+    let pull = forge.open_pull(&token, "one", "One").await;
+    let checkout = forge.clone_sample(&token).await;
+    checkout.git(&["push", "-q", "origin", "origin/one:refs/heads/main"]).await.ok();
+    let after = forge.get(&format!("{PULLS}/1"), &token).await.expect(200);
+    assert_eq!((&after["merged"], &after["merge_commit_sha"]), (&json!(true), &pull["head"]["sha"]));
+    assert_eq!(after["changed_files"], 1, "the diff stays what it was");
+}

@@ -48,3 +48,26 @@ async fn the_database_holds_no_token_in_clear() {
         assert!(!stored.windows(bare.len()).any(|w| w == bare));
     }
 }
+
+#[tokio::test]
+async fn a_push_that_a_crash_cut_off_from_its_follow_up_is_followed_up_at_the_next_start() {
+    let forge = TestForge::start().await;
+    let token = forge.installation_token(json!({})).await;
+    for branch in ["moved", "gone", "merged", "same"] {
+        forge.open_pull(&token, branch, branch).await;
+    }
+    // Git has the pushes; the process ended before it looked.
+    let bare = forge.state_dir().join("repositories/1001.git");
+    let rev = async |name: &str| git_in(&bare, &["rev-parse", name]).await.ok().trim().to_owned();
+    let (gone, merged) = (rev("gone").await, rev("merged").await);
+    git_in(&bare, &["update-ref", "refs/heads/moved", &gone]).await.ok();
+    git_in(&bare, &["update-ref", "-d", "refs/heads/gone"]).await.ok();
+    git_in(&bare, &["update-ref", "refs/heads/main", &merged]).await.ok();
+    let forge = forge.restart().await;
+    let pull =
+        async |number: u64| forge.get(&format!("/repos/acme/sample-service/pulls/{number}"), &token).await.expect(200);
+    assert_eq!(pull(1).await["head"]["sha"], gone);
+    assert_eq!((&pull(2).await["state"], &pull(2).await["merged"]), (&json!("closed"), &json!(false)));
+    assert_eq!((&pull(3).await["state"], &pull(3).await["merged"]), (&json!("closed"), &json!(true)));
+    assert_eq!(pull(4).await["state"], "open");
+}

@@ -99,6 +99,20 @@ async fn events_are_signed_and_tell_the_whole_story() {
             "pull_request closed",
         ]
     );
+    let published: Value = serde_json::from_str(include_str!("../fixtures/github-webhooks.json")).unwrap();
+    for (event, body) in &events {
+        let name = match body["action"].as_str() {
+            Some(action) => format!("{}-{action}", event.replace('_', "-")),
+            None => event.clone(),
+        };
+        let mut schema = json!({ "allOf": [published["webhooks"][&name]] });
+        assert!(schema["allOf"][0].is_object(), "{name} is not described");
+        schema["$defs"] = published["$defs"].clone();
+        let validator = jsonschema::options().should_validate_formats(false).build(&schema).unwrap();
+        let errors: Vec<String> =
+            validator.iter_errors(body).map(|e| format!("{} at {}", e.masked(), e.instance_path())).collect();
+        assert!(errors.is_empty(), "{name}: {errors:#?}");
+    }
     let (_, created) = &events[0];
     assert_eq!((&created["created"], &created["pusher"]["name"]), (&json!(true), &json!("open-inspect-dev[bot]")));
     let (_, synchronized) = &events[3];

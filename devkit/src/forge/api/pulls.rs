@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::Body;
@@ -16,7 +16,7 @@ use super::{commits_json, pulls_json};
 use crate::forge::auth::Principal;
 use crate::forge::config::Level;
 use crate::forge::directory::{Account, Repository};
-use crate::forge::lifecycle::{Edit, Merge, Proposal};
+use crate::forge::lifecycle::{BodyEdit, Edit, Merge, Proposal};
 use crate::forge::store::pulls::{self, Filter, Pull};
 use crate::forge::{Forge, Shared};
 
@@ -125,15 +125,10 @@ pub async fn get(
 #[derive(Deserialize)]
 struct Update {
     title: Option<String>,
-    /// Absent leaves it, `null` empties it.
-    #[serde(default, deserialize_with = "present")]
-    body: Option<Option<String>>,
+    #[serde(default)]
+    body: BodyEdit,
     base: Option<String>,
     state: Option<String>,
-}
-
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 pub async fn update(
@@ -157,7 +152,11 @@ pub async fn update(
             }
         },
     };
-    check_text(edit.title.as_deref(), edit.body.as_ref().and_then(Option::as_deref))?;
+    let new_body = match &edit.body {
+        BodyEdit::Set(body) => body.as_deref(),
+        BodyEdit::Keep => None,
+    };
+    check_text(edit.title.as_deref(), new_body)?;
     let pull = find(&forge, repository, &number)?;
     let pull = forge.edit_pull(repository, pull.number, actor(&forge, &principal)?, edit).await?;
     Ok(Json(pulls_json::full(&forge, repository, &pull).await?))

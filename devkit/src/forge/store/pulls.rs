@@ -152,12 +152,26 @@ pub fn list(
     Ok((rows.collect::<Result<_, _>>()?, total))
 }
 
-/// The open pull requests whose head is this branch.
+/// The open pull requests from this branch.
 pub fn open_from(db: &Connection, repository: u64, head: &BranchName) -> Result<Vec<Pull>, StoreError> {
+    open_where(db, repository, "head_ref", head)
+}
+
+/// The open pull requests into this branch.
+pub fn open_into(db: &Connection, repository: u64, base: &BranchName) -> Result<Vec<Pull>, StoreError> {
+    open_where(db, repository, "base_ref", base)
+}
+
+fn open_where(
+    db: &Connection,
+    repository: u64,
+    column: &'static str,
+    branch: &BranchName,
+) -> Result<Vec<Pull>, StoreError> {
     let mut statement = db.prepare(&format!(
-        "SELECT {COLUMNS} FROM pulls WHERE repository = ?1 AND head_ref = ?2 AND open ORDER BY id"
+        "SELECT {COLUMNS} FROM pulls WHERE repository = ?1 AND {column} = ?2 AND open ORDER BY id"
     ))?;
-    let rows = statement.query_map(params![repository, head.as_str()], read_row)?;
+    let rows = statement.query_map(params![repository, branch.as_str()], read_row)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
