@@ -88,9 +88,9 @@ impl Forge {
         let webhooks = webhooks::Webhooks::start(config.webhook.clone());
         let forge = Arc::new(Self {
             app_key,
+            git: Git::new(root, &directory),
             directory,
             store,
-            git: Git::new(root),
             webhooks,
             faults: admin::Faults::default(),
             git_requests: Arc::new(tokio::sync::Semaphore::new(smart_http::MAX_REQUESTS)),

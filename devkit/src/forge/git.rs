@@ -1,10 +1,11 @@
-//! Git, by its own plumbing. Repositories live in folders named after their number, so that no name from outside
-//! ever becomes a path; object ids and branch names arrive parsed.
+//! Git, by its own plumbing. Repositories live in `<owner>/<name>.git`, named by the configuration alone: no name from
+//! a request ever becomes a path. Object ids and branch names arrive parsed.
 
 mod diff;
 mod history;
 mod merge;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
+use super::directory::Directory;
 use super::names::{BranchName, Sha};
 
 pub use diff::ChangedFile;
@@ -63,20 +65,29 @@ struct Output {
 /// Runs git in the folder of bare repositories, a bounded number of processes at a time.
 pub struct Git {
     root: PathBuf,
+    /// Where each repository is below the root, by its number.
+    places: HashMap<u64, String>,
     processes: Semaphore,
 }
 
 impl Git {
-    pub fn new(root: PathBuf) -> Self {
-        Self { root, processes: Semaphore::new(MAX_PROCESSES) }
+    pub fn new(root: PathBuf, directory: &Directory) -> Self {
+        let places = directory.repositories().iter();
+        let places = places.map(|r| (r.id, format!("{}.git", r.full_name().to_ascii_lowercase()))).collect();
+        Self { root, places, processes: Semaphore::new(MAX_PROCESSES) }
     }
 
     pub fn root(&self) -> &Path {
         &self.root
     }
 
+    /// The repository's folder, below the root.
+    pub fn place(&self, repository: u64) -> &str {
+        self.places.get(&repository).map_or("unknown.git", String::as_str)
+    }
+
     pub fn folder(&self, repository: u64) -> PathBuf {
-        self.root.join(format!("{repository}.git"))
+        self.root.join(self.place(repository))
     }
 
     pub fn exists(&self, repository: u64) -> bool {
@@ -85,8 +96,8 @@ impl Git {
 
     /// Makes a repository from a `git fast-import` stream. It appears whole or not at all.
     pub async fn create(&self, repository: u64, default_branch: &BranchName, history: &[u8]) -> Result<(), GitError> {
-        let fresh = self.root.join(format!("{repository}.git.new"));
         let place = self.folder(repository);
+        let fresh = place.with_extension("new");
         let io = GitError::Pipe;
         remove_folder(&fresh).await.map_err(io)?;
         let initial = format!("--initial-branch={default_branch}");

@@ -264,6 +264,7 @@ impl Exchange {
 
     fn spawn(&self, forge: &Forge, headers: &HeaderMap) -> Result<Child, GitError> {
         let service = self.service.name();
+        let place = forge.git.place(self.repository);
         let mut command = git_command();
         command
             .arg("http-backend")
@@ -274,12 +275,12 @@ impl Exchange {
         if self.advertise {
             command
                 .env("REQUEST_METHOD", "GET")
-                .env("PATH_INFO", format!("/{}.git/info/refs", self.repository))
+                .env("PATH_INFO", format!("/{place}/info/refs"))
                 .env("QUERY_STRING", format!("service={service}"));
         } else {
             command
                 .env("REQUEST_METHOD", "POST")
-                .env("PATH_INFO", format!("/{}.git/{service}", self.repository))
+                .env("PATH_INFO", format!("/{place}/{service}"))
                 .env("QUERY_STRING", "");
         }
         let short = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok()).filter(|v| v.len() <= 200);

@@ -57,7 +57,7 @@ async fn a_push_that_a_crash_cut_off_from_its_follow_up_is_followed_up_at_the_ne
         forge.open_pull(&token, branch, branch).await;
     }
     // Git has the pushes; the process ended before it looked.
-    let bare = forge.state_dir().join("repositories/1001.git");
+    let bare = forge.state_dir().join("repositories/acme/sample-service.git");
     let rev = async |name: &str| git_in(&bare, &["rev-parse", name]).await.ok().trim().to_owned();
     let (gone, merged) = (rev("gone").await, rev("merged").await);
     git_in(&bare, &["update-ref", "refs/heads/moved", &gone]).await.ok();

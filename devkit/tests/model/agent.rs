@@ -40,7 +40,7 @@ pub struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     /// An agent in a checkout of the sample service.
-    pub async fn new(model: &'a Model) -> Self {
+    pub fn new(model: &'a Model) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let seed = concat!(env!("CARGO_MANIFEST_DIR"), "/seed/sample-service/.");
         let copied = Command::new("cp").args(["-R", seed]).arg(folder.path()).status().unwrap();

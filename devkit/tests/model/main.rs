@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 #[tokio::test]
 async fn a_prompt_ends_in_a_commit_and_a_pull_request() {
     let model = Model::start().await;
-    let mut agent = Agent::new(&model).await;
+    let mut agent = Agent::new(&model);
     let said = agent.prompt("Please change the greeting to \"Good morning\".").await;
     assert_eq!(agent.calls, ["read", "edit", "bash", "bash", "oi_create-pull-request"]);
     assert!(agent.file("src/greeting.js").contains("const GREETING = \"Good morning\";"));
@@ -28,7 +28,7 @@ async fn a_prompt_ends_in_a_commit_and_a_pull_request() {
 #[tokio::test]
 async fn every_prompt_of_a_conversation_ends_in_another_commit() {
     let model = Model::start().await;
-    let mut agent = Agent::new(&model).await;
+    let mut agent = Agent::new(&model);
     let mut commits = vec![agent.git(&["rev-parse", "HEAD"])];
     for prompt in [
         "Fix the typo in the greeting",
@@ -55,7 +55,7 @@ async fn every_prompt_of_a_conversation_ends_in_another_commit() {
 #[tokio::test]
 async fn another_repository_gets_a_commit_too() {
     let model = Model::start().await;
-    let mut agent = Agent::new(&model).await;
+    let mut agent = Agent::new(&model);
     std::fs::remove_file(agent.path("src/greeting.js")).unwrap();
     agent.git(&["commit", "-q", "-a", "-m", "Other"]);
     let said = agent.prompt("Do something").await;
@@ -66,7 +66,7 @@ async fn another_repository_gets_a_commit_too() {
 #[tokio::test]
 async fn a_check_that_fails_is_not_called_passing() {
     let model = Model::start().await;
-    let mut agent = Agent::new(&model).await;
+    let mut agent = Agent::new(&model);
     std::fs::remove_file(agent.path("src/server.js")).unwrap();
     agent.git(&["commit", "-q", "-a", "-m", "Break it"]);
     let said = agent.prompt("Fix the typo in the greeting").await;
@@ -76,7 +76,7 @@ async fn a_check_that_fails_is_not_called_passing() {
 #[tokio::test]
 async fn keywords_choose_the_script() {
     let model = Model::start().await;
-    let mut agent = Agent::new(&model).await;
+    let mut agent = Agent::new(&model);
     let said = agent.prompt("Run this: BASH echo one; echo two").await;
     assert!(said.contains("one\ntwo"), "{said}");
     agent.calls.clear();
