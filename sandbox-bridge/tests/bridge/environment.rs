@@ -1,0 +1,74 @@
+//! No token of the platform is where the agent could see it.
+
+use std::path::Path;
+
+use crate::id;
+use crate::support::forge::Forge;
+use crate::support::model::KEY;
+use crate::support::opencode::FakeOpenCode;
+use crate::support::sandbox::Sandbox;
+use crate::support::session::{GIT_PASSWORD, Session, TOKEN};
+
+const SECRETS: [&str; 3] = [TOKEN, KEY, GIT_PASSWORD];
+
+fn holds_secret(bytes: &[u8]) -> Option<&'static str> {
+    SECRETS.into_iter().find(|secret| bytes.windows(secret.len()).any(|window| window == secret.as_bytes()))
+}
+
+/// Fails when a file below `folder` holds a secret.
+pub fn assert_files_are_clean(folder: &Path) -> usize {
+    let mut looked = 0;
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let kind = std::fs::symlink_metadata(&path).expect("there").file_type();
+        if kind.is_dir() {
+            looked += assert_files_are_clean(&path);
+        } else if kind.is_file() {
+            let bytes = std::fs::read(&path).expect("readable");
+            assert_eq!(holds_secret(&bytes), None, "in {}", path.display());
+            looked += 1;
+        }
+    }
+    looked
+}
+
+/// Processes that carry the sandbox's mark, and the supervisor; fails when one shows a secret.
+pub fn assert_processes_are_clean(sandbox: &Sandbox) -> usize {
+    let mark = format!("OI_SANDBOX_ID={}", sandbox.config.sandbox_id);
+    let mut looked = 0;
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        let ours = environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
+        if ours || pid == sandbox.pid() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            assert_eq!(holds_secret(&environment), None, "environment of {}", String::from_utf8_lossy(&line));
+            assert_eq!(holds_secret(&line), None, "arguments of {pid}");
+            looked += 1;
+        }
+    }
+    looked
+}
+
+#[tokio::test]
+async fn no_token_is_in_arguments_environments_or_files() {
+    let (session, forge, opencode) = (Session::start().await, Forge::start().await, FakeOpenCode::start().await);
+    let sandbox = Sandbox::with_stand_in(&session, Some(&forge), &opencode.url);
+    session.booted().await;
+    session.prompt(&id(1), "PLAIN");
+    session.completed(&id(1)).await;
+    assert!(assert_processes_are_clean(&sandbox) >= 2, "the supervisor and its agent");
+    assert!(assert_files_are_clean(sandbox.folder.path()) > 10);
+}
+
+#[tokio::test]
+async fn the_journal_is_for_its_user_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (session, opencode) = (Session::start().await, FakeOpenCode::start().await);
+    let sandbox = Sandbox::with_stand_in(&session, None, &opencode.url);
+    session.booted().await;
+    for (name, mode) in [("run", 0o700), ("home", 0o700), ("run/journal", 0o600)] {
+        let found = std::fs::metadata(sandbox.path(name)).expect("there").permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{name}");
+    }
+}

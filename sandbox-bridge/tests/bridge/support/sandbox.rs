@@ -1,0 +1,161 @@
+//! A sandbox: the real `sandbox-bridge supervise` in folders of its own.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use oi_protocol::local_backend::{CheckoutRepository, CreateSandboxRequest, ModelProvider, ProviderModel};
+use sandbox_bridge::host::processes;
+
+use super::forge::Forge;
+use super::session::{SESSION_ID, Session, TOKEN};
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_sandbox-bridge");
+
+pub struct Sandbox {
+    pub folder: tempfile::TempDir,
+    pub config: CreateSandboxRequest,
+    opencode: PathBuf,
+    child: Option<Child>,
+}
+
+/// A program in OpenCode's place.
+fn stand_in(folder: &Path, script: &str) -> PathBuf {
+    let path = folder.join("opencode");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
+    path
+}
+
+fn says_it_listens(url: &str) -> String {
+    format!("echo opencode server listening on {url}\nexec sleep 600")
+}
+
+pub fn config(session: &Session, forge: Option<&Forge>, model_url: &str) -> CreateSandboxRequest {
+    let repository = |forge: &Forge| CheckoutRepository {
+        position: 0,
+        repo_owner: "acme".to_owned(),
+        repo_name: "api".to_owned(),
+        branch: "main".to_owned(),
+        clone_url: forge.clone_url(),
+        base_sha: None,
+    };
+    CreateSandboxRequest {
+        sandbox_id: format!("sandbox-test-{}", sandbox_bridge::random::hex::<6>()),
+        session_id: SESSION_ID.to_owned(),
+        generation: 1,
+        control_plane_url: session.url.clone(),
+        auth_token: TOKEN.to_owned(),
+        timeout_seconds: 600,
+        vcs_host: forge.map(|forge| forge.host.clone()).unwrap_or_default(),
+        repositories: forge.map(repository).into_iter().collect(),
+        model: "demo/scripted".to_owned(),
+        model_providers: vec![ModelProvider {
+            id: "demo".to_owned(),
+            name: "Demo".to_owned(),
+            npm: "@ai-sdk/openai-compatible".to_owned(),
+            base_url: model_url.to_owned(),
+            api_key: Some(super::model::KEY.to_owned()),
+            models: vec![ProviderModel {
+                id: "scripted".to_owned(),
+                name: "Scripted".to_owned(),
+                context_tokens: Some(128_000),
+                output_tokens: Some(8192),
+            }],
+        }],
+        env: [("MY_OWN".to_owned(), "user value".to_owned())].into(),
+    }
+}
+
+impl Sandbox {
+    /// A sandbox with a stand-in for OpenCode whose API is at `url`.
+    pub fn with_stand_in(session: &Session, forge: Option<&Forge>, url: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let opencode = stand_in(folder.path(), &says_it_listens(url));
+        Self::started(folder, config(session, forge, "http://127.0.0.1:9/v1"), opencode)
+    }
+
+    /// A sandbox without a repository, with a script in OpenCode's place.
+    pub fn with_script(session: &Session, script: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let opencode = stand_in(folder.path(), script);
+        Self::started(folder, config(session, None, "http://127.0.0.1:9/v1"), opencode)
+    }
+
+    /// A sandbox with the real OpenCode.
+    pub fn with_opencode(session: &Session, forge: &Forge, model_url: &str, opencode: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self::started(folder, config(session, Some(forge), model_url), opencode.to_owned())
+    }
+
+    fn started(folder: tempfile::TempDir, config: CreateSandboxRequest, opencode: PathBuf) -> Self {
+        let mut sandbox = Self { folder, config, opencode, child: None };
+        sandbox.start();
+        sandbox
+    }
+
+    /// Puts another OpenCode in the place of the stand-in, for the next start.
+    pub fn replace_stand_in(&self, url: &str) {
+        stand_in(self.folder.path(), &says_it_listens(url));
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("started").id()
+    }
+
+    pub fn start(&mut self) {
+        let mut command = Command::new(PROGRAM);
+        command.arg("supervise");
+        let places =
+            [("--workspace", "workspace"), ("--home", "home"), ("--runtime-dir", "run"), ("--temporary-dir", "tmp")];
+        for (flag, name) in places {
+            command.arg(flag).arg(self.path(name));
+        }
+        let mut child = command
+            .arg("--opencode")
+            .arg(&self.opencode)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("OI_LOG", std::env::var("OI_LOG").unwrap_or_else(|_| "warn".to_owned()))
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut input = child.stdin.take().expect("piped");
+        input.write_all(&serde_json::to_vec(&self.config).expect("JSON")).expect("written");
+        self.child = Some(child);
+    }
+
+    /// Kills the supervisor as a crash would, and what it left, as the host does.
+    pub fn crash(&mut self) {
+        let mut child = self.child.take().expect("started");
+        child.kill().expect("killed");
+        child.wait().expect("waited");
+        processes::sweep(&self.config.sandbox_id);
+    }
+
+    /// Waits for the supervisor to end by itself.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        let child = self.child.as_mut().expect("started");
+        let status = super::eventually("the supervisor's end", std::time::Duration::from_secs(30), || {
+            child.try_wait().expect("waited")
+        });
+        let status = status.await;
+        self.child = None;
+        status
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+        processes::sweep(&self.config.sandbox_id);
+    }
+}

@@ -1,0 +1,99 @@
+//! Turns of the agent, with OpenCode played: every one ends, and says how.
+
+use serde_json::json;
+
+use crate::id;
+use crate::support::opencode::FakeOpenCode;
+use crate::support::sandbox::Sandbox;
+use crate::support::session::Session;
+
+async fn world() -> (Session, FakeOpenCode, Sandbox) {
+    let (session, opencode) = (Session::start().await, FakeOpenCode::start().await);
+    let sandbox = Sandbox::with_stand_in(&session, None, &opencode.url);
+    session.booted().await;
+    (session, opencode, sandbox)
+}
+
+#[tokio::test]
+async fn stop_ends_the_turn_and_keeps_what_was_said() {
+    let (session, _opencode, _sandbox) = world().await;
+    session.prompt(&id(1), "SLOW");
+    session.frame("text", |frame| frame["type"] == "part_delta").await;
+    session.send(&json!({"type": "stop"}));
+    let done = session.completed(&id(1)).await;
+    assert_eq!((&done["success"], &done["error"]), (&json!(false), &json!("Task was cancelled")));
+    assert!(session.texts(&id(1))[0].starts_with("word0😀 "));
+    assert!(!session.story(&id(1)).iter().any(|kind| kind == "error"), "a stop is no error");
+    session.prompt(&id(2), "PLAIN");
+    assert_eq!(session.completed(&id(2)).await["success"], true, "the late idle of the stopped turn ends nothing");
+    assert_eq!(session.texts(&id(2)), ["word0😀 word1😀 word2😀 word3😀 word4😀 "]);
+}
+
+#[tokio::test]
+async fn an_error_of_the_provider_is_told_once() {
+    let (session, _opencode, _sandbox) = world().await;
+    session.prompt(&id(1), "ERROR");
+    let done = session.completed(&id(1)).await;
+    assert_eq!(done["error"], "the provider refused");
+    assert_eq!(session.story(&id(1)).iter().filter(|kind| *kind == "error").count(), 1);
+}
+
+#[tokio::test]
+async fn a_turn_without_output_is_a_failure() {
+    let (session, _opencode, _sandbox) = world().await;
+    session.prompt(&id(1), "EMPTY");
+    let done = session.completed(&id(1)).await;
+    assert_eq!(done["error"], "OpenCode completed without emitting assistant output.");
+}
+
+#[tokio::test]
+async fn a_broken_event_stream_is_made_whole() {
+    let (session, opencode, _sandbox) = world().await;
+    session.prompt(&id(1), "BREAK");
+    assert_eq!(session.completed(&id(1)).await["success"], true);
+    assert_eq!(session.texts(&id(1)), ["word0😀 word1😀 word2😀 word3😀 word4😀 "]);
+    assert_eq!(opencode.prompts(), 1);
+}
+
+#[tokio::test]
+async fn prompts_run_one_after_another() {
+    let (session, opencode, _sandbox) = world().await;
+    for n in 1..=3 {
+        session.prompt(&id(n), "PLAIN");
+    }
+    for n in 1..=3 {
+        assert_eq!(session.completed(&id(n)).await["success"], true);
+    }
+    let taken = session.taken();
+    let ends: Vec<&str> = taken
+        .frames
+        .iter()
+        .filter(|f| matches!(f["type"].as_str(), Some("execution_complete" | "step_start")))
+        .filter_map(|f| f["type"].as_str())
+        .collect();
+    assert_eq!(ends, ["step_start", "execution_complete"].repeat(3));
+    assert_eq!(opencode.prompts(), 3);
+}
+
+#[tokio::test]
+async fn an_identity_that_git_cannot_take_fails_the_prompt() {
+    let (session, opencode, _sandbox) = world().await;
+    session.send(&json!({"type": "prompt", "messageId": id(1), "content": "PLAIN", "model": "demo/scripted",
+        "author": {"userId": "u", "gitIdentity": {"mode": "attributed-user", "name": " ", "email": "x"}}}));
+    let done = session.completed(&id(1)).await;
+    assert_eq!(done["error"], "Invalid prompt Git identity");
+    assert_eq!(opencode.prompts(), 0);
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_be_started_fails_the_prompt_with_its_last_words() {
+    let session = Session::start().await;
+    let _sandbox = Sandbox::with_script(&session, "echo 'no licence to run' >&2; exit 3");
+    session.connected(1).await;
+    session.prompt(&id(1), "PLAIN");
+    let done = session.completed(&id(1)).await;
+    let error = done["error"].as_str().expect("a reason");
+    assert!(error.contains("exit status: 3") && error.contains("no licence to run"), "{error}");
+    let told = |frame: &serde_json::Value| frame["phase"] == "agent" && frame["status"] == "failed";
+    session.frame("the phase's end", told).await;
+}
