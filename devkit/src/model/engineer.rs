@@ -166,7 +166,7 @@ impl Run<'_> {
             None => format!("`{CHANGELOG}` has a new line"),
         };
         let commit = match self.ran("git commit") {
-            Some(step) if step.result.contains("] ") => format!("committed as \"{}\"", self.title),
+            Some(step) if step.result.contains("] ") => format!("committed: {}", self.title),
             _ => "the commit did not go through; its output above says why".into(),
         };
         let pull = match self.made("create-pull-request") {
