@@ -66,6 +66,8 @@ async fn authorize(State(state): State<HostState>, request: Request, next: Next)
     if bearer.is_some_and(|bearer| state.secret.matches(bearer)) {
         return next.run(request).await;
     }
+    // A small body is read, so that the connection can serve the caller's next request.
+    drop(axum::body::to_bytes(request.into_body(), 64 * 1024).await);
     refuse(StatusCode::UNAUTHORIZED, "unauthorized", "The host's secret is missing or wrong.")
 }
 

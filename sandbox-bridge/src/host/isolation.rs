@@ -67,6 +67,9 @@ const CANDIDATES: [&[&str]; 3] = [
     &["--unshare-pid", "--unshare-ipc"],
 ];
 
+/// As root, bubblewrap would leave root's rights, those over other processes' memory among them.
+const NO_CAPABILITIES: [&str; 2] = ["--cap-drop", "ALL"];
+
 fn system_folders(arguments: &mut Vec<OsString>) {
     for folder in SYSTEM {
         match std::fs::symlink_metadata(folder) {
@@ -104,6 +107,7 @@ impl Isolation {
 
 fn works(flags: &[&str]) -> bool {
     let mut arguments: Vec<OsString> = flags.iter().map(OsString::from).collect();
+    arguments.extend(NO_CAPABILITIES.map(OsString::from));
     system_folders(&mut arguments);
     arguments.extend(["--tmpfs", "/tmp", "--", "/bin/true"].map(OsString::from));
     Command::new("bwrap")
@@ -168,6 +172,7 @@ fn supervise(
 fn bwrap(flags: &[&str], programs: &Programs, folder: &Path, outlives_host: bool) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["bwrap".into()];
     arguments.extend(flags.iter().map(OsString::from));
+    arguments.extend(NO_CAPABILITIES.map(OsString::from));
     if !outlives_host {
         arguments.push("--die-with-parent".into());
     }

@@ -270,7 +270,6 @@ impl Registry {
             .args(line)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("HOME", folder.join("home"))
             .env(SANDBOX_VARIABLE, id)
             .envs(std::env::var_os("OI_LOG").map(|filter| ("OI_LOG", filter)))
             .current_dir(folder.join("workspace"))

@@ -4,6 +4,7 @@
 
 mod credentials;
 mod environment;
+mod host;
 mod real_opencode;
 mod socket;
 mod support;

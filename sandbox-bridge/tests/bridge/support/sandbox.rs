@@ -21,14 +21,14 @@ pub struct Sandbox {
 }
 
 /// A program in OpenCode's place.
-fn stand_in(folder: &Path, script: &str) -> PathBuf {
+pub fn stand_in(folder: &Path, script: &str) -> PathBuf {
     let path = folder.join("opencode");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
     path
 }
 
-fn says_it_listens(url: &str) -> String {
+pub fn says_it_listens(url: &str) -> String {
     format!("echo opencode server listening on {url}\nexec sleep 600")
 }
 
