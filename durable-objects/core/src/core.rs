@@ -249,6 +249,10 @@ impl SessionCore {
 
 impl Turn<'_, '_> {
     fn take(&mut self, input: Input<'_>) -> Result<(), SqlError> {
+        if self.hot.session.is_none() && matches!(input, Input::PromptSent { .. } | Input::JobResult { .. }) {
+            // There are no tables that it could be about.
+            return Ok(());
+        }
         match input {
             Input::Woken { sockets } => self.woken(sockets),
             Input::ClientOpened { socket } => {
@@ -291,6 +295,8 @@ impl Turn<'_, '_> {
         }
         if self.hot.received_dirty {
             // The mark covers text that is only in memory until here.
+            // What is written is acknowledged and not sent again, so watchers get it now.
+            self.flush_gathered();
             self.write_open_text()?;
         }
         if self.hot.session_dirty {

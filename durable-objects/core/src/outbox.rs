@@ -11,6 +11,8 @@ use crate::sql::{Columns, Sql, SqlError, params};
 const CLAIM_MAX: i64 = 8;
 /// Of a runner's sentence this much is kept.
 const ERROR_MAX_BYTES: usize = 2_000;
+/// Starts that ended and are remembered.
+const STARTS_KEPT: i64 = 20;
 /// Rows that were given up and are kept to be seen.
 const GIVEN_UP_KEPT: i64 = 100;
 
@@ -94,11 +96,7 @@ impl Turn<'_, '_> {
     fn give_up(&mut self, id: i64, job: &Job, error: &str) -> Result<(), SqlError> {
         let error = truncate_bytes(error, ERROR_MAX_BYTES);
         self.sql.run("UPDATE outbox SET state = 'given_up', last_error = ? WHERE id = ?", params![error, id])?;
-        self.sql.run(
-            "DELETE FROM outbox WHERE state = 'given_up' AND id NOT IN
-                (SELECT id FROM outbox WHERE state = 'given_up' ORDER BY id DESC LIMIT ?)",
-            params![GIVEN_UP_KEPT],
-        )?;
+        self.keep_newest("given_up", GIVEN_UP_KEPT)?;
         self.out.log.push(format!("job given up: {} ({error})", job.kind()));
         match job {
             Job::StartSandbox(start) => self.start_failed(start.generation, error),
@@ -107,16 +105,22 @@ impl Turn<'_, '_> {
         }
     }
 
-    /// An attempt ended. Of any but the current attempt nothing is taken, except that what it created is stopped.
+    /// An attempt ended. Of any but the current attempt nothing is taken but the sandbox that it started.
     pub(crate) fn job_result(&mut self, id: i64, attempt: i64, result: JobResult) -> Result<(), SqlError> {
-        let rows = self.sql.run(
-            "SELECT payload FROM outbox WHERE id = ? AND attempt = ? AND state = 'running'",
-            params![id, attempt],
-        )?;
+        let rows = self.sql.run("SELECT payload, attempt, state FROM outbox WHERE id = ?", params![id])?;
         let Some(row) = rows.into_iter().next() else { return Ok(()) };
-        let payload = Columns::of(row).text()?;
+        let mut c = Columns::of(row);
+        let (payload, current, state) = (c.text()?, c.int()?, c.text()?);
         let job: Job = serde_json::from_str(&payload)
             .map_err(|error| SqlError(format!("an outbox row cannot be read: {error}")))?;
+        if current != attempt || state != "running" {
+            return match (job, result) {
+                (Job::StartSandbox(start), JobResult::SandboxStarted { provider_object_id }) => {
+                    self.late_start(id, &state, start, provider_object_id)
+                }
+                _ => Ok(()),
+            };
+        }
         match (job, result) {
             (job, JobResult::Failed { error, transient }) => {
                 if self.is_superseded(&job) {
@@ -128,11 +132,46 @@ impl Turn<'_, '_> {
                 }
             }
             (job, result) => {
-                self.sql.run("DELETE FROM outbox WHERE id = ?", params![id])?;
+                self.end_job(id, &job)?;
                 self.job_succeeded(job, result)?;
             }
         }
         self.hot.outbox_next = next_due(self.sql)?;
+        Ok(())
+    }
+
+    /// An attempt that was given up on started a sandbox after all. The one that is waited for is taken; any other is
+    /// stopped.
+    fn late_start(&mut self, id: i64, state: &str, start: StartSandbox, object: String) -> Result<(), SqlError> {
+        let current = start.generation == self.hot.sandbox.generation;
+        if current && self.hot.sandbox.provider_object_id.as_ref() == Some(&object) {
+            return Ok(());
+        }
+        if current && matches!(state, "running" | "waiting") {
+            self.end_job(id, &Job::StartSandbox(start))?;
+            self.sandbox_started(object)?;
+            self.hot.outbox_next = next_due(self.sql)?;
+            return Ok(());
+        }
+        self.stop_superseded(start, Some(object))
+    }
+
+    /// A job is over. A start is remembered for a while, so that a late result of another attempt is understood.
+    fn end_job(&mut self, id: i64, job: &Job) -> Result<(), SqlError> {
+        if !matches!(job, Job::StartSandbox(_)) {
+            self.sql.run("DELETE FROM outbox WHERE id = ?", params![id])?;
+            return Ok(());
+        }
+        self.sql.run("UPDATE outbox SET state = 'done' WHERE id = ?", params![id])?;
+        self.keep_newest("done", STARTS_KEPT)
+    }
+
+    fn keep_newest(&mut self, state: &str, kept: i64) -> Result<(), SqlError> {
+        self.sql.run(
+            "DELETE FROM outbox WHERE state = ?1 AND id NOT IN
+                (SELECT id FROM outbox WHERE state = ?1 ORDER BY id DESC LIMIT ?2)",
+            params![state, kept],
+        )?;
         Ok(())
     }
 
@@ -159,7 +198,7 @@ impl Turn<'_, '_> {
 
     /// A start that nobody waits for is not tried again; what an attempt may have started after the stop is stopped.
     fn drop_superseded(&mut self, id: i64, job: Job, was_tried: bool) -> Result<(), SqlError> {
-        self.sql.run("DELETE FROM outbox WHERE id = ?", params![id])?;
+        self.end_job(id, &job)?;
         match job {
             Job::StartSandbox(start) if was_tried => self.stop_superseded(start, None),
             _ => Ok(()),

@@ -286,6 +286,18 @@ impl Turn<'_, '_> {
         Ok(!rows.is_empty())
     }
 
+    /// Closes a part with exactly this text, which everybody is told.
+    fn close_part_as(
+        &mut self,
+        message_id: &MessageId,
+        part_id: &str,
+        kind: PartKind,
+        text: String,
+    ) -> Result<(), SqlError> {
+        self.parts.parts.retain(|part| part.part_id != part_id || part.message_id != *message_id);
+        self.close_part(message_id, part_id, kind, Some(text))
+    }
+
     /// Stores a finished part and tells everybody; `text` replaces what was held.
     pub(crate) fn close_part(
         &mut self,
@@ -346,7 +358,9 @@ impl Turn<'_, '_> {
     pub(crate) fn close_all_parts(&mut self) -> Result<(), SqlError> {
         while let Some(part) = self.parts.parts.first() {
             let (message_id, part_id, kind) = (part.message_id.clone(), part.part_id.clone(), part.kind);
-            self.close_part(&message_id, &part_id, kind, None)?;
+            // Watchers may hold provisional text that was lost here, and nobody will send it again: they get the whole.
+            let held = part.text.clone();
+            self.close_part_as(&message_id, &part_id, kind, held)?;
         }
         self.parts.dirty_since = None;
         self.parts.gather_since = None;

@@ -1,0 +1,231 @@
+//! Calls of the control plane, and what an object that is no session does.
+
+use oi_protocol::session_state::SessionStatus;
+use oi_session::call::{Principal, SessionCall};
+use oi_session::input::Input;
+use oi_session::job::{Job, JobResult};
+use oi_session::sql::Sql;
+use serde_json::json;
+
+use crate::support::host::Host;
+use crate::support::session::{Session, complete, init, person, value};
+
+#[test]
+fn an_unknown_session_leaves_no_tables() {
+    let mut host = Host::new(3);
+    let calls = [
+        SessionCall::Snapshot { dialect: 2 },
+        SessionCall::MintClientToken { person: Box::new(person("Ada")) },
+        SessionCall::Stop,
+        SessionCall::Archive,
+        SessionCall::Unarchive,
+        SessionCall::Cancel,
+        SessionCall::Events { cursor: None, limit: None, event_type: None, message_id: None },
+        SessionCall::Participants,
+    ];
+    for call in calls {
+        let reply = host.call(Principal::Platform, call).expect("a refusal is no fault");
+        assert_eq!(host.replies.remove(&reply).map(|reply| reply.status), Some(404));
+    }
+    let reply =
+        host.call(Principal::Sandbox { token: "t".to_owned() }, SessionCall::SandboxRepositories).expect("no fault");
+    assert_eq!(host.replies.remove(&reply).map(|reply| reply.status), Some(404));
+    let mut bad = init(false);
+    bad.model = "nonsense".to_owned();
+    let reply = host.call(Principal::Platform, SessionCall::Init(Box::new(bad))).expect("no fault");
+    assert_eq!(host.replies.remove(&reply).map(|reply| reply.status), Some(400));
+    assert_eq!(host.upgrade("token", "sandbox", 2).map_err(|(status, _)| status), Err(401));
+    let socket = host.open_client().expect("no fault");
+    host.client_sends(socket, r#"{"type":"subscribe","token":"x","clientId":"c"}"#);
+    assert_eq!(host.sockets[&socket].closed.as_ref().map(|(code, _)| *code), Some(4009));
+    host.feed(Input::Alarm).expect("no fault");
+    host.feed(Input::FlushText).expect("no fault");
+    host.feed(Input::JobResult { job: 1, attempt: 1, result: JobResult::Done }).expect("no fault");
+    host.disconnect(socket);
+    let tables = host.sql.inner.run("SELECT name FROM sqlite_master", &[]).expect("SQLite answers");
+    assert!(tables.is_empty(), "{tables:?}");
+}
+
+#[test]
+fn init_again_answers_what_is_there() {
+    let mut s = Session::new();
+    let before = s.dump();
+    let mut other = init(true);
+    other.title = Some("Other".to_owned());
+    let reply = s.call(SessionCall::Init(Box::new(other)));
+    assert_eq!((reply.status, value(&reply.body)["status"].clone()), (200, json!("created")));
+    assert_eq!(s.dump(), before);
+}
+
+#[test]
+fn a_session_may_be_created_warm() {
+    let mut s = Session { host: Host::new(4), started: Vec::new(), stopped: Vec::new() };
+    s.call(SessionCall::Init(Box::new(init(true))));
+    s.run_jobs();
+    assert_eq!(s.started.len(), 1);
+}
+
+#[test]
+fn an_archived_session_takes_no_prompt_and_comes_back_as_it_was() {
+    let (mut s, page, bridge, id) = Session::with_run();
+    assert_eq!(s.call(SessionCall::Archive).status, 409, "work is queued");
+    s.frame(bridge, 3, complete(&id, true));
+    assert_eq!(s.call(SessionCall::Archive).status, 200);
+    s.run_jobs();
+    assert_eq!((s.sandbox_status().as_str(), s.stopped.len()), ("stopped", 1));
+    assert_eq!(s.prompt(page, "r", "x")["code"], "SESSION_NOT_PROMPTABLE");
+    assert_eq!(s.rest_prompt("x", None).status, 409);
+    let reply = s.call(SessionCall::Unarchive);
+    assert_eq!(value(&reply.body), json!({"status": "completed"}));
+    assert_eq!(s.call(SessionCall::Unarchive).status, 409);
+    s.queue(page, "r", "x");
+}
+
+#[test]
+fn a_cancelled_session_ends_all_its_prompts_and_its_sandbox() {
+    let (mut s, page, bridge, running) = Session::with_run();
+    let waiting = s.queue(page, "next", "y");
+    assert_eq!(s.call(SessionCall::Cancel).status, 200);
+    assert_eq!((s.outcome(&running).as_str(), s.outcome(&waiting).as_str()), ("cancelled", "cancelled"));
+    assert_eq!(s.closed(bridge).map(|(code, _)| code), Some(1000));
+    s.run_jobs();
+    assert_eq!(s.stopped.len(), 1);
+    for (call, status) in [(SessionCall::Cancel, 409), (SessionCall::Archive, 409), (SessionCall::Unarchive, 409)] {
+        assert_eq!(s.call(call).status, status);
+    }
+    assert_eq!(s.prompt(page, "r", "x")["code"], "SESSION_NOT_PROMPTABLE");
+    s.host.advance(3_600_000);
+    assert_eq!(s.started.len(), 1);
+}
+
+#[test]
+fn cancelling_while_a_sandbox_starts_stops_it_when_it_comes() {
+    let mut s = Session::new();
+    let page = s.page("Ada", 2);
+    s.queue(page, "r", "x");
+    let start = s.take_jobs("start_sandbox").pop().expect("a start");
+    s.call(SessionCall::Cancel);
+    s.run_jobs();
+    s.host.report(&start, JobResult::SandboxStarted { provider_object_id: "late".to_owned() });
+    s.run_jobs();
+    assert_eq!(s.sandbox_status(), "stopped");
+    assert_eq!(s.stopped.last().and_then(|stop| stop.provider_object_id.clone()), Some("late".to_owned()));
+}
+
+#[test]
+fn titles_are_trimmed_and_bounded() {
+    let mut s = Session::new();
+    for (title, status) in [(" ", 400), (&*"t".repeat(201), 400), (" Good ", 200)] {
+        assert_eq!(s.call(SessionCall::UpdateTitle { title: title.to_owned() }).status, status);
+    }
+    let snapshot = value(&s.call(SessionCall::Snapshot { dialect: 1 }).body);
+    assert_eq!(snapshot["session"]["title"], "Good");
+}
+
+#[test]
+fn the_index_gets_the_newest_facts_though_older_ones_are_tried_again() {
+    let mut s = Session::new();
+    s.call(SessionCall::UpdateTitle { title: "one".to_owned() });
+    let one = s.take_jobs("index_session").pop().expect("a job");
+    s.call(SessionCall::UpdateTitle { title: "two".to_owned() });
+    let two = s.take_jobs("index_session").pop().expect("a job");
+    // The newer attempt fails first, then the older one.
+    for job in [&two, &one] {
+        s.host.report(job, JobResult::Failed { error: "down".to_owned(), transient: true });
+    }
+    s.host.advance(10_000);
+    let again = s.take_jobs("index_session");
+    assert_eq!(again.len(), 1);
+    let Job::IndexSession(facts) = &again[0].job else { panic!("an index job") };
+    assert_eq!((facts.title.as_deref(), facts.status), (Some("two"), SessionStatus::Created));
+    s.host.report(&again[0], JobResult::Done);
+    assert_eq!(s.count("SELECT COUNT(*) FROM outbox"), 0);
+}
+
+#[test]
+fn a_job_has_an_attempt_budget_and_is_given_up_visibly() {
+    let mut s = Session::new();
+    s.call(SessionCall::UpdateTitle { title: "one".to_owned() });
+    let mut attempts = 0;
+    for _ in 0..60 {
+        for job in s.take_jobs("index_session") {
+            attempts += 1;
+            s.host.report(&job, JobResult::Failed { error: "down".to_owned(), transient: true });
+        }
+        s.host.advance(300_000);
+    }
+    assert_eq!(attempts, 12);
+    assert_eq!(s.count("SELECT COUNT(*) FROM outbox WHERE state = 'given_up'"), 1);
+    assert!(s.host.log.iter().any(|line| line.contains("job given up: index_session")));
+}
+
+#[test]
+fn given_up_jobs_are_bounded() {
+    let mut s = Session::new();
+    for n in 0..130 {
+        s.call(SessionCall::UpdateTitle { title: format!("t{n}") });
+        for job in s.take_jobs("index_session") {
+            s.host.report(&job, JobResult::Failed { error: "no".to_owned(), transient: false });
+        }
+    }
+    assert_eq!(s.count("SELECT COUNT(*) FROM outbox WHERE state = 'given_up'"), 100);
+}
+
+#[test]
+fn a_lease_that_ends_is_an_unknown_outcome() {
+    let mut s = Session::new();
+    s.call(SessionCall::UpdateTitle { title: "one".to_owned() });
+    let first = s.take_jobs("index_session").pop().expect("a job");
+    assert!(!first.look_first);
+    s.host.kill();
+    s.host.advance(15_100);
+    let second = s.take_jobs("index_session").pop().expect("it is tried again");
+    assert_eq!((second.id, second.attempt, second.look_first), (first.id, 2, true));
+}
+
+#[test]
+fn constructing_is_o1_in_the_length_of_the_session() {
+    let statements = |events: i64| {
+        let (mut s, _page, bridge, id) = Session::with_run();
+        for n in 0..events {
+            s.frame(
+                bridge,
+                3 + n,
+                json!({"type": "warning", "scope": "setup", "message": format!("{n}"), "timestamp": 1}),
+            );
+        }
+        s.frame(bridge, 3 + events, complete(&id, true));
+        s.run_jobs();
+        s.host.evict();
+        let before = s.host.sql.statements();
+        s.host.wake().expect("no fault");
+        s.host.sql.statements() - before
+    };
+    let (few, many) = (statements(10), statements(5_000));
+    assert_eq!(few, many);
+    assert!(few < 20, "{few} statements");
+}
+
+#[test]
+fn no_query_that_runs_often_scans_a_table() {
+    let (s, ..) = Session::with_run();
+    for query in [
+        "SELECT status FROM messages WHERE completed_at IS NOT NULL ORDER BY completed_at DESC, number DESC LIMIT 1",
+        "SELECT COUNT(*) FROM messages WHERE status = 'pending'",
+        "SELECT id FROM messages WHERE status = 'processing'",
+        "SELECT id, stop_deadline FROM messages WHERE stop_deadline IS NOT NULL LIMIT 1",
+        "SELECT MAX(revision) FROM events",
+        "SELECT MAX(seq) FROM events",
+        "SELECT body FROM events WHERE revision IS NULL ORDER BY seq",
+        "SELECT seq FROM events WHERE revision > 5 ORDER BY revision LIMIT 5",
+        "SELECT MIN(due_at) FROM outbox WHERE state IN ('waiting', 'running')",
+        "SELECT MIN(deadline) FROM pull_request_operations WHERE state IN ('pushing', 'opening')",
+        "SELECT id FROM artifacts WHERE type = 'pr' ORDER BY created_at DESC LIMIT 200",
+        "SELECT id FROM artifacts ORDER BY created_at DESC, id DESC LIMIT 200",
+        "SELECT participant_id FROM client_tokens WHERE hash = 'x'",
+    ] {
+        let plan = format!("{:?}", s.rows(&format!("EXPLAIN QUERY PLAN {query}")));
+        let indexed = plan.contains("USING INDEX") || plan.contains("USING COVERING INDEX") || plan.contains("SEARCH");
+        assert!(indexed && !plan.contains("TEMP B-TREE"), "{query}: {plan}");
+    }
+}

@@ -1,0 +1,13 @@
+//! Behaviours of a session, each a transcript.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod faults;
+mod prompts;
+mod pull_requests;
+mod sandbox_life;
+mod sandbox_wire;
+mod text;
+mod timeline;
