@@ -45,15 +45,13 @@ fn refused(step: &'static str) -> impl Fn(rustix::io::Errno) -> LaunchError {
 
 /// Becomes the program. Returns only when that failed.
 pub fn launch(options: &LaunchOptions) -> LaunchError {
-    match prepare(options) {
-        Err(error) => error,
-        Ok(()) => {
-            let Some((program, args)) = options.command.split_first() else {
-                return LaunchError::Refused { step: "start", source: std::io::ErrorKind::InvalidInput.into() };
-            };
-            LaunchError::Refused { step: "start the program", source: Command::new(program).args(args).exec() }
-        }
+    if let Err(error) = prepare(options) {
+        return error;
     }
+    let Some((program, args)) = options.command.split_first() else {
+        return LaunchError::Refused { step: "start", source: std::io::ErrorKind::InvalidInput.into() };
+    };
+    LaunchError::Refused { step: "start the program", source: Command::new(program).args(args).exec() }
 }
 
 fn prepare(options: &LaunchOptions) -> Result<(), LaunchError> {

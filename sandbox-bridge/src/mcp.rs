@@ -110,7 +110,7 @@ fn handle(request: &Request, asker: &Asker) -> Result<Value, (i64, String)> {
 }
 
 /// Serves until the input ends. A tool call runs beside the loop, so that a ping is answered meanwhile.
-pub fn serve(mut input: impl BufRead, output: impl Write + Send + 'static, asker: Arc<Asker>) -> std::io::Result<()> {
+pub fn serve(mut input: impl BufRead, output: impl Write + Send + 'static, asker: &Arc<Asker>) -> std::io::Result<()> {
     let output = Arc::new(Mutex::new(output));
     let mut calls = Vec::new();
     loop {
@@ -131,7 +131,7 @@ pub fn serve(mut input: impl BufRead, output: impl Write + Send + 'static, asker
         // A notification has no id and wants no answer.
         let Some(id) = request.id.clone() else { continue };
         if request.method == "tools/call" {
-            let (output, asker) = (Arc::clone(&output), Arc::clone(&asker));
+            let (output, asker) = (Arc::clone(&output), Arc::clone(asker));
             calls.push(std::thread::spawn(move || drop(answer(&request, &id, &output, asker.as_ref()))));
             calls.retain(|call| !call.is_finished());
         } else {
@@ -162,7 +162,8 @@ fn reply(output: &Mutex<impl Write>, message: &Value) -> std::io::Result<()> {
 /// Serves standard input and output.
 pub fn run() -> std::io::Result<()> {
     let asker = |question: &Question| socket_from_environment().and_then(|socket| ask(&socket, question));
-    serve(std::io::stdin().lock(), std::io::stdout(), Arc::new(asker))
+    let asker: Arc<Asker> = Arc::new(asker);
+    serve(std::io::stdin().lock(), std::io::stdout(), &asker)
 }
 
 #[cfg(test)]
@@ -186,8 +187,8 @@ mod tests {
         input: &str,
         asker: impl Fn(&Question) -> std::io::Result<Answer> + Send + Sync + 'static,
     ) -> Vec<Value> {
-        let output = Shared::default();
-        serve(input.as_bytes(), output.clone(), Arc::new(asker)).expect("served");
+        let (output, asker): (_, Arc<Asker>) = (Shared::default(), Arc::new(asker));
+        serve(input.as_bytes(), output.clone(), &asker).expect("served");
         // The last tool call may still be writing.
         for _ in 0..200 {
             let text = String::from_utf8(output.0.lock().expect("not poisoned").clone()).expect("text");

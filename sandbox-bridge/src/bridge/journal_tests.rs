@@ -58,7 +58,7 @@ fn a_journal_cut_at_any_byte_loses_no_frame_that_could_have_been_sent() {
     let path = folder.path().join("journal");
     let mut journal = open(&path);
     // What was true after each step, with the length that the file then had.
-    let mut steps: Vec<(u64, i64, Vec<(i64, String)>, PromptLedger)> = Vec::new();
+    let mut steps = Vec::new();
     let mut note = |journal: &Journal| {
         steps.push((journal.length, journal.acked(), waiting(journal), journal.prompts().clone()));
     };

@@ -59,21 +59,19 @@ pub struct OpenText {
 impl OpenText {
     /// Appends to a part, which begins with its first text.
     pub fn append(&mut self, message_id: &MessageId, part_id: &str, kind: PartKind, text: &str) {
-        let part = match self.parts.iter().position(|p| p.part_id == part_id && p.message_id == *message_id) {
-            Some(index) => &mut self.parts[index],
-            None => {
-                self.parts.push(OpenPart {
-                    message_id: message_id.clone(),
-                    part_id: part_id.to_owned(),
-                    kind,
-                    text: String::new(),
-                    written_bytes: 0,
-                    written_units: 0,
-                });
-                let last = self.parts.len() - 1;
-                &mut self.parts[last]
-            }
-        };
+        let known = self.parts.iter().position(|p| p.part_id == part_id && p.message_id == *message_id);
+        let index = known.unwrap_or_else(|| {
+            self.parts.push(OpenPart {
+                message_id: message_id.clone(),
+                part_id: part_id.to_owned(),
+                kind,
+                text: String::new(),
+                written_bytes: 0,
+                written_units: 0,
+            });
+            self.parts.len() - 1
+        });
+        let part = &mut self.parts[index];
         let room = HELD_MAX_BYTES.saturating_sub(part.text.len());
         part.text.push_str(truncate_bytes(text, room));
     }

@@ -157,16 +157,12 @@ impl<A: Agent> Runner<A> {
             running.stop.send_replace(true);
             return Ok(());
         }
-        match self.waiting.pop_front() {
-            Some((order, _)) => {
-                let cancelled = self.context.stamp.complete(&order.message_id, Some(CANCELLED.to_owned()));
-                self.context.outbox.emit(&cancelled)
-            }
-            None => {
-                tracing::debug!(event = "bridge.stop_without_prompt");
-                Ok(())
-            }
-        }
+        let Some((order, _)) = self.waiting.pop_front() else {
+            tracing::debug!(event = "bridge.stop_without_prompt");
+            return Ok(());
+        };
+        let cancelled = self.context.stamp.complete(&order.message_id, Some(CANCELLED.to_owned()));
+        self.context.outbox.emit(&cancelled)
     }
 
     fn start_next(&mut self) {

@@ -60,10 +60,7 @@ fn git_failure(error: &GitError, spec: &PushSpec) -> PushFailure {
 pub async fn push(git: &Git, workspace: &Workspace, spec: &PushSpec) -> Result<(), PushFailure> {
     let (source, destination) = check(spec)?;
     let checkout = find(workspace, spec)?;
-    let lease = match spec.force {
-        true => Some(lease(git, checkout, spec, source, destination).await?),
-        false => None,
-    };
+    let lease = if spec.force { Some(lease(git, checkout, spec, source, destination).await?) } else { None };
     let mut args = vec!["push", "--porcelain"];
     args.extend(lease.as_deref());
     args.extend(["--", &spec.remote_url, &spec.refspec]);

@@ -1,7 +1,5 @@
 //! Processes of this machine, by what `/proc` says of them.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -96,8 +94,11 @@ pub fn sweep(sandbox_id: &str) {
             return;
         }
         // Stopped first, so that none starts another while the list is walked.
-        left.iter().for_each(|pid| signal(*pid, Signal::STOP));
-        left.iter().for_each(|pid| signal(*pid, Signal::KILL));
+        for what in [Signal::STOP, Signal::KILL] {
+            for pid in &left {
+                signal(*pid, what);
+            }
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -105,7 +106,9 @@ pub fn sweep(sandbox_id: &str) {
 /// Ends a sandbox: its supervisor may close its socket within `grace`, then everything is killed.
 pub async fn stop(leader: ProcessId, sandbox_id: &str, grace: Duration) {
     if leader.is_alive() {
-        supervisors(leader.pid).into_iter().for_each(|pid| signal(pid, Signal::TERM));
+        for pid in supervisors(leader.pid) {
+            signal(pid, Signal::TERM);
+        }
         let deadline = Instant::now() + grace;
         while leader.is_alive() && Instant::now() < deadline {
             sleep(Duration::from_millis(20)).await;
@@ -119,15 +122,6 @@ pub async fn stop(leader: ProcessId, sandbox_id: &str, grace: Duration) {
         }
     }
     sweep(sandbox_id);
-}
-
-/// Numbers of all processes whose arguments name a path. For tests.
-pub fn naming(path: &Path) -> BTreeMap<u32, Vec<u8>> {
-    let needle = path.as_os_str().as_encoded_bytes();
-    all()
-        .filter_map(|pid| Some((pid, std::fs::read(format!("/proc/{pid}/cmdline")).ok()?)))
-        .filter(|(_, line)| line.windows(needle.len()).any(|window| window == needle))
-        .collect()
 }
 
 #[cfg(test)]

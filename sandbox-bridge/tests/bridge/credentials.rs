@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::forge::Forge;
 use crate::support::opencode::FakeOpenCode;
-use crate::support::sandbox::{PROGRAM, Sandbox};
+use crate::support::sandbox::{Sandbox, program};
 use crate::support::session::{GIT_PASSWORD, Session};
 use crate::support::{eventually, sh};
 
@@ -58,7 +58,7 @@ async fn a_push_that_cannot_be_made_says_why_and_names_the_branch() {
 }
 
 fn ask_helper(sandbox: &Sandbox, text: &str) -> (String, bool) {
-    let mut child = Command::new(PROGRAM)
+    let mut child = Command::new(program())
         .args(["git-credential", "get"])
         .env_clear()
         .env("OI_SOCKET", sandbox.path("run/bridge.sock"))
@@ -88,7 +88,7 @@ async fn other_hosts_get_no_credential() {
 }
 
 fn call_tool(sandbox: &Sandbox, arguments: &Value) -> Value {
-    let mut child = Command::new(PROGRAM)
+    let mut child = Command::new(program())
         .arg("mcp")
         .env_clear()
         .env("OI_SOCKET", sandbox.path("run/bridge.sock"))

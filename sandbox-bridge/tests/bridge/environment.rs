@@ -11,7 +11,7 @@ use crate::support::session::{GIT_PASSWORD, Session, TOKEN};
 
 const SECRETS: [&str; 3] = [TOKEN, KEY, GIT_PASSWORD];
 
-fn holds_secret(bytes: &[u8]) -> Option<&'static str> {
+pub fn holds_secret(bytes: &[u8]) -> Option<&'static str> {
     SECRETS.into_iter().find(|secret| bytes.windows(secret.len()).any(|window| window == secret.as_bytes()))
 }
 
@@ -71,4 +71,28 @@ async fn the_journal_is_for_its_user_alone() {
         let found = std::fs::metadata(sandbox.path(name)).expect("there").permissions().mode() & 0o777;
         assert_eq!(found, mode, "{name}");
     }
+}
+
+/// The figures are printed (`--nocapture`); a release build is named by `OI_BRIDGE_PROGRAM`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_supervisor_is_small_and_dials_at_once() {
+    let (session, opencode) = (Session::start().await, FakeOpenCode::start().await);
+    let started = std::time::Instant::now();
+    let sandbox = Sandbox::with_stand_in(&session, None, &opencode.url);
+    while session.taken().connections == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let connected = started.elapsed();
+    session.booted().await;
+    session.prompt(&id(1), "PLAIN");
+    session.completed(&id(1)).await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", sandbox.pid())).expect("runs");
+    let resident = |key: &str| -> f64 {
+        let line = status.lines().find(|line| line.starts_with(key)).expect("a line");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
+    };
+    let (whole, private) = (resident("VmRSS:"), resident("RssAnon:"));
+    eprintln!("connected after {connected:?}; {whole:.1} MiB resident, {private:.1} MiB of it its own");
+    assert!(connected < std::time::Duration::from_secs(2), "{connected:?}");
+    assert!(private < 16.0, "{private} MiB");
 }

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::id;
 use crate::support::opencode::FakeOpenCode;
-use crate::support::sandbox::{PROGRAM, config, says_it_listens, stand_in};
+use crate::support::sandbox::{config, program, says_it_listens, stand_in};
 use crate::support::session::{Session, TOKEN};
 use crate::support::{eventually, sh};
 
 const SECRET: &str = "the-secret-of-the-sandbox-host";
 
-struct Host {
+pub struct Host {
     folder: tempfile::TempDir,
     isolation: &'static str,
     opencode: PathBuf,
@@ -31,6 +31,11 @@ impl Host {
     async fn start(isolation: &'static str, opencode_script: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let opencode = stand_in(folder.path(), opencode_script);
+        Self::with_program(isolation, folder, opencode).await
+    }
+
+    /// A host whose sandboxes get this OpenCode.
+    pub async fn with_program(isolation: &'static str, folder: tempfile::TempDir, opencode: PathBuf) -> Self {
         let http = reqwest::Client::new();
         let mut host = Self { folder, isolation, opencode, child: None, url: String::new(), http };
         host.run().await;
@@ -40,7 +45,7 @@ impl Host {
     async fn run(&mut self) {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         self.url = format!("http://127.0.0.1:{port}");
-        let child = Command::new(PROGRAM)
+        let child = Command::new(program())
             .args([
                 "host",
                 "--listen",
@@ -73,7 +78,7 @@ impl Host {
         self.folder.path().join("state")
     }
 
-    fn sandbox_folder(&self, id: &str) -> PathBuf {
+    pub fn sandbox_folder(&self, id: &str) -> PathBuf {
         self.state().join("sandboxes").join(id)
     }
 
@@ -87,7 +92,7 @@ impl Host {
         (status, answer.json().await.expect("JSON"))
     }
 
-    async fn create(&self, config: &CreateSandboxRequest) -> (StatusCode, Value) {
+    pub async fn create(&self, config: &CreateSandboxRequest) -> (StatusCode, Value) {
         self.call(Method::POST, "/v1/sandboxes", Some(serde_json::to_value(config).expect("JSON"))).await
     }
 
@@ -116,7 +121,7 @@ impl Drop for Host {
 }
 
 /// Ways of setting apart that work here.
-fn isolations() -> Vec<&'static str> {
+pub fn isolations() -> Vec<&'static str> {
     match Isolation::probe(IsolationChoice::Auto) {
         Some(Isolation::Bwrap(_)) => vec!["bwrap", "none"],
         _ => vec!["none"],
@@ -138,7 +143,7 @@ fn alive(id: &str) -> Vec<ProcessId> {
         .collect()
 }
 
-fn supervisor(id: &str) -> Option<u32> {
+pub fn supervisor(id: &str) -> Option<u32> {
     alive(id).into_iter().map(|process| process.pid).find(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|byte| *byte == 0).nth(1) == Some(b"supervise")

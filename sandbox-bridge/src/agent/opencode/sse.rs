@@ -80,7 +80,7 @@ mod tests {
     fn an_endless_line_is_skipped_and_the_next_frame_is_read() {
         let mut parser = SseParser::default();
         for _ in 0..20 {
-            assert!(parser.push(&[b'x'; 1 << 20]).is_empty());
+            assert!(parser.push(&vec![b'x'; 1 << 20]).is_empty());
         }
         assert!(parser.line.len() <= LINE_MAX_BYTES);
         assert_eq!(parser.push(b"\n\ndata: {\"type\":\"a\"}\n\n").len(), 1);

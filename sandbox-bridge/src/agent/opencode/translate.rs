@@ -223,27 +223,25 @@ impl Translator {
                     }
                 }
             }
-            "session.idle" => {
-                if read!(OfSession).session_id == self.session {
-                    self.idle = self.saw_prompt;
-                }
-            }
+            "session.idle" => self.idle |= self.saw_prompt && read!(OfSession).session_id == self.session,
             "session.error" => {
                 let failed = read!(SessionError);
                 if let (Some(session), Some(error)) = (failed.session_id, failed.error) {
                     self.error_in(&session, &error);
                 }
             }
-            "session.compacted" => {
-                if read!(OfSession).session_id == self.session {
-                    self.compacted = true;
-                    self.overflow = None;
-                    self.out.push(AgentEvent::Compacted);
-                }
-            }
+            "session.compacted" => self.compacted_in(&read!(OfSession).session_id),
             "permission.asked" => self.asked_for(&frame.properties, Asked::Permission),
             "question.asked" => self.asked_for(&frame.properties, Asked::Question),
             _ => {}
+        }
+    }
+
+    fn compacted_in(&mut self, session: &str) {
+        if session == self.session {
+            self.compacted = true;
+            self.overflow = None;
+            self.out.push(AgentEvent::Compacted);
         }
     }
 

@@ -140,7 +140,9 @@ fn an_overwritten_file_counts_the_lines_that_went() {
         Some("one\nzwei\nthree\n".to_owned())
     });
     let now = Instant::now();
-    frames.into_iter().for_each(|frame| translator.frame(frame, now));
+    for frame in frames {
+        translator.frame(frame, now);
+    }
     let events = translator.take();
     let second = tools(&events).into_iter().filter(|u| u.tool == "write" && u.status == "completed").nth(1);
     let change = second.and_then(|update| update.file_change.clone()).expect("a write changes a file");
@@ -279,6 +281,7 @@ fn looking_back_tells_texts_and_tools_and_no_step_twice() {
     assert!(!events.iter().any(|event| matches!(event, AgentEvent::Text { .. })));
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "reads better at every call")]
 fn typed(kind: &str, properties: serde_json::Value) -> SseFrame {
     serde_json::from_value(json!({"type": kind, "properties": properties})).expect("a frame")
 }

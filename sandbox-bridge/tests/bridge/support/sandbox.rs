@@ -11,7 +11,10 @@ use sandbox_bridge::host::processes;
 use super::forge::Forge;
 use super::session::{SESSION_ID, Session, TOKEN};
 
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_sandbox-bridge");
+/// The program under test: this build's, or the one that `OI_BRIDGE_PROGRAM` names.
+pub fn program() -> PathBuf {
+    std::env::var_os("OI_BRIDGE_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_sandbox-bridge").into(), PathBuf::from)
+}
 
 pub struct Sandbox {
     pub folder: tempfile::TempDir,
@@ -109,7 +112,7 @@ impl Sandbox {
     }
 
     pub fn start(&mut self) {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command.arg("supervise");
         let places =
             [("--workspace", "workspace"), ("--home", "home"), ("--runtime-dir", "run"), ("--temporary-dir", "tmp")];
