@@ -141,7 +141,7 @@ async fn serve(
     }
     let (route, parameters) = match find(ROUTES, &head.method, &head.path) {
         Found::Route(route, parameters) => (route, parameters),
-        Found::OtherMethods(methods) => return other_method(head, &methods).map(Served::Api),
+        Found::OtherMethods(methods) => return other_method(head, &methods, trace).map(Served::Api),
         Found::Nothing => return Err(Refusal::not_found("Not found").into()),
     };
     let (who, body) = authenticate(request, head, env, trace, route).await?;
@@ -152,14 +152,14 @@ async fn serve(
     handlers::handle(route.handler, &cx).await.map(Served::Api)
 }
 
-fn other_method(head: &Head, methods: &[&str]) -> Result<Response, Failure> {
+fn other_method(head: &Head, methods: &[&str], trace: &Trace) -> Result<Response, Failure> {
     let allowed = methods.join(", ");
     let mut response = if head.method == "OPTIONS" {
         reply::text(204, "")?
     } else {
         let sentence = format!("This path takes {allowed}");
         let refusal = Refusal::new(405, ErrorCode::MethodNotAllowed, sentence);
-        reply::json(405, &Failure::from(refusal).body(""))?
+        reply::failure(&Failure::from(refusal), &trace.request_id)?
     };
     response.headers_mut().set("Allow", &allowed).map_err(oi_worker_kit::failure::while_doing("writing a header"))?;
     Ok(response)

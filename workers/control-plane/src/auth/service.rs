@@ -37,7 +37,10 @@ pub fn read(head: &Head, vars: &impl Vars, trace: &Trace) -> Result<Claim, Refus
         return Err(Refusal::unauthorized());
     };
     let Some(secret) = vars.get(service.secret_variable()) else {
-        Line::error("control-plane", "auth.misconfigured").trace(trace).with("service", service.as_str()).write();
+        Line::error("control-plane", "auth.misconfigured")
+            .trace(trace)
+            .with("caller_service", service.as_str())
+            .write();
         let sentence = "Service authentication not configured";
         return Err(Refusal::new(500, ErrorCode::NotConfigured, sentence));
     };
@@ -75,7 +78,10 @@ impl Claim {
         }
         let expires_at = self.presented.worthless_after();
         if !service_nonces::use_once(db, self.service, &self.presented.nonce, expires_at).await? {
-            Line::warn("control-plane", "auth.nonce_reuse").trace(trace).with("service", self.service.as_str()).write();
+            Line::warn("control-plane", "auth.nonce_reuse")
+                .trace(trace)
+                .with("caller_service", self.service.as_str())
+                .write();
             return Err(Refusal::unauthorized().into());
         }
         if actor.is_empty() {
@@ -83,7 +89,7 @@ impl Claim {
         }
         let Some(actor) = asserted(self.service, &actor) else {
             let line = Line::warn("control-plane", "auth.assertion_denied").trace(trace);
-            line.with("service", self.service.as_str()).write();
+            line.with("caller_service", self.service.as_str()).write();
             return Err(Refusal::unauthorized().into());
         };
         Ok((self.service, Some(actor)))

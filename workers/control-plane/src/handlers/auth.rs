@@ -34,7 +34,7 @@ fn with_cookies(response: Response, cookies: &[String]) -> Result<Response, Fail
 }
 
 pub(super) async fn sign_in(cx: &Cx<'_>) -> Result<Response, Failure> {
-    let body: SignIn = request_body::parse(&cx.body, "provider is required")?;
+    let body: SignIn = request_body::parse(&cx.body, "provider is required, and callbackURL must be a string")?;
     if body.provider != "github" {
         return Err(Refusal::invalid_body("provider must be one of: github").into());
     }

@@ -70,6 +70,17 @@ fn decorated(call: Call, user_agent: &str) -> Call {
         .at_most(MAX_ANSWER_BYTES)
 }
 
+/// Makes a call. GitHub also says "too many" by 403, with the headers that tell it from a lack of rights.
+async fn ask(call: Call) -> Result<Answer, ForgeError> {
+    let mut answer = call.send().await?;
+    let header = |name: &str| answer.headers.get(name).ok().flatten();
+    let limited = header("X-RateLimit-Remaining").as_deref() == Some("0") || header("Retry-After").is_some();
+    if answer.status == 403 && limited {
+        answer.status = 429;
+    }
+    Ok(answer)
+}
+
 /// GitHub's own sentence for an error, cut short.
 fn refused(answer: &Answer, doing: &'static str) -> ForgeError {
     #[derive(Deserialize, Default)]
@@ -129,13 +140,13 @@ impl Github {
     /// Makes a call as the App, with a token of this scope. A token that GitHub no longer knows is replaced, once.
     async fn as_app(&self, scope: &Scope, make: impl Fn() -> Call) -> Result<Answer, ForgeError> {
         let token = self.installation_token(scope).await?;
-        let answer = decorated(make(), &self.user_agent).bearer(&token.token).send().await?;
+        let answer = ask(decorated(make(), &self.user_agent).bearer(&token.token)).await?;
         if answer.status != 401 {
             return Ok(answer);
         }
         self.forget_installation_token(scope).await;
         let token = self.installation_token(scope).await?;
-        Ok(decorated(make(), &self.user_agent).bearer(&token.token).send().await?)
+        ask(decorated(make(), &self.user_agent).bearer(&token.token)).await
     }
 }
 

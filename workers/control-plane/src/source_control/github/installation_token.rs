@@ -7,7 +7,7 @@ use oi_worker_kit::{clock, mac};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Github, app_jwt, decorated, refused};
+use super::{Github, app_jwt, ask, decorated, refused};
 use crate::source_control::ForgeError;
 
 /// A token older than this is not used any more, in ms.
@@ -111,7 +111,7 @@ impl Github {
         let url = self.url(&format!("/app/installations/{}/access_tokens", self.installation_id));
         // A token that is minted twice is only one more that ends within the hour.
         let call = Call::post(url).idempotent().bearer(&jwt).json(&scope.request());
-        let answer = decorated(call, &self.user_agent).send().await?;
+        let answer = ask(decorated(call, &self.user_agent)).await?;
         if !answer.is_success() {
             return Err(refused(&answer, "minting an installation token"));
         }

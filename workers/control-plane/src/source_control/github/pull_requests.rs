@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::installation_token::Scope;
-use super::{Github, decorated, refused};
+use super::{Github, ask, decorated, refused};
 use crate::source_control::{BranchName, ForgeError, NewPullRequest, Opener, PullRequest, RepositoryName};
 
 #[derive(Deserialize)]
@@ -52,7 +52,7 @@ impl Github {
     async fn as_opener(&self, opener: Opener<'_>, make: impl Fn() -> Call) -> Result<Answer, ForgeError> {
         match opener {
             Opener::App => self.as_app(&Scope::pull_requests(), make).await,
-            Opener::Person(token) => Ok(decorated(make(), &self.user_agent).bearer(token).send().await?),
+            Opener::Person(token) => ask(decorated(make(), &self.user_agent).bearer(token)).await,
         }
     }
 

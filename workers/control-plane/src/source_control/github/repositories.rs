@@ -5,7 +5,7 @@ use oi_worker_kit::http_client::Call;
 use serde::Deserialize;
 
 use super::installation_token::Scope;
-use super::{Github, refused};
+use super::{Github, ask, decorated, refused};
 use crate::source_control::{BranchName, ForgeError, RepositoryFacts, RepositoryName};
 
 const PER_PAGE: u64 = 100;
@@ -103,7 +103,7 @@ impl Github {
         }
         let jwt = super::app_jwt::mint(&self.app_id, &self.private_key_pem, oi_worker_kit::clock::now()).await?;
         let call = Call::get(self.url(&format!("/repos/{}/installation", name.as_path()))).bearer(&jwt);
-        let answer = super::decorated(call, &self.user_agent).send().await?;
+        let answer = ask(decorated(call, &self.user_agent)).await?;
         match answer.status {
             200 => Ok(answer.json::<Installation>()?.id.to_string() == self.installation_id),
             301 | 403 | 404 => Ok(false),

@@ -9,7 +9,7 @@ use oi_worker_kit::{Failure, Refusal};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{GithubUrls, decorated, refused};
+use super::{GithubUrls, ask, decorated, refused};
 use crate::source_control::ForgeError;
 
 const TOKEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -141,13 +141,13 @@ impl OauthClient {
 
     /// Whose token it is.
     pub async fn user(&self, access_token: &str) -> Result<GithubUser, ForgeError> {
-        let answer = self.get("/user", access_token).send().await?;
+        let answer = ask(self.get("/user", access_token)).await?;
         if answer.is_success() { Ok(answer.json()?) } else { Err(refused(&answer, "reading a profile")) }
     }
 
     /// Their verified e-mails, the primary one first. None when the App may not read them.
     pub async fn verified_emails(&self, access_token: &str) -> Result<Vec<String>, ForgeError> {
-        let answer = self.get("/user/emails?per_page=100", access_token).send().await?;
+        let answer = ask(self.get("/user/emails?per_page=100", access_token)).await?;
         if matches!(answer.status, 403 | 404) {
             return Ok(Vec::new());
         }
@@ -167,7 +167,7 @@ impl OauthClient {
             state: String,
         }
         let path = format!("/user/memberships/orgs/{}", encode_component(organization));
-        let answer = self.get(&path, access_token).send().await?;
+        let answer = ask(self.get(&path, access_token)).await?;
         match answer.status {
             200 => Ok(answer.json::<Membership>()?.state == "active"),
             404 => Ok(false),
