@@ -153,7 +153,7 @@ impl SessionCore {
         if self.hot.is_none() {
             if schema::exists(sql)? {
                 schema::migrate(sql)?;
-                self.parts = OpenParts::load(sql)?;
+                self.parts = OpenParts::load(sql, now)?;
                 self.hot = Some(Hot::load(sql, now)?);
             } else {
                 self.hot = Some(Hot::empty(now));
@@ -342,6 +342,7 @@ impl Turn<'_, '_> {
         for older in bridges {
             self.close(older, 1000, "New sandbox connecting");
         }
+        self.flush_gathered();
         let alive = self.hot.sandbox.status == oi_protocol::session_state::SandboxStatus::Ready;
         if self.sockets.bridge.is_some() {
             self.greet_bridge()?;

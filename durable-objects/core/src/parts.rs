@@ -62,7 +62,7 @@ pub(crate) struct OpenParts {
 }
 
 impl OpenParts {
-    pub fn load(sql: &dyn Sql) -> Result<Self, SqlError> {
+    pub fn load(sql: &dyn Sql, now: UnixMillis) -> Result<Self, SqlError> {
         let rows = sql.run("SELECT body FROM events WHERE revision IS NULL ORDER BY seq", &[])?;
         let mut parts = Vec::new();
         for row in rows {
@@ -78,12 +78,14 @@ impl OpenParts {
                 text: part.text,
                 stored: true,
                 dirty: false,
-                unsent_from: None,
-                token_due: false,
+                // Watchers may have seen text that was lost with the memory before: they get the whole anew.
+                unsent_from: Some(0),
+                token_due: part.kind == PartKind::Text,
                 token_sent_at: UnixMillis(0),
             });
         }
-        Ok(Self { parts, ..Self::default() })
+        let gather_since = (!parts.is_empty()).then_some(now);
+        Ok(Self { parts, gather_since, dirty_since: None })
     }
 
     pub fn known(&self) -> Vec<KnownPart> {
@@ -345,7 +347,7 @@ impl Turn<'_, '_> {
                 json_text(&stored.event_id),
                 stored.seq,
                 stored.revision,
-                part.timestamp,
+                serde_json::json!(part.timestamp),
             ))
         });
         if part.kind == PartKind::Text && with_text {
@@ -391,8 +393,10 @@ impl Turn<'_, '_> {
                 }
             }
         };
+        let is_new = delta.offset == 0;
         // Both forms begin at the part's end or at 0, so neither refusal can arise.
         let _ = self.parts.apply(self.cx.now, &delta);
-        Ok(())
+        // A part has its row before anybody sees it, so that none is seen that an eviction makes unheard of.
+        if is_new { self.write_open_text() } else { Ok(()) }
     }
 }

@@ -1,161 +1,344 @@
-//! A bridge of dialect 2 with a journal that outlives its process, and the agent behind it.
+//! A bridge: of dialect 2 with a journal, or of dialect 1 without.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use oi_session::input::SocketId;
+use oi_session::input::{ReplyId, SocketId};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
-use crate::client::text;
+use crate::support::session::{Sandbox, complete};
 
-/// A sandbox at the backend.
-pub struct Sandbox {
-    pub sandbox_id: String,
-    pub generation: i64,
-    pub token: String,
-    pub stopped: bool,
-    /// Whether its bridge was told for good to go away.
-    pub locked_out: bool,
-    pub socket: Option<SocketId>,
-    journal: BTreeMap<i64, Value>,
-    next: i64,
-    /// Numbered frames on their way to the session, oldest first.
-    pub outgoing: VecDeque<Value>,
-    /// What the agent will do for the prompt that it has.
-    script: VecDeque<Value>,
-    current: Option<String>,
-    /// Prompts that it was given, once each.
-    pub known: Vec<String>,
-    /// Of each prompt: the tool calls that it made and its texts, whole.
-    pub made: BTreeMap<String, (Vec<String>, Vec<String>)>,
-    /// Prompts whose end it reported as a success.
-    pub succeeded: Vec<String>,
+/// A pull request that the agent asked for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub key: String,
+    /// The call that waits, and in which life of the object.
+    pub waits: Option<(ReplyId, u64)>,
 }
 
-impl Sandbox {
-    pub fn new(sandbox_id: String, generation: i64, token: String) -> Self {
+#[derive(Debug, Default)]
+pub struct Run {
+    pub id: String,
+    /// Open parts and their text.
+    pub parts: Vec<(String, String)>,
+    /// Dialect 1: the text so far.
+    pub token: String,
+    pub asked: Option<Asked>,
+    pub steps: u32,
+}
+
+/// A sandbox at the backend, with its bridge.
+#[derive(Debug)]
+pub struct Bridge {
+    pub sandbox: Sandbox,
+    pub dialect: u32,
+    pub alive: bool,
+    pub socket: Option<SocketId>,
+    /// When it dials, or beats, next.
+    pub dial_at: i64,
+    pub beat_at: i64,
+    /// Dialect 2: all frames ever, by their number less one; the disk survives the bridge.
+    pub journal: Vec<Value>,
+    pub acked: usize,
+    /// Next to send; `None` before `hello`.
+    pub next: Option<usize>,
+    /// Dialect 1: frames that were not sent, and critical ones that were not acknowledged.
+    waiting: VecDeque<Value>,
+    critical: Vec<Value>,
+    pub run: Option<Run>,
+    /// Prompts that it knows, and how they ended.
+    known: BTreeMap<String, Option<bool>>,
+    pushes: VecDeque<Value>,
+    counter: u64,
+    /// Numbers of frames that are bad on purpose.
+    pub bad: Vec<usize>,
+    /// Frames of its inbox that were looked at.
+    pub seen: usize,
+    said_ready: bool,
+}
+
+const WORDS: [&str; 8] = ["so ", "ähm ", "😀", "let x = 1;\n", "\"quoted\" ", "𝄞 ", "done. ", "\u{1}"];
+
+impl Bridge {
+    pub fn new(sandbox: Sandbox, dialect: u32, now: i64) -> Self {
         Self {
-            sandbox_id,
-            generation,
-            token,
-            stopped: false,
-            locked_out: false,
+            sandbox,
+            dialect,
+            alive: true,
             socket: None,
-            journal: BTreeMap::new(),
-            next: 1,
-            outgoing: VecDeque::new(),
-            script: VecDeque::new(),
-            current: None,
-            known: Vec::new(),
-            made: BTreeMap::new(),
-            succeeded: Vec::new(),
+            dial_at: now,
+            beat_at: now,
+            journal: Vec::new(),
+            acked: 0,
+            next: None,
+            waiting: VecDeque::new(),
+            critical: Vec::new(),
+            run: None,
+            known: BTreeMap::new(),
+            pushes: VecDeque::new(),
+            counter: 0,
+            bad: Vec::new(),
+            seen: 0,
+            said_ready: false,
         }
     }
 
-    pub fn alive(&self) -> bool {
-        !self.stopped && !self.locked_out
-    }
-
-    pub fn is_busy(&self) -> bool {
-        self.current.is_some() || !self.journal.is_empty()
-    }
-
-    pub fn disconnect(&mut self) {
+    pub fn disconnected(&mut self, dial_at: i64) {
         self.socket = None;
-        self.outgoing.clear();
+        self.next = None;
+        self.seen = 0;
+        self.dial_at = dial_at;
+        self.waiting.clear();
     }
 
+    pub fn connected(&mut self, socket: SocketId) {
+        self.socket = Some(socket);
+        self.seen = 0;
+        self.next = None;
+        let mut ready = crate::support::session::ready();
+        ready["sandboxId"] = json!(self.sandbox.id);
+        if self.dialect == 1 {
+            self.waiting.clear();
+            self.waiting.push_back(ready);
+            self.waiting.extend(self.critical.iter().cloned());
+        } else if !std::mem::replace(&mut self.said_ready, true) {
+            self.journal.push(ready);
+        }
+    }
+
+    /// Takes an event into the journal, or onto the way.
     fn emit(&mut self, mut event: Value) {
-        event["seq"] = json!(self.next);
-        event["sandboxId"] = json!(self.sandbox_id);
-        event["timestamp"] = json!(1.0);
-        self.journal.insert(self.next, event.clone());
-        self.next += 1;
+        event["sandboxId"] = json!(self.sandbox.id);
+        self.counter += 1;
+        event["timestamp"] = json!(self.counter as f64);
+        if self.dialect == 2 {
+            self.journal.push(event);
+            return;
+        }
+        if matches!(event["type"].as_str(), Some("execution_complete" | "error" | "push_complete" | "push_error")) {
+            event["ackId"] = json!(format!("{}:{}", event["type"].as_str().unwrap_or_default(), self.counter));
+            self.critical.push(event.clone());
+        }
         if self.socket.is_some() {
-            self.outgoing.push_back(event);
+            self.waiting.push_back(event);
         }
     }
 
-    pub fn take(&mut self, frame: &Value, rng: &mut StdRng) {
-        match frame["type"].as_str().unwrap_or_default() {
+    /// The next frame to send, if one may be sent.
+    pub fn next_frame(&mut self) -> Option<String> {
+        self.socket?;
+        if self.dialect == 1 {
+            return self.waiting.pop_front().map(|frame| frame.to_string());
+        }
+        let next = self.next?;
+        let mut frame = self.journal.get(next)?.clone();
+        frame["seq"] = json!(next + 1);
+        self.next = Some(next + 1);
+        Some(frame.to_string())
+    }
+
+    /// The frame before again, as a connection that doubles.
+    pub fn doubled_frame(&self) -> Option<String> {
+        let before = self.next?.checked_sub(1)?;
+        let mut frame = self.journal.get(before)?.clone();
+        frame["seq"] = json!(before + 1);
+        Some(frame.to_string())
+    }
+
+    pub fn has_work(&self) -> bool {
+        self.alive
+            && (self.run.is_some()
+                || !self.pushes.is_empty()
+                || !self.waiting.is_empty()
+                || self.next.is_some_and(|next| next < self.journal.len()))
+    }
+
+    /// Takes a command of the session; an error is a broken promise.
+    pub fn take(&mut self, command: &Value) -> Result<(), String> {
+        match command["type"].as_str().unwrap_or_default() {
             "hello" => {
-                self.acknowledge(frame["ackedSeq"].as_i64().unwrap_or(0));
-                self.outgoing = self.journal.values().cloned().collect();
-            }
-            "ack" => self.acknowledge(frame["seq"].as_i64().unwrap_or(0)),
-            "prompt" => {
-                let id = text(&frame["messageId"]);
-                if !self.known.contains(&id) {
-                    self.known.push(id.clone());
-                    self.emit(json!({"type": "prompt_accepted", "messageId": id}));
-                    self.script = script(&id, rng);
-                    self.current = Some(id);
+                if self.dialect == 1 {
+                    return Err("a bridge of dialect 1 was greeted in dialect 2".to_owned());
                 }
+                let acked = command["ackedSeq"].as_u64().unwrap_or(0) as usize;
+                if acked > self.journal.len() {
+                    return Err(format!("{acked} acknowledged of {}", self.journal.len()));
+                }
+                self.acked = self.acked.max(acked);
+                self.next = Some(acked);
             }
+            "ack" => {
+                if let Some(seq) = command["seq"].as_u64() {
+                    self.acked = self.acked.max(seq as usize);
+                }
+                self.critical.retain(|event| event["ackId"] != command["ackId"]);
+            }
+            "event_rejected" => {
+                let seq = command["seq"].as_u64().unwrap_or(0) as usize;
+                if !self.bad.contains(&seq) {
+                    return Err(format!("a good frame was rejected: {command} {}", self.journal[seq - 1]));
+                }
+                self.acked = self.acked.max(seq);
+            }
+            "prompt" => self.take_prompt(command["messageId"].as_str().unwrap_or_default())?,
             "stop" => {
-                if let Some(id) = self.current.take() {
-                    self.script.clear();
-                    self.emit(json!({"type": "execution_complete", "messageId": id, "success": false,
-                        "error": "Task was cancelled"}));
+                if let Some(run) = self.run.take() {
+                    self.end(&run.id, false);
                 }
             }
-            "push" => {
-                let spec = &frame["pushSpec"];
-                self.emit(json!({"type": "push_complete", "branchName": spec["targetBranch"],
-                    "repoOwner": spec["repoOwner"], "repoName": spec["repoName"]}));
-            }
-            _ => {}
+            "push" => self.pushes.push_back(command["pushSpec"].clone()),
+            "shutdown" => self.alive = false,
+            other => return Err(format!("an unknown command {other}")),
         }
+        Ok(())
     }
 
-    fn acknowledge(&mut self, seq: i64) {
-        self.journal = self.journal.split_off(&(seq + 1));
+    fn take_prompt(&mut self, id: &str) -> Result<(), String> {
+        if let Some(ended) = self.known.get(id).copied() {
+            if self.dialect == 1 {
+                return Err("a prompt was repeated to a bridge of dialect 1".to_owned());
+            }
+            self.emit(json!({"type": "prompt_accepted", "messageId": id}));
+            if let Some(success) = ended {
+                self.end(id, success);
+            }
+            return Ok(());
+        }
+        if let Some(run) = &self.run {
+            return Err(format!("{id} was sent while {} runs", run.id));
+        }
+        self.known.insert(id.to_owned(), None);
+        self.run = Some(Run { id: id.to_owned(), ..Run::default() });
+        if self.dialect == 2 {
+            self.emit(json!({"type": "prompt_accepted", "messageId": id}));
+        }
+        Ok(())
     }
 
-    /// The agent does its next step.
-    pub fn work(&mut self) {
-        let (Some(id), Some(event)) = (self.current.clone(), self.script.pop_front()) else { return };
-        let made = self.made.entry(id.clone()).or_default();
-        match event["type"].as_str().unwrap_or_default() {
-            "tool_call" => made.0.push(text(&event["callId"])),
-            "part_done" => made.1.push(text(&event["whole"])),
-            "execution_complete" => {
-                self.current = None;
-                if event["success"] == true {
-                    self.succeeded.push(id);
+    fn end(&mut self, id: &str, success: bool) {
+        self.known.insert(id.to_owned(), Some(success));
+        let message_id = oi_protocol::MessageId::parse(id).expect("the session minted it");
+        self.emit(complete(&message_id, success));
+    }
+
+    fn name(&mut self, what: &str) -> String {
+        self.counter += 1;
+        format!("g{}-{what}{}", self.sandbox.generation, self.counter)
+    }
+
+    /// The agent does one thing. `calm` ends soon and well.
+    pub fn work(&mut self, rng: &mut StdRng, calm: bool) {
+        if let Some(spec) = self.pushes.pop_front() {
+            let failed = !calm && rng.random_bool(0.2);
+            let mut event = json!({"type": if failed { "push_error" } else { "push_complete" }, "branchName": spec["targetBranch"],
+                "repoOwner": spec["repoOwner"], "repoName": spec["repoName"]});
+            if failed {
+                event["error"] = json!("rejected");
+            }
+            self.emit(event);
+            return;
+        }
+        let Some(mut run) = self.run.take() else { return };
+        if run.asked.is_some() {
+            self.run = Some(run);
+            return;
+        }
+        run.steps += 1;
+        let word = WORDS[rng.random_range(0..WORDS.len())];
+        let id = run.id.clone();
+        match if calm { 99 } else { rng.random_range(0..100) } {
+            0..45 => self.write(&mut run, rng, word),
+            45..55 => {
+                if let Some((part, text)) = run.parts.pop() {
+                    let with_text = rng.random_bool(0.5);
+                    let mut event = json!({"type": "part_done", "messageId": id, "partId": part, "kind": "text",
+                        "length": text.encode_utf16().count()});
+                    if with_text {
+                        event["text"] = json!(text);
+                    }
+                    self.emit(event);
+                } else {
+                    run.token.clear();
                 }
             }
-            _ => {}
+            55..70 => {
+                let call = format!("g{}-{id}-{}", self.sandbox.generation, rng.random_range(0..4));
+                let status = ["running", "completed"][rng.random_range(0..2)];
+                self.emit(json!({"type": "tool_call", "messageId": id, "tool": "bash", "args": {"n": run.steps},
+                    "callId": call, "status": status}));
+            }
+            70..80 => {
+                let message = self.name("warning");
+                self.emit(json!({"type": "warning", "scope": "setup", "message": message}));
+            }
+            80..84 => self.emit(json!({"type": "step_finish", "messageId": id, "cost": 0.5})),
+            84..87 => {
+                let error = self.name("error");
+                self.emit(json!({"type": "error", "messageId": id, "error": error}));
+            }
+            87..89 if self.dialect == 2 => {
+                self.emit(json!({"type": "nonsense"}));
+                self.bad.push(self.journal.len());
+            }
+            89..93 => run.asked = Some(Asked { key: self.name("pr"), waits: None }),
+            _ => {
+                if self.dialect == 2 && rng.random_bool(0.7) {
+                    for (part, text) in std::mem::take(&mut run.parts) {
+                        self.emit(json!({"type": "part_done", "messageId": id, "partId": part, "kind": "text",
+                            "length": text.encode_utf16().count(), "text": text}));
+                    }
+                }
+                let success = calm || rng.random_bool(0.8);
+                self.end(&id, success);
+                return;
+            }
         }
-        let mut event = event;
-        if let Some(object) = event.as_object_mut() {
-            object.remove("whole");
+        self.run = Some(run);
+    }
+
+    fn write(&mut self, run: &mut Run, rng: &mut StdRng, word: &str) {
+        let id = run.id.clone();
+        if self.dialect == 1 {
+            run.token.push_str(word);
+            let content = run.token.clone();
+            self.emit(json!({"type": "token", "messageId": id, "content": content}));
+            return;
         }
+        if run.parts.is_empty() || (run.parts.len() < 3 && rng.random_bool(0.1)) {
+            run.parts.push((self.name("part"), String::new()));
+        }
+        let index = rng.random_range(0..run.parts.len());
+        let (part, text) = &mut run.parts[index];
+        if rng.random_bool(0.1) {
+            let keep = rng.random_range(0..=text.chars().count());
+            *text = text.chars().take(keep).collect();
+        }
+        let offset = text.encode_utf16().count();
+        text.push_str(word);
+        let event = json!({"type": "part_delta", "messageId": id, "partId": part, "kind": "text", "offset": offset, "text": word});
         self.emit(event);
     }
-}
 
-/// Parts in pieces, tool calls between them, an end.
-fn script(id: &str, rng: &mut StdRng) -> VecDeque<Value> {
-    let mut script = VecDeque::new();
-    for part in 0..rng.random_range(0..3) {
-        let (part_id, mut whole) = (format!("{id}-{part}"), String::new());
-        for _ in 0..rng.random_range(1..6) {
-            let piece = ["word ", "ünï ", "😀", "\n", "long piece of text "][rng.random_range(0..5)];
-            script.push_back(json!({"type": "part_delta", "messageId": id, "partId": part_id, "kind": "text",
-                "offset": whole.encode_utf16().count(), "text": piece}));
-            whole.push_str(piece);
+    /// Text of every part of a prompt after the first `mark` frames of the journal.
+    pub fn text_at(&self, mark: usize, message_id: &str) -> BTreeMap<String, String> {
+        let mut parts: BTreeMap<String, Vec<u16>> = BTreeMap::new();
+        for frame in self.journal.iter().take(mark).filter(|frame| frame["messageId"] == message_id) {
+            let part = frame["partId"].as_str().unwrap_or_default().to_owned();
+            match frame["type"].as_str() {
+                Some("part_delta") => {
+                    let text = parts.entry(part).or_default();
+                    text.truncate(frame["offset"].as_u64().unwrap_or(0) as usize);
+                    text.extend(frame["text"].as_str().unwrap_or_default().encode_utf16());
+                }
+                Some("part_done") => {
+                    if let Some(text) = frame["text"].as_str() {
+                        parts.insert(part, text.encode_utf16().collect());
+                    }
+                }
+                _ => {}
+            }
         }
-        let length = whole.encode_utf16().count();
-        script.push_back(json!({"type": "part_done", "messageId": id, "partId": part_id, "kind": "text",
-            "length": length, "whole": whole}));
-        let call = format!("{id}-call-{part}");
-        script.push_back(json!({"type": "tool_call", "messageId": id, "tool": "bash", "args": {}, "callId": call,
-            "status": "completed", "output": "done"}));
-        script.push_back(json!({"type": "step_finish", "messageId": id, "cost": 0.01}));
+        parts.into_iter().map(|(part, text)| (part, String::from_utf16_lossy(&text))).collect()
     }
-    let success = rng.random_bool(0.8);
-    script.push_back(json!({"type": "execution_complete", "messageId": id, "success": success}));
-    script
 }

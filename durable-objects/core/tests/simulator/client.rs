@@ -1,109 +1,212 @@
-//! A client of dialect 2 that keeps its timeline by the rules of the wire.
+//! A page: it reconnects, resumes, and keeps its own timeline by the rules of the wire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use oi_session::input::SocketId;
 use serde_json::{Value, json};
 
-/// A person's page.
-#[derive(Default)]
+/// A row as the page has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub id: String,
+    pub revision: i64,
+    pub event: Value,
+}
+
+/// A prompt that the page sent.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub id: String,
+    pub content: String,
+    /// The prompt, once it is accepted.
+    pub message_id: Option<String>,
+    pub refused: bool,
+}
+
+#[derive(Debug)]
 pub struct Client {
+    pub name: String,
+    pub dialect: u32,
+    pub token: Option<String>,
     pub socket: Option<SocketId>,
     pub subscribed: bool,
-    /// Stored events by id.
-    pub events: BTreeMap<String, Value>,
-    pub open: BTreeMap<String, String>,
-    pub revision: i64,
-    /// Whether a frame broke the rules and the page must subscribe anew.
-    pub must_resubscribe: bool,
-    /// Requests sent and not answered, by id.
-    pub asked: BTreeMap<String, String>,
-    /// Messages that were accepted, in the order of the answers.
-    pub accepted: Vec<String>,
+    /// By place.
+    pub timeline: BTreeMap<i64, Row>,
+    pub revision: Option<i64>,
+    /// Text that is being written, by prompt and part.
+    pub open: BTreeMap<(String, String), Vec<u16>>,
+    pub queue: Vec<String>,
+    pub requests: Vec<Request>,
+    /// Dialect 1: the newest form of each event that it was shown.
+    pub shown: BTreeMap<String, Value>,
+    pub tokens: BTreeSet<String>,
+    /// Revision and queue at which its view was last compared.
+    pub checked: Option<(i64, Vec<String>)>,
+}
+
+/// What names an event in dialect 1.
+pub fn key_of(event: &Value) -> String {
+    let id = event["messageId"].as_str().unwrap_or_default();
+    match event["type"].as_str() {
+        Some("tool_call") => format!("tool_call {id} {}", event["callId"]),
+        Some(kind @ ("user_message" | "execution_complete")) => format!("{kind} {id}"),
+        Some(kind) => format!("{kind} {} {}", event["sandboxId"], event["timestamp"]),
+        None => String::new(),
+    }
 }
 
 impl Client {
-    pub fn disconnect(&mut self) {
-        self.socket = None;
-        self.subscribed = false;
-        self.open.clear();
+    pub fn new(name: String, dialect: u32) -> Self {
+        Self {
+            name,
+            dialect,
+            token: None,
+            socket: None,
+            subscribed: false,
+            timeline: BTreeMap::new(),
+            revision: None,
+            open: BTreeMap::new(),
+            queue: Vec::new(),
+            requests: Vec::new(),
+            shown: BTreeMap::new(),
+            tokens: BTreeSet::new(),
+            checked: None,
+        }
     }
 
-    pub fn take(&mut self, frame: &Value) -> Result<(), String> {
-        if self.must_resubscribe && frame["type"] != "subscribed" && frame["type"] != "prompt_queued" {
-            return Ok(());
-        }
-        match frame["type"].as_str().unwrap_or_default() {
-            "subscribed" => {
-                if frame["timeline"]["mode"] != "delta" {
-                    self.events.clear();
-                }
-                self.open.clear();
-                for event in frame["timeline"]["events"].as_array().into_iter().flatten() {
-                    self.events.insert(text(&event["eventId"]), event["event"].clone());
-                }
-                for part in frame["openParts"].as_array().into_iter().flatten() {
-                    self.open.insert(text(&part["partId"]), text(&part["text"]));
-                }
-                self.revision = frame["revision"].as_i64().unwrap_or(0);
-                self.subscribed = true;
-                self.must_resubscribe = false;
+    pub fn disconnected(&mut self) {
+        self.socket = None;
+        self.subscribed = false;
+    }
+
+    /// The first frame of a connection. `forget` asks for everything anew.
+    pub fn subscribe(&self, token: &str, forget: bool) -> Value {
+        let mut frame = json!({"type": "subscribe", "token": token, "clientId": self.name});
+        if self.dialect == 2 {
+            frame["dialect"] = json!(2);
+            if let (Some(revision), false) = (self.revision, forget) {
+                frame["afterRevision"] = json!(revision);
             }
-            "batch" => {
-                for message in frame["messages"].as_array().into_iter().flatten() {
-                    self.take(message)?;
-                }
+        }
+        frame
+    }
+
+    fn put(&mut self, envelope: &Value) -> Result<(), String> {
+        let text = |key: &str| envelope[key].as_str().map(str::to_owned).ok_or(format!("no {key}"));
+        let number = |key: &str| envelope[key].as_i64().ok_or(format!("no {key} in {envelope}"));
+        let row = Row { id: text("eventId")?, revision: number("revision")?, event: envelope["event"].clone() };
+        self.timeline.insert(number("timelineSequence")?, row);
+        Ok(())
+    }
+
+    fn next_revision(&mut self, frame: &Value) -> Result<(), String> {
+        let (had, next) = (self.revision, frame["revision"].as_i64());
+        if next != had.map(|revision| revision + 1) {
+            return Err(format!("{}: revision {next:?} follows {had:?}", self.name));
+        }
+        self.revision = next;
+        Ok(())
+    }
+
+    /// Takes a message; an error is a broken promise.
+    pub fn take(&mut self, frame: &Value) -> Result<(), String> {
+        let part = || {
+            let text = |key: &str| frame[key].as_str().unwrap_or_default().to_owned();
+            (text("messageId"), text("partId"))
+        };
+        match frame["type"].as_str().unwrap_or_default() {
+            "subscribed" => self.take_subscribed(frame)?,
+            "prompt_queue_updated" => self.queue = queue_of(&frame["promptQueue"]),
+            "sandbox_event" if self.dialect == 1 => self.show(&frame["event"]),
+            "sandbox_event" if frame.get("eventId").is_some() => {
+                self.next_revision(frame)?;
+                self.put(frame)?;
             }
             "part_delta" => {
-                let held = self.open.entry(text(&frame["partId"])).or_default();
-                let units: Vec<u16> = held.encode_utf16().collect();
-                let offset = frame["offset"].as_u64().unwrap_or(0) as usize;
-                if offset > units.len() {
-                    self.must_resubscribe = true;
-                    return Ok(());
+                let (held, offset) =
+                    (self.open.entry(part()).or_default(), frame["offset"].as_u64().unwrap_or(0) as usize);
+                if offset > held.len() {
+                    return Err(format!("{}: a delta at {offset} of {}", self.name, held.len()));
                 }
-                *held = String::from_utf16_lossy(&units[..offset]) + frame["text"].as_str().unwrap_or_default();
+                held.truncate(offset);
+                held.extend(frame["text"].as_str().unwrap_or_default().encode_utf16());
             }
             "part_done" => {
-                let id = text(&frame["partId"]);
-                let held = self.open.remove(&id);
-                let whole = frame["text"].as_str().map(str::to_owned).or(held).unwrap_or_default();
-                if whole.encode_utf16().count() != frame["length"].as_u64().unwrap_or(0) as usize {
-                    return Err(format!("part {id} is {whole:?}, said to have {}", frame["length"]));
+                self.next_revision(frame)?;
+                let held = self.open.remove(&part()).unwrap_or_default();
+                let held = String::from_utf16(&held).map_err(|error| error.to_string())?;
+                let text = frame["text"].as_str().map_or(held, str::to_owned);
+                if frame["length"] != text.encode_utf16().count() {
+                    return Err(format!("{}: a part of {} units is told as {frame}", self.name, text.len()));
                 }
-                let event = json!({"type": "part", "messageId": frame["messageId"], "partId": id,
-                    "kind": frame["kind"], "text": whole});
-                self.note(frame, event)?;
+                let event = json!({"type": "part", "messageId": frame["messageId"], "partId": frame["partId"],
+                    "kind": frame["kind"], "text": text, "timestamp": frame["timestamp"]});
+                let mut envelope = frame.clone();
+                envelope["event"] = event;
+                self.put(&envelope)?;
             }
-            "sandbox_event" if frame["eventId"].is_string() => self.note(frame, frame["event"].clone())?,
             "prompt_queued" => {
-                if self.asked.remove(&text(&frame["clientRequestId"])).is_some() {
-                    self.accepted.push(text(&frame["messageId"]));
+                let id = frame["messageId"].as_str().map(str::to_owned);
+                for request in self.requests.iter_mut().filter(|r| frame["clientRequestId"] == *r.id) {
+                    if request.message_id.is_some() && request.message_id != id {
+                        return Err(format!("{}: one request became two prompts", self.name));
+                    }
+                    request.message_id.clone_from(&id);
                 }
-            }
-            "prompt_cancelled" => {
-                let id = text(&frame["messageId"]);
-                self.accepted.retain(|known| *known != id);
             }
             "error" => {
-                self.asked.remove(&text(&frame["clientRequestId"]));
+                for request in self.requests.iter_mut().filter(|r| frame["clientRequestId"] == *r.id) {
+                    request.refused |= request.message_id.is_none();
+                }
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn note(&mut self, frame: &Value, event: Value) -> Result<(), String> {
-        let revision = frame["revision"].as_i64().unwrap_or(0);
-        if revision != self.revision + 1 {
-            return Err(format!("revision {revision} came after {}", self.revision));
+    fn take_subscribed(&mut self, frame: &Value) -> Result<(), String> {
+        self.subscribed = true;
+        self.queue = queue_of(&frame["promptQueue"]);
+        let events = frame["timeline"]["events"].as_array().cloned().unwrap_or_default();
+        if self.dialect == 1 {
+            self.shown.clear();
+            self.tokens.clear();
+            events.iter().for_each(|envelope| self.show(&envelope["event"]));
+            return Ok(());
         }
-        self.revision = revision;
-        self.events.insert(text(&frame["eventId"]), event);
+        if frame["timeline"]["mode"] == "snapshot" {
+            self.timeline.clear();
+        }
+        for envelope in &events {
+            if envelope["removed"] == true {
+                self.timeline.retain(|_, row| envelope["eventId"] != *row.id);
+            } else {
+                self.put(envelope)?;
+            }
+        }
+        self.revision = frame["revision"].as_i64();
+        self.open.clear();
+        for part in frame["openParts"].as_array().into_iter().flatten() {
+            let text = |key: &str| part[key].as_str().unwrap_or_default().to_owned();
+            self.open.insert((text("messageId"), text("partId")), text("text").encode_utf16().collect());
+        }
         Ok(())
+    }
+
+    fn show(&mut self, event: &Value) {
+        if event["type"] == "token" {
+            self.tokens.insert(event["content"].as_str().unwrap_or_default().to_owned());
+        } else {
+            self.shown.insert(key_of(event), event.clone());
+        }
     }
 }
 
-pub fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
+fn queue_of(queue: &Value) -> Vec<String> {
+    queue
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|prompt| prompt["messageId"].as_str().unwrap_or_default().to_owned())
+        .collect()
 }

@@ -1,762 +1,582 @@
-//! One session and all that is around it, under a seed.
+//! One simulated world: a session's host, the people and sandboxes around it, and what goes wrong.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
-use oi_protocol::sandbox_socket::SandboxFrame;
-use oi_protocol::session_state::SpawnSource;
-use oi_protocol::{SessionId, UnixMillis};
-use oi_session::call::{CallEnvelope, InitRepository, InitSession, Person, Principal, SessionCall};
-use oi_session::clock::{Config, Cx};
-use oi_session::core::{Fault, SessionCore, Streamed};
-use oi_session::input::{Input, Outputs, ReplyId, SandboxUpgrade, SocketId, UpgradeAnswer};
-use oi_session::job::{ClaimedJob, Job, JobResult};
-use oi_session::sql::{Row, Sql, SqlError, Value as SqlValue};
-use oi_session::sql_native::NativeSql;
-use oi_session::token;
+use oi_protocol::rest::CreatePullRequestRequest;
+use oi_session::call::{Principal, SessionCall};
+use oi_session::input::{ReplyId, SocketId};
 use rand::rngs::StdRng;
-use rand::{Rng, RngCore, SeedableRng};
+use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::bridge::Sandbox;
-use crate::client::{Client, text};
+use crate::bridge::Bridge;
+use crate::client::{Client, Request};
+use crate::outside::Outside;
+use crate::support::host::{Bug, Host};
+use crate::support::probe::Break;
+use crate::support::session::{init, messages, person, value};
 
-/// A bug of the host, planted to see whether the simulator finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plant {
-    /// None.
-    Nothing,
-    /// Outputs of a commit that was rolled back are carried out.
-    OutputsOfRolledBack,
-    /// The core is kept after its commit was rolled back.
-    CoreKeptAfterFault,
-    /// The alarm never fires.
-    NoAlarm,
-    /// A sandbox's stop is never carried out, and said to be.
-    StopsNothing,
+/// What happened in all seeds together.
+#[derive(Debug, Default, Clone)]
+pub struct Tally {
+    pub prompts: u64,
+    pub done: u64,
+    pub stopped: u64,
+    pub failed: u64,
+    pub sandboxes: u64,
+    pub faults: u64,
+    pub kills: u64,
+    pub evictions: u64,
+    pub resumes: u64,
+    pub doubled: u64,
+    pub pulls: u64,
+    pub marks_checked: u64,
+    pub views_checked: u64,
 }
 
-/// SQL that fails at a chosen statement.
-struct Failing<'a> {
-    sql: &'a NativeSql,
-    left: std::cell::Cell<Option<u32>>,
-}
+impl Tally {
+    pub fn list(&self) -> [(&'static str, u64); 13] {
+        [
+            ("prompts", self.prompts),
+            ("done", self.done),
+            ("stopped", self.stopped),
+            ("failed", self.failed),
+            ("sandboxes", self.sandboxes),
+            ("faults", self.faults),
+            ("kills", self.kills),
+            ("evictions", self.evictions),
+            ("resumes", self.resumes),
+            ("doubled frames", self.doubled),
+            ("pull requests", self.pulls),
+            ("marks checked", self.marks_checked),
+            ("views checked", self.views_checked),
+        ]
+    }
 
-impl Sql for Failing<'_> {
-    fn run(&self, sql: &str, params: &[SqlValue]) -> Result<Vec<Row>, SqlError> {
-        match self.left.get() {
-            Some(0) => return Err(SqlError("the storage refused".to_owned())),
-            Some(left) => self.left.set(Some(left - 1)),
-            None => {}
-        }
-        self.sql.run(sql, params)
+    pub fn add(&mut self, other: &Self) {
+        self.prompts += other.prompts;
+        self.done += other.done;
+        self.stopped += other.stopped;
+        self.failed += other.failed;
+        self.sandboxes += other.sandboxes;
+        self.faults += other.faults;
+        self.kills += other.kills;
+        self.evictions += other.evictions;
+        self.resumes += other.resumes;
+        self.doubled += other.doubled;
+        self.pulls += other.pulls;
+        self.marks_checked += other.marks_checked;
+        self.views_checked += other.views_checked;
     }
 }
 
 pub struct World {
-    pub sql: NativeSql,
-    core: Option<SessionCore>,
-    pub now: i64,
+    pub host: Host,
     pub rng: StdRng,
-    config: Config,
-    session: SessionId,
-    plant: Plant,
-    /// Whether things still go wrong.
-    pub faulty: bool,
-    /// Live sockets and their attachments.
-    attachments: BTreeMap<SocketId, Option<String>>,
-    to_socket: BTreeMap<SocketId, VecDeque<Value>>,
-    next_socket: u64,
     pub clients: Vec<Client>,
-    pub sandboxes: Vec<Sandbox>,
-    /// Attempts under way, with when their time ends.
-    jobs: Vec<(ClaimedJob, i64)>,
-    alarm: Option<i64>,
-    tick_at: Option<i64>,
-    indexed: i64,
-    pulls: BTreeSet<String>,
-    requests: u32,
-    pub trace: Vec<String>,
+    pub bridges: Vec<Bridge>,
+    pub outside: Outside,
+    /// Nothing goes wrong any more.
+    pub calm: bool,
+    pub share_of_dialect_1: f64,
+    pub tally: Tally,
+    /// Prompts of which a page was told that they were cancelled.
+    pub cancelled: BTreeSet<String>,
+    /// Lives of the object, so that calls which waited in an earlier one are asked again.
+    pub lives: u64,
+    known_faults: u64,
+    requests: u64,
 }
 
 impl World {
-    pub fn new(seed: u64, plant: Plant) -> Result<Self, String> {
-        let mut world = Self {
-            sql: NativeSql::in_memory().map_err(|error| error.to_string())?,
-            core: Some(SessionCore::new()),
-            now: 1_700_000_000_000,
-            rng: StdRng::seed_from_u64(seed),
-            config: Config::with_key(vec![7; 32]),
-            session: SessionId::from_bytes([9; 16]),
-            plant,
-            faulty: false,
-            attachments: BTreeMap::new(),
-            to_socket: BTreeMap::new(),
-            next_socket: 0,
-            clients: vec![Client::default(), Client::default()],
-            sandboxes: Vec::new(),
-            jobs: Vec::new(),
-            alarm: None,
-            tick_at: None,
-            indexed: 0,
-            pulls: BTreeSet::new(),
+    pub fn new(seed: u64, bug: Option<Bug>) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut host = Host::new(seed ^ 0x5eed);
+        host.config.execution_timeout_ms = 600_000;
+        host.config.inactivity_timeout_ms = 300_000;
+        host.config.connect_hard_timeout_ms = 400_000;
+        let clients = (0..rng.random_range(2..4))
+            .map(|n| Client::new(format!("Page {n}"), if n == 0 || rng.random_bool(0.5) { 2 } else { 1 }))
+            .collect();
+        let share_of_dialect_1 = [0.0, 0.0, 0.3, 1.0][rng.random_range(0..4)];
+        let call = SessionCall::Init(Box::new(init(rng.random_bool(0.5))));
+        host.call(Principal::Platform, call).expect("nothing is planned yet");
+        host.bug = bug;
+        Self {
+            host,
+            rng,
+            clients,
+            bridges: Vec::new(),
+            outside: Outside::default(),
+            calm: false,
+            share_of_dialect_1,
+            tally: Tally::default(),
+            cancelled: BTreeSet::new(),
+            lives: 0,
+            known_faults: 0,
             requests: 0,
-            trace: Vec::new(),
-        };
-        let init = InitSession {
-            session_id: world.session.clone(),
-            title: None,
-            repositories: vec![InitRepository {
-                repo_owner: "acme".to_owned(),
-                repo_name: "sample".to_owned(),
-                repo_id: 1,
-                base_branch: "main".to_owned(),
-            }],
-            model: "demo/scripted".to_owned(),
-            reasoning_effort: None,
-            owner: person(0),
-            spawn_source: SpawnSource::User,
-            warm: true,
-        };
-        world.call(Principal::Platform, SessionCall::Init(Box::new(init)))?;
-        world.faulty = true;
-        Ok(world)
-    }
-
-    fn note(&mut self, what: impl Into<String>) {
-        if self.trace.len() < 4_000 {
-            self.trace.push(what.into());
         }
     }
 
-    /// One input as the host takes it. `None` when it was rolled back.
-    fn feed(&mut self, input: Input<'_>) -> Result<Option<Outputs>, String> {
-        let fails = self.faulty && self.rng.random_bool(0.01);
-        let left = fails.then(|| self.rng.random_range(0..12));
-        let Some(mut core) = self.core.take() else { return Err("no core".to_owned()) };
-        let (mut random, now, config, planted) = (self.rng.next_u64(), self.now, self.config.clone(), self.plant);
-        let mut fill = |bytes: &mut [u8]| {
-            for byte in bytes {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                *byte = (random >> 33) as u8;
-            }
-        };
-        let mut kept = None;
-        let committed = self.sql.transaction(|sql| {
-            let failing = Failing { sql, left: std::cell::Cell::new(left) };
-            let mut cx = Cx { now: UnixMillis(now), rng: &mut fill, config: &config };
-            let outputs = core.commit(&failing, &mut cx, input)?;
-            if fails && planted != Plant::Nothing {
-                kept = Some(outputs);
-                return Err(Fault::from(SqlError("rolled back at the end".to_owned())));
-            }
-            Ok(outputs)
-        });
-        match committed {
-            Ok(outputs) => {
-                self.core = Some(core);
-                Ok(Some(outputs))
-            }
-            Err(fault) if fails => {
-                self.note(format!("fault: {fault}"));
-                if planted == Plant::CoreKeptAfterFault {
-                    self.core = Some(core);
-                    return Ok(None);
-                }
-                self.core = Some(SessionCore::new());
-                if planted == Plant::OutputsOfRolledBack {
-                    if let Some(outputs) = kept {
-                        self.carry_out(outputs);
-                    }
-                }
-                self.wake()?;
-                Ok(None)
-            }
-            Err(fault) => Err(format!("a fault that nobody planted: {fault}")),
+    /// A whole life: trouble, then healing, then the final account.
+    pub fn live(&mut self) -> Result<(), String> {
+        for _ in 0..self.rng.random_range(80..400) {
+            self.trouble()?;
         }
-    }
-
-    fn wake(&mut self) -> Result<(), String> {
-        let was_faulty = std::mem::replace(&mut self.faulty, false);
-        let sockets = self.attachments.iter().map(|(id, text)| (*id, text.clone())).collect();
-        let outputs = self.feed(Input::Woken { sockets })?;
-        if let Some(outputs) = outputs {
-            self.carry_out(outputs);
-        }
-        self.faulty = was_faulty;
+        self.heal()?;
+        self.check_the_end()?;
+        self.tally.faults += self.host.faults;
         Ok(())
     }
 
-    fn carry_out(&mut self, outputs: Outputs) {
-        for (socket, attachment) in outputs.attachments {
-            if self.attachments.contains_key(&socket) {
-                self.attachments.insert(socket, Some(attachment));
-            }
+    /// After every input: who lost a connection, which promises were just made.
+    pub fn after_input(&mut self) -> Result<(), String> {
+        if self.host.faults != self.known_faults || std::mem::take(&mut self.host.died) {
+            self.known_faults = self.host.faults;
+            self.lives += 1;
         }
-        for frame in outputs.frames {
-            let value: Value = serde_json::from_str(&frame.text).unwrap_or(Value::Null);
-            for socket in frame.to {
-                if let Some(queue) = self.to_socket.get_mut(&socket) {
-                    queue.push_back(value.clone());
-                }
-            }
-        }
-        for (socket, ..) in outputs.closes {
-            self.lose(socket);
-        }
-        for claimed in outputs.jobs {
-            let ends = self.now + claimed.job.attempt_deadline_ms();
-            self.jobs.push((claimed, ends));
-        }
-        if let Some(at) = outputs.alarm {
-            self.alarm = Some(self.alarm.map_or(at.0, |armed| armed.min(at.0)));
-        }
-        if let Some(after) = outputs.tick_in_ms {
-            self.tick_at.get_or_insert(self.now + after);
-        }
+        self.begin_attempts()?;
+        self.check_promises()
     }
 
-    /// A socket is gone on both sides, with what was on its way.
-    fn lose(&mut self, socket: SocketId) {
-        self.attachments.remove(&socket);
-        self.to_socket.remove(&socket);
-        for client in &mut self.clients {
-            if client.socket == Some(socket) {
-                client.disconnect();
-            }
+    fn trouble(&mut self) -> Result<(), String> {
+        if self.rng.random_bool(0.05) {
+            let how = if self.rng.random_bool(0.5) { Break::Fail } else { Break::Panic };
+            self.host.sql.break_at(self.rng.random_range(1..14), how);
         }
-        for sandbox in &mut self.sandboxes {
-            if sandbox.socket == Some(socket) {
-                sandbox.disconnect();
-            }
+        if self.rng.random_bool(0.015) {
+            self.host.die_after_commit = true;
         }
-    }
-
-    fn input(&mut self, input: Input<'_>) -> Result<(), String> {
-        if let Some(outputs) = self.feed(input)? {
-            self.carry_out(outputs);
-        }
-        Ok(())
-    }
-
-    fn call(&mut self, principal: Principal, call: SessionCall) -> Result<Option<Value>, String> {
-        let reply = ReplyId(1);
-        let envelope = Box::new(CallEnvelope { principal, call });
-        let Some(outputs) = self.feed(Input::Call { reply, envelope })? else { return Ok(None) };
-        let answer = outputs.replies.first().map(|(_, r)| serde_json::from_str(&r.body).unwrap_or(Value::Null));
-        self.carry_out(outputs);
-        Ok(answer)
-    }
-
-    fn open_socket(&mut self) -> SocketId {
-        self.next_socket += 1;
-        SocketId(self.next_socket)
-    }
-
-    fn connect_client(&mut self, index: usize) -> Result<(), String> {
-        let mint = SessionCall::MintClientToken { person: Box::new(person(index)) };
-        let Some(minted) = self.call(Principal::Platform, mint)? else { return Ok(()) };
-        let socket = self.open_socket();
-        self.attachments.insert(socket, None);
-        self.to_socket.insert(socket, VecDeque::new());
-        self.clients[index].disconnect();
-        self.clients[index].socket = Some(socket);
-        self.input(Input::ClientOpened { socket })?;
-        let mut frame = json!({"type": "subscribe", "token": minted["token"], "clientId": "sim", "dialect": 2});
-        if self.clients[index].revision > 0 {
-            frame["afterRevision"] = json!(self.clients[index].revision);
-        }
-        if self.clients[index].socket == Some(socket) {
-            self.input(Input::ClientFrame { socket, text: &frame.to_string() })?;
-        }
-        Ok(())
-    }
-
-    fn connect_bridge(&mut self, index: usize) -> Result<(), String> {
-        let socket = self.open_socket();
-        let sandbox = &self.sandboxes[index];
-        let upgrade =
-            SandboxUpgrade { token: sandbox.token.clone(), sandbox_id: sandbox.sandbox_id.clone(), dialect: 2 };
-        let Some(outputs) = self.feed(Input::SandboxUpgrade { socket, upgrade })? else { return Ok(()) };
-        match &outputs.upgrade {
-            Some(UpgradeAnswer::Accept) => {
-                let newest = self.sandboxes.iter().map(|s| s.generation).max().unwrap_or(0);
-                if self.sandboxes[index].generation != newest {
-                    return Err("a sandbox of an old generation was let in".to_owned());
-                }
-                self.attachments.insert(socket, None);
-                self.to_socket.insert(socket, VecDeque::new());
-                self.sandboxes[index].disconnect();
-                self.sandboxes[index].socket = Some(socket);
-            }
-            Some(UpgradeAnswer::Reject { .. }) => self.sandboxes[index].locked_out = true,
-            None => return Err("an upgrade got no answer".to_owned()),
-        }
-        self.carry_out(outputs);
-        Ok(())
-    }
-
-    fn run_job(&mut self, index: usize) -> Result<(), String> {
-        let (claimed, ends) = self.jobs.swap_remove(index);
-        if self.now >= ends {
-            // The host has cut it off.
-            return Ok(());
-        }
-        if claimed.attempt > claimed.job.attempt_budget() {
-            return Err(format!("attempt {} of {}", claimed.attempt, claimed.job.kind()));
-        }
-        let fate = if self.faulty { self.rng.random_range(0..10) } else { 9 };
-        if fate == 0 {
-            self.note(format!("job {} never began", claimed.job.kind()));
-            return Ok(());
-        }
-        let result = if fate == 1 {
-            JobResult::Failed { error: "the vendor is ill".to_owned(), transient: true }
-        } else {
-            self.effect(&claimed)
-        };
-        if fate == 2 {
-            self.note(format!("the result of {} was lost", claimed.job.kind()));
-            return Ok(());
-        }
-        let times = if fate == 3 { 2 } else { 1 };
-        for _ in 0..times {
-            self.input(Input::JobResult { job: claimed.id, attempt: claimed.attempt, result: result.clone() })?;
-        }
-        Ok(())
-    }
-
-    fn effect(&mut self, claimed: &ClaimedJob) -> JobResult {
-        match &claimed.job {
-            Job::IndexSession(index) => {
-                self.indexed = self.indexed.max(index.counter);
-                JobResult::Done
-            }
-            Job::StartSandbox(start) => {
-                if !self.sandboxes.iter().any(|s| s.sandbox_id == start.sandbox_id) {
-                    let key = &self.config.sandbox_token_key;
-                    let token = token::sandbox_token(key, &self.session, start.generation, &start.nonce);
-                    self.sandboxes.push(Sandbox::new(start.sandbox_id.clone(), start.generation, token));
-                }
-                JobResult::SandboxStarted { provider_object_id: start.sandbox_id.clone() }
-            }
-            Job::StopSandbox(stop) => {
-                if self.plant != Plant::StopsNothing {
-                    let gone: Vec<SocketId> = self
-                        .sandboxes
-                        .iter_mut()
-                        .filter(|s| s.sandbox_id == stop.sandbox_id)
-                        .filter_map(|s| {
-                            s.stopped = true;
-                            s.socket
-                        })
-                        .collect();
-                    for socket in gone {
-                        self.lose(socket);
-                    }
-                }
-                JobResult::Done
-            }
-            Job::OpenPullRequest(open) => {
-                let updated = !self.pulls.insert(open.head.clone());
-                JobResult::PullRequestOpened {
-                    number: 1,
-                    url: "https://forge.example/1".to_owned(),
-                    state: "open".to_owned(),
-                    head: open.head.clone(),
-                    base: open.base.clone(),
-                    title: open.title.clone(),
-                    updated,
-                }
-            }
-        }
-    }
-
-    /// Delivers one frame from the session.
-    fn deliver(&mut self, socket: SocketId) -> Result<(), String> {
-        let Some(frame) = self.to_socket.get_mut(&socket).and_then(VecDeque::pop_front) else { return Ok(()) };
-        if std::env::var_os("OI_SIM_SEED").is_some() {
-            self.trace.push(format!("-> {socket:?} {frame}"));
-        }
-        if let Some(client) = self.clients.iter_mut().find(|c| c.socket == Some(socket)) {
-            return client.take(&frame);
-        }
-        if let Some(sandbox) = self.sandboxes.iter_mut().find(|s| s.socket == Some(socket)) {
-            sandbox.take(&frame, &mut self.rng);
-        }
-        Ok(())
-    }
-
-    /// Delivers one frame of a bridge to the session, sometimes twice.
-    fn receive(&mut self, index: usize) -> Result<(), String> {
-        let (Some(socket), Some(frame)) = (self.sandboxes[index].socket, self.sandboxes[index].outgoing.pop_front())
-        else {
-            return Ok(());
-        };
-        let times = if self.faulty && self.rng.random_bool(0.05) { 2 } else { 1 };
-        if std::env::var_os("OI_SIM_SEED").is_some() {
-            self.trace.push(format!("<- {socket:?} x{times} {frame}"));
-        }
-        for _ in 0..times {
-            let frame = SandboxFrame::parse(&frame.to_string()).map_err(|error| error.to_string())?;
-            let Some(core) = self.core.as_mut() else { return Err("no core".to_owned()) };
-            match core.stream(UnixMillis(self.now), socket, frame) {
-                Streamed::Done(outputs) => self.carry_out(outputs),
-                Streamed::NeedsCommit(frame) => self.input(Input::SandboxEvent { socket, frame })?,
-            }
-        }
-        Ok(())
-    }
-
-    fn tick(&mut self) -> Result<(), String> {
-        self.tick_at = None;
-        let Some(core) = self.core.as_mut() else { return Err("no core".to_owned()) };
-        let tick = core.tick(UnixMillis(self.now));
-        self.carry_out(tick.outputs);
-        if tick.flush { self.input(Input::FlushText) } else { Ok(()) }
-    }
-
-    fn fire_alarm(&mut self) -> Result<(), String> {
-        self.alarm = None;
-        if self.plant == Plant::NoAlarm {
-            return Ok(());
-        }
-        self.input(Input::Alarm)?;
-        if self.faulty && self.rng.random_bool(0.1) {
-            self.input(Input::Alarm)?;
-        }
-        Ok(())
-    }
-
-    fn advance(&mut self, by: i64) -> Result<(), String> {
-        self.now += by;
-        if self.tick_at.is_some_and(|at| at <= self.now) {
-            self.tick()?;
-        }
-        if self.alarm.is_some_and(|at| at <= self.now) {
-            let late = self.faulty && self.rng.random_bool(0.3);
-            if !late {
-                self.fire_alarm()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn ask(&mut self, index: usize, frame: &Value) -> Result<(), String> {
-        let Some(socket) = self.clients[index].socket.filter(|_| self.clients[index].subscribed) else { return Ok(()) };
-        self.input(Input::ClientFrame { socket, text: &frame.to_string() })
-    }
-
-    fn prompt(&mut self, index: usize) -> Result<(), String> {
-        let again = self.clients[index].asked.iter().next().map(|(id, content)| (id.clone(), content.clone()));
-        let (id, content) = again.unwrap_or_else(|| {
-            self.requests += 1;
-            (format!("request-{}", self.requests), format!("do {}", self.requests))
-        });
-        if !self.clients[index].subscribed {
-            return Ok(());
-        }
-        self.clients[index].asked.insert(id.clone(), content.clone());
-        self.ask(index, &json!({"type": "prompt", "clientRequestId": id, "content": content}))
-    }
-
-    /// The object is gone; its sockets outlive an eviction but no crash.
-    fn crash(&mut self, with_sockets: bool) -> Result<(), String> {
-        self.note(if with_sockets { "crash" } else { "eviction" });
-        self.core = Some(SessionCore::new());
-        self.tick_at = None;
-        if with_sockets {
-            let all: Vec<SocketId> = self.attachments.keys().copied().collect();
-            for socket in all {
-                self.lose(socket);
-            }
-            self.jobs.clear();
-        }
-        self.wake()
-    }
-
-    /// Something happens.
-    pub fn step(&mut self) -> Result<(), String> {
-        let client = self.rng.random_range(0..self.clients.len());
         match self.rng.random_range(0..100) {
-            0..=4 if self.clients[client].socket.is_none() || self.clients[client].must_resubscribe => {
-                self.connect_client(client)
-            }
-            0..=9 => self.prompt(client),
-            10 => self.ask(client, &json!({"type": "stop"})),
-            11 => {
-                let id = self.clients[client].accepted.last().cloned().unwrap_or_default();
-                self.ask(client, &json!({"type": "cancel_prompt", "messageId": id, "clientRequestId": "c"}))
-            }
-            12 => self.ask(client, &json!({"type": "typing"})),
-            13 => self.ask(client, &json!({"type": "presence", "status": "idle"})),
-            14 => {
-                let all: Vec<SocketId> = self.attachments.keys().copied().collect();
-                if let Some(socket) = all.get(self.rng.random_range(0..all.len().max(1))).copied() {
-                    self.lose(socket);
-                    return self.input(Input::SocketClosed { socket });
-                }
-                Ok(())
-            }
-            15 => self.crash(true),
-            16 => self.crash(false),
-            17..=24 if !self.jobs.is_empty() => {
-                let index = self.rng.random_range(0..self.jobs.len());
-                self.run_job(index)
-            }
-            25..=44 => self.work_somewhere(),
-            45..=64 => self.deliver_somewhere(),
-            65..=84 => self.receive_somewhere(),
-            85..=96 => {
-                let by = self.rng.random_range(1..200);
-                self.advance(by)
-            }
+            0..32 => self.a_person_acts()?,
+            32..72 => self.a_bridge_acts()?,
+            72..92 => {}
+            92..94 => self.a_socket_breaks()?,
+            94..96 => self.evict(),
+            96 => self.die()?,
             97 => {
-                let by = self.rng.random_range(1_000..200_000);
-                self.advance(by)
+                // An alarm is lost with the instance that armed it.
+                self.host.alarm = None;
+                self.evict();
             }
-            98 => self.pull_request(),
-            _ => Ok(()),
+            98 => {
+                let index = self.rng.random_range(0..self.bridges.len().max(1));
+                if index < self.bridges.len() && self.rng.random_bool(0.3) {
+                    self.kill_sandbox(index);
+                }
+            }
+            _ => {
+                let jump = if self.rng.random_bool(0.5) { 700_000 } else { -60_000 };
+                self.host.now = self.host.now.plus(if self.rng.random_bool(0.4) { jump } else { 0 });
+            }
         }
+        let pass = match self.rng.random_range(0..100) {
+            0..85 => self.rng.random_range(0..200),
+            85..98 => self.rng.random_range(200..10_000),
+            _ => self.rng.random_range(10_000..100_000),
+        };
+        self.pass(pass)
     }
 
-    fn pull_request(&mut self) -> Result<(), String> {
-        let Some(sandbox) = self.sandboxes.iter().find(|s| s.alive() && s.socket.is_some()) else { return Ok(()) };
-        let request = serde_json::from_value(json!({"title": "T", "body": "B"})).map_err(|e| e.to_string())?;
-        let token = sandbox.token.clone();
-        let idempotency_key = Some(format!("key-{}", self.rng.random_range(0..3)));
-        self.call(Principal::Sandbox { token }, SessionCall::CreatePullRequest { request, idempotency_key })?;
-        Ok(())
-    }
-
-    fn somewhere(&mut self) -> Option<usize> {
-        let alive: Vec<usize> = (0..self.sandboxes.len()).filter(|i| self.sandboxes[*i].alive()).collect();
-        (!alive.is_empty()).then(|| alive[self.rng.random_range(0..alive.len())])
-    }
-
-    fn work_somewhere(&mut self) -> Result<(), String> {
-        let Some(index) = self.somewhere() else { return Ok(()) };
-        if self.sandboxes[index].socket.is_none() {
-            return if self.rng.random_bool(0.3) { self.connect_bridge(index) } else { Ok(()) };
-        }
-        self.sandboxes[index].work();
-        Ok(())
-    }
-
-    fn deliver_somewhere(&mut self) -> Result<(), String> {
-        let waiting: Vec<SocketId> =
-            self.to_socket.iter().filter(|(_, queue)| !queue.is_empty()).map(|(id, _)| *id).collect();
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        let socket = waiting[self.rng.random_range(0..waiting.len())];
-        self.deliver(socket)
-    }
-
-    fn receive_somewhere(&mut self) -> Result<(), String> {
-        match self.somewhere() {
-            Some(index) => self.receive(index),
-            None => Ok(()),
-        }
-    }
-
-    fn quiet(&self) -> bool {
-        self.jobs.is_empty()
-            && self.to_socket.values().all(VecDeque::is_empty)
-            && self.sandboxes.iter().filter(|s| s.alive()).all(|s| !s.is_busy() && s.outgoing.is_empty())
-            && self
-                .clients
-                .iter()
-                .all(|c| c.subscribed && !c.must_resubscribe && c.asked.is_empty() && c.open.is_empty())
-    }
-
-    /// Everything goes right from here, until nothing is left to do.
-    pub fn heal(&mut self) -> Result<(), String> {
-        self.faulty = false;
-        for round in 0..4_000 {
-            for index in 0..self.clients.len() {
-                if self.clients[index].socket.is_none() || self.clients[index].must_resubscribe {
-                    self.connect_client(index)?;
-                }
-                if !self.clients[index].asked.is_empty() && round % 5 == 0 {
-                    self.prompt(index)?;
+    /// Time passes in steps, in which what is due happens, if it does.
+    pub fn pass(&mut self, ms: i64) -> Result<(), String> {
+        let mut left = ms;
+        loop {
+            let step = left.min(10_000);
+            self.host.now = self.host.now.plus(step);
+            left -= step;
+            if self.host.tick_at.is_some_and(|at| at <= self.host.now) {
+                self.host.tick();
+                self.after_input()?;
+            }
+            let lets_it = self.calm || self.rng.random_bool(0.9);
+            if lets_it && self.host.alarm.is_some_and(|at| at <= self.host.now) {
+                self.host.fire_alarm();
+                self.after_input()?;
+                if !self.calm && self.rng.random_bool(0.1) {
+                    self.host.fire_alarm();
+                    self.after_input()?;
                 }
             }
-            while !self.jobs.is_empty() {
-                self.run_job(0)?;
+            self.end_attempts()?;
+            for index in 0..self.bridges.len() {
+                self.beat_or_dial(index)?;
             }
-            for index in 0..self.sandboxes.len() {
-                if self.sandboxes[index].alive() && self.sandboxes[index].socket.is_none() {
-                    self.connect_bridge(index)?;
-                }
-                self.sandboxes[index].work();
-                while !self.sandboxes[index].outgoing.is_empty() {
-                    self.receive(index)?;
-                }
-            }
-            let sockets: Vec<SocketId> = self.to_socket.keys().copied().collect();
-            for socket in sockets {
-                while self.to_socket.get(&socket).is_some_and(|queue| !queue.is_empty()) {
-                    self.deliver(socket)?;
-                }
-            }
-            self.advance(300)?;
-            if self.alarm.is_some_and(|at| at <= self.now) {
-                self.fire_alarm()?;
-            }
-            if self.quiet() && self.unfinished()? == 0 && self.open_jobs()? == 0 {
+            if left <= 0 {
                 return Ok(());
             }
-            if round > 200 {
-                self.advance(5_000)?;
+        }
+    }
+
+    pub fn is_open(&self, socket: Option<SocketId>) -> bool {
+        socket.and_then(|id| self.host.sockets.get(&id)).is_some_and(|socket| socket.closed.is_none())
+    }
+
+    // People.
+
+    fn a_person_acts(&mut self) -> Result<(), String> {
+        let index = self.rng.random_range(0..self.clients.len());
+        self.client_reads(index)?;
+        if !self.clients[index].subscribed {
+            return self.client_connects(index);
+        }
+        let Some(socket) = self.clients[index].socket else { return Ok(()) };
+        let frame = match self.rng.random_range(0..100) {
+            0..40 => {
+                self.requests += 1;
+                let (id, content) = (format!("r{}", self.requests), format!("prompt {} 😀", self.requests));
+                self.clients[index].requests.push(Request {
+                    id: id.clone(),
+                    content: content.clone(),
+                    message_id: None,
+                    refused: false,
+                });
+                json!({"type": "prompt", "clientRequestId": id, "content": content})
             }
-        }
-        Err(format!(
-            "it does not come to rest: {} prompts unfinished, {} jobs open, quiet {}",
-            self.unfinished()?,
-            self.open_jobs()?,
-            self.quiet()
-        ))
-    }
-
-    fn count(&self, sql: &str) -> Result<i64, String> {
-        let rows = self.sql.run(sql, &[]).map_err(|error| error.to_string())?;
-        match rows.first().and_then(|row| row.first()) {
-            Some(SqlValue::Int(count)) => Ok(*count),
-            other => Err(format!("not a count: {other:?}")),
-        }
-    }
-
-    fn unfinished(&self) -> Result<i64, String> {
-        self.count("SELECT COUNT(*) FROM messages WHERE status IN ('pending', 'processing')")
-    }
-
-    fn open_jobs(&self) -> Result<i64, String> {
-        self.count("SELECT COUNT(*) FROM outbox WHERE state IN ('waiting', 'running')")
-    }
-
-    fn texts(&self, sql: &str) -> Result<Vec<Vec<String>>, String> {
-        let rows = self.sql.run(sql, &[]).map_err(|error| error.to_string())?;
-        Ok(rows
-            .into_iter()
-            .map(|row| {
-                row.into_iter()
-                    .map(|value| match value {
-                        SqlValue::Text(text) => text,
-                        SqlValue::Int(int) => int.to_string(),
-                        other => format!("{other:?}"),
-                    })
-                    .collect()
-            })
-            .collect())
-    }
-
-    /// The promises, once it has come to rest.
-    pub fn check(&self) -> Result<(), String> {
-        let ends = self.texts("SELECT message_id FROM events WHERE type = 'execution_complete' ORDER BY seq")?;
-        let messages = self.texts("SELECT id, status FROM messages ORDER BY number")?;
-        for row in &messages {
-            let count = ends.iter().filter(|end| end[0] == row[0]).count();
-            if count != 1 || !matches!(row[1].as_str(), "completed" | "failed") {
-                return Err(format!("prompt {} is {} with {count} ends", row[0], row[1]));
+            40..55 => {
+                let count = self.clients[index].requests.len();
+                let Some(request) = (count > 0).then(|| self.rng.random_range(0..count)) else { return Ok(()) };
+                let request = &self.clients[index].requests[request];
+                json!({"type": "prompt", "clientRequestId": request.id, "content": request.content})
             }
-        }
-        for client in &self.clients {
-            for id in &client.accepted {
-                let cancelled = self.texts("SELECT message_id FROM cancelled_requests")?;
-                if !messages.iter().any(|row| row[0] == *id) && !cancelled.iter().any(|row| row[0] == *id) {
-                    return Err(format!("prompt {id} was acknowledged and is lost"));
-                }
+            55..63 => json!({"type": "stop"}),
+            63..70 => {
+                let count = self.clients[index].queue.len();
+                let Some(pick) = (count > 0).then(|| self.rng.random_range(0..count)) else { return Ok(()) };
+                json!({"type": "cancel_prompt", "messageId": self.clients[index].queue[pick], "clientRequestId": "c"})
             }
-        }
-        let dispatched = self.texts("SELECT message_id FROM events WHERE type = 'user_message' ORDER BY seq")?;
-        let order: Vec<&String> = messages.iter().map(|row| &row[0]).collect();
-        let places: Vec<Option<usize>> =
-            dispatched.iter().map(|row| order.iter().position(|id| **id == row[0])).collect();
-        if !places.windows(2).all(|pair| pair[0] < pair[1]) {
-            return Err(format!("prompts were not dispatched in their order: {places:?}"));
-        }
-        self.check_work()?;
-        self.check_views()?;
-        let current = self.sandboxes.iter().map(|s| s.generation).max().unwrap_or(0);
-        let status = self.texts("SELECT status FROM sandbox")?;
-        let live = status.first().is_some_and(|row| row[0] == "ready" || row[0] == "connecting");
-        for sandbox in &self.sandboxes {
-            if !sandbox.stopped && !(live && sandbox.generation == current) {
-                return Err(format!("{} is a stray", sandbox.sandbox_id));
+            70..80 => json!({"type": "typing"}),
+            80..88 => json!({"type": "presence", "status": "idle"}),
+            88..93 => {
+                self.rest_call()?;
+                return Ok(());
             }
+            _ => {
+                self.host.disconnect(socket);
+                self.clients[index].disconnected();
+                return self.after_input();
+            }
+        };
+        self.host.client_sends(socket, &frame.to_string());
+        self.after_input()
+    }
+
+    fn rest_call(&mut self) -> Result<(), String> {
+        let call = match self.rng.random_range(0..10) {
+            0..2 => SessionCall::Archive,
+            2..6 => SessionCall::Unarchive,
+            6 if self.rng.random_bool(0.1) => SessionCall::Cancel,
+            7 => SessionCall::UpdateTitle { title: format!("Title {}", self.requests) },
+            8 => SessionCall::Snapshot { dialect: 2 },
+            _ => SessionCall::Participants,
+        };
+        let _ = self.host.call(Principal::Platform, call);
+        self.after_input()
+    }
+
+    pub fn client_connects(&mut self, index: usize) -> Result<(), String> {
+        if let Some(socket) = self.clients[index].socket {
+            if self.is_open(Some(socket)) {
+                // It waits for its `subscribed`, which a fault may have taken.
+                self.host.disconnect(socket);
+            }
+            self.clients[index].disconnected();
         }
-        let counter = self.count("SELECT index_counter FROM session")?;
-        let given_up = self.count("SELECT COUNT(*) FROM outbox WHERE state = 'given_up'")?;
-        if self.indexed != counter && given_up == 0 {
-            return Err(format!("the index holds {} of {counter}", self.indexed));
+        if self.clients[index].token.is_none() {
+            let person = Box::new(person(&self.clients[index].name));
+            let Ok(reply) = self.host.call(Principal::Platform, SessionCall::MintClientToken { person }) else {
+                return self.after_input();
+            };
+            let Some(reply) = self.host.replies.remove(&reply) else { return self.after_input() };
+            self.clients[index].token = value(&reply.body)["token"].as_str().map(str::to_owned);
+        }
+        let Some(socket) = self.host.open_client() else { return self.after_input() };
+        self.after_input()?;
+        self.clients[index].socket = Some(socket);
+        let forget = !self.calm && self.rng.random_bool(0.1);
+        let token = self.clients[index].token.clone().unwrap_or_default();
+        let frame = self.clients[index].subscribe(&token, forget);
+        if frame.get("afterRevision").is_some() {
+            self.tally.resumes += 1;
+        }
+        self.host.client_sends(socket, &frame.to_string());
+        self.after_input()?;
+        self.client_reads(index)
+    }
+
+    /// A page takes all that is on its way to it.
+    pub fn client_reads(&mut self, index: usize) -> Result<(), String> {
+        let Some(socket) = self.clients[index].socket else { return Ok(()) };
+        let inbox = match self.host.sockets.get_mut(&socket) {
+            Some(socket) => std::mem::take(&mut socket.inbox),
+            None => {
+                self.clients[index].disconnected();
+                return Ok(());
+            }
+        };
+        for message in inbox.iter().flat_map(|text| messages(text)) {
+            if message["type"] == "prompt_cancelled" {
+                self.cancelled.insert(message["messageId"].as_str().unwrap_or_default().to_owned());
+            }
+            self.clients[index].take(&message)?;
+        }
+        if !self.is_open(Some(socket)) {
+            let expired = self.host.sockets[&socket].closed.as_ref().is_some_and(|(code, _)| *code == 4001);
+            self.host.disconnect(socket);
+            self.clients[index].disconnected();
+            if expired {
+                self.clients[index].token = None;
+            }
+            return self.after_input();
+        }
+        if self.clients[index].subscribed {
+            self.check_view(index)?;
         }
         Ok(())
     }
 
-    /// What a sandbox did for a prompt that succeeded is stored whole and once.
-    fn check_work(&self) -> Result<(), String> {
-        let done = self.texts("SELECT id FROM messages WHERE outcome = 'done'")?;
-        for sandbox in &self.sandboxes {
-            for id in sandbox.succeeded.iter().filter(|id| done.iter().any(|row| row[0] == **id)) {
-                let bodies = self.texts(&format!(
-                    "SELECT body FROM events WHERE message_id = '{id}' AND type IN ('part', 'tool_call') ORDER BY seq"
-                ))?;
-                let (mut calls, mut parts) = (Vec::new(), Vec::new());
-                for body in bodies {
-                    let event: Value = serde_json::from_str(&body[0]).map_err(|error| error.to_string())?;
-                    if event["type"] == "part" {
-                        parts.push(text(&event["text"]));
-                    } else {
-                        calls.push(text(&event["callId"]));
-                    }
-                }
-                let made = sandbox.made.get(id).cloned().unwrap_or_default();
-                if (calls.clone(), parts.clone()) != made {
-                    return Err(format!("prompt {id}: stored {calls:?} {parts:?}, made {made:?}"));
-                }
+    // Sandboxes.
+
+    fn a_bridge_acts(&mut self) -> Result<(), String> {
+        if self.bridges.is_empty() {
+            return Ok(());
+        }
+        // Mostly the newest; an old one may still be there.
+        let newest = self.bridges.len() - 1;
+        let index = if self.rng.random_bool(0.8) { newest } else { self.rng.random_range(0..=newest) };
+        if !self.bridges[index].alive {
+            return Ok(());
+        }
+        self.bridge_reads(index)?;
+        for _ in 0..self.rng.random_range(1..5) {
+            let (bridge, rng) = (&mut self.bridges[index], &mut self.rng);
+            bridge.work(rng, false);
+            self.agent_asks(index)?;
+        }
+        let frames = self.rng.random_range(0..8);
+        self.bridge_sends(index, frames)
+    }
+
+    pub fn bridge_reads(&mut self, index: usize) -> Result<(), String> {
+        let Some(socket) = self.bridges[index].socket else { return Ok(()) };
+        let inbox = match self.host.sockets.get_mut(&socket) {
+            Some(socket) => std::mem::take(&mut socket.inbox),
+            None => {
+                let at = self.redial();
+                self.bridges[index].disconnected(at);
+                return Ok(());
             }
+        };
+        self.bridges[index].seen = 0;
+        for text in inbox {
+            self.bridges[index].take(&value(&text))?;
+        }
+        if !self.bridges[index].alive {
+            self.kill_sandbox(index);
+        } else if !self.is_open(Some(socket)) {
+            self.host.disconnect(socket);
+            let at = self.redial();
+            self.bridges[index].disconnected(at);
         }
         Ok(())
     }
 
-    /// Every client's view equals what is stored.
-    fn check_views(&self) -> Result<(), String> {
-        let mut stored = BTreeMap::new();
-        for row in self.texts("SELECT id, body FROM events WHERE revision IS NOT NULL")? {
-            let event: Value = serde_json::from_str(&row[1]).map_err(|error| error.to_string())?;
-            stored.insert(row[0].clone(), essence(&event));
-        }
-        for (index, client) in self.clients.iter().enumerate() {
-            let view: BTreeMap<String, Value> =
-                client.events.iter().map(|(id, event)| (id.clone(), essence(event))).collect();
-            if view != stored {
-                let wrong = stored.iter().find(|(id, event)| view.get(*id) != Some(event));
-                return Err(format!(
-                    "client {index} sees {} events of {}; first that differs: {wrong:?}",
-                    view.len(),
-                    stored.len()
-                ));
+    fn redial(&mut self) -> i64 {
+        let late = if self.calm { 100 } else { self.rng.random_range(1..30_000) };
+        self.host.now.0 + late
+    }
+
+    pub fn bridge_sends(&mut self, index: usize, frames: usize) -> Result<(), String> {
+        for _ in 0..frames {
+            let Some(socket) = self.bridges[index].socket else { break };
+            if !self.calm
+                && self.rng.random_bool(0.05)
+                && let Some(frame) = self.bridges[index].doubled_frame()
+            {
+                self.tally.doubled += 1;
+                self.send_checked(index, socket, &frame)?;
             }
+            let Some(frame) = self.bridges[index].next_frame() else { break };
+            self.send_checked(index, socket, &frame)?;
         }
         Ok(())
     }
-}
 
-/// What `part_done` says of a part is less than what is stored; the rest is compared whole.
-fn essence(event: &Value) -> Value {
-    if event["type"] == "part" {
-        json!([event["messageId"], event["partId"], event["kind"], event["text"]])
-    } else {
-        event.clone()
+    fn send_checked(&mut self, index: usize, socket: SocketId, frame: &str) -> Result<(), String> {
+        let current = self.generation() == self.bridges[index].sandbox.generation;
+        let before = (!current).then(|| self.stored());
+        self.host.bridge_sends(socket, frame);
+        self.after_input()?;
+        if let Some(before) = before
+            && before != self.stored()
+        {
+            return Err(format!(
+                "sandbox {} acted, which is not the current one: {frame}",
+                self.bridges[index].sandbox.id
+            ));
+        }
+        Ok(())
     }
-}
 
-fn person(index: usize) -> Person {
-    Person {
-        user_id: format!("user-{index}"),
-        scm_user_id: Some(index.to_string()),
-        scm_login: Some(format!("person{index}")),
-        name: Some(format!("Person {index}")),
-        ..Person::default()
+    fn beat_or_dial(&mut self, index: usize) -> Result<(), String> {
+        let now = self.host.now.0;
+        let bridge = &mut self.bridges[index];
+        if !bridge.alive {
+            return Ok(());
+        }
+        if let Some(socket) = bridge.socket {
+            // After the clock was set back, too.
+            if now >= bridge.beat_at || bridge.beat_at - now > 30_000 {
+                bridge.beat_at = now + 30_000;
+                self.host.bridge_sends(socket, r#"{"type":"heartbeat","status":"ready"}"#);
+                self.after_input()?;
+                self.bridge_reads(index)?;
+            }
+            return Ok(());
+        }
+        if now < bridge.dial_at && bridge.dial_at - now < 40_000 {
+            return Ok(());
+        }
+        let (sandbox, dialect) = (bridge.sandbox.clone(), bridge.dialect);
+        let generation = self.generation();
+        match self.host.upgrade(&sandbox.token, &sandbox.id, dialect) {
+            Ok(socket) => {
+                if generation != sandbox.generation {
+                    return Err(format!("generation {} was let in beside {generation}", sandbox.generation));
+                }
+                self.bridges[index].connected(socket);
+            }
+            Err((401 | 403 | 404 | 410, _)) => self.kill_sandbox(index),
+            Err(_) => {
+                let at = self.redial();
+                self.bridges[index].dial_at = at;
+            }
+        }
+        self.after_input()
+    }
+
+    /// The agent asks for a pull request, and asks again when the answer was lost.
+    pub fn agent_asks(&mut self, index: usize) -> Result<(), String> {
+        let lives = self.lives;
+        let bridge = &mut self.bridges[index];
+        let token = bridge.sandbox.token.clone();
+        let Some(asked) = bridge.run.as_mut().and_then(|run| run.asked.as_mut()) else { return Ok(()) };
+        if let Some((reply, life)) = asked.waits
+            && life == lives
+        {
+            let Some(answer) = self.host.replies.remove(&reply) else { return Ok(()) };
+            self.tally.pulls += u64::from(answer.status == 200);
+            if let Some(run) = bridge.run.as_mut() {
+                run.asked = None;
+            }
+            return Ok(());
+        }
+        let request = CreatePullRequestRequest {
+            title: "Mend it".to_owned(),
+            body: "It was broken.".to_owned(),
+            base_branch: None,
+            head_branch: None,
+            repo_owner: None,
+            repo_name: None,
+            draft: None,
+        };
+        let call = SessionCall::CreatePullRequest { request, idempotency_key: Some(asked.key.clone()) };
+        let reply: Option<ReplyId> = self.host.call(Principal::Sandbox { token }, call).ok();
+        self.after_input()?;
+        let life = self.lives;
+        if let Some(asked) = self.bridges[index].run.as_mut().and_then(|run| run.asked.as_mut()) {
+            asked.waits = reply.map(|reply| (reply, life));
+        }
+        Ok(())
+    }
+
+    pub fn kill_sandbox(&mut self, index: usize) {
+        let bridge = &mut self.bridges[index];
+        bridge.alive = false;
+        bridge.run = None;
+        if let Some(socket) = bridge.socket.take() {
+            self.host.disconnect(socket);
+        }
+    }
+
+    // Accidents.
+
+    fn a_socket_breaks(&mut self) -> Result<(), String> {
+        let open: Vec<SocketId> = self.host.sockets.keys().copied().collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let socket = open[self.rng.random_range(0..open.len())];
+        self.host.disconnect(socket);
+        self.after_input()
+    }
+
+    fn evict(&mut self) {
+        self.tally.evictions += 1;
+        self.lives += 1;
+        self.host.evict();
+    }
+
+    /// The process dies; what it had asked for outside goes on unheard.
+    fn die(&mut self) -> Result<(), String> {
+        self.tally.kills += 1;
+        self.lives += 1;
+        self.host.kill();
+        for attempt in &mut self.outside.attempts {
+            attempt.orphaned = true;
+        }
+        self.after_input()
+    }
+
+    // Healing.
+
+    /// Everybody does what they should until nothing is left to do.
+    fn heal(&mut self) -> Result<(), String> {
+        self.calm = true;
+        self.host.sql.disarm();
+        self.host.die_after_commit = false;
+        let mut quiet = 0;
+        // Something always wakes an object that died: here it is the pages that come back.
+        for _ in 0..3_000 {
+            for index in 0..self.clients.len() {
+                self.client_reads(index)?;
+                if !self.clients[index].subscribed {
+                    self.client_connects(index)?;
+                }
+                self.repeat_unanswered(index)?;
+            }
+            for index in 0..self.bridges.len() {
+                if self.bridges[index].alive {
+                    self.bridge_reads(index)?;
+                    self.bridges[index].work(&mut self.rng, true);
+                    self.agent_asks(index)?;
+                    self.bridge_sends(index, 50)?;
+                    self.bridge_reads(index)?;
+                }
+            }
+            let busy = self.outside.attempts.len() + self.bridges.iter().filter(|bridge| bridge.has_work()).count();
+            let step = if busy > 0 { 200 } else { 5_000 };
+            self.pass(step)?;
+            quiet = if busy == 0 && self.is_settled() { quiet + 1 } else { 0 };
+            if quiet > 8 {
+                return Ok(());
+            }
+        }
+        Err(format!("it does not come to rest: {}", self.unsettled()))
+    }
+
+    fn repeat_unanswered(&mut self, index: usize) -> Result<(), String> {
+        let Some(socket) = self.clients[index].socket else { return Ok(()) };
+        let open: Vec<Value> = self.clients[index]
+            .requests
+            .iter()
+            .filter(|request| request.message_id.is_none() && !request.refused)
+            .map(|request| json!({"type": "prompt", "clientRequestId": request.id, "content": request.content}))
+            .collect();
+        for frame in open {
+            self.host.client_sends(socket, &frame.to_string());
+            self.after_input()?;
+        }
+        self.client_reads(index)
     }
 }

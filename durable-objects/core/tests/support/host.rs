@@ -275,9 +275,15 @@ impl Host {
 
     /// A bridge's text arrives: in memory where that is enough.
     pub fn bridge_sends(&mut self, socket: SocketId, text: &str) {
-        if self.sockets.get(&socket).is_none_or(|socket| socket.closed.is_some()) || self.wake().is_err() {
+        let closed = self.sockets.get(&socket).is_none_or(|socket| socket.closed.is_some());
+        if (closed && self.bug != Some(Bug::MixesSandboxesUp)) || self.wake().is_err() {
             return;
         }
+        let newest = self.sockets.iter().rfind(|(_, socket)| socket.sandbox && socket.closed.is_none());
+        let socket = match self.bug {
+            Some(Bug::MixesSandboxesUp) => newest.map_or(socket, |(id, _)| *id),
+            _ => socket,
+        };
         let Ok(frame) = SandboxFrame::parse(text) else {
             self.feed_or_rebuild(Input::SandboxFrame { socket, text });
             return;
@@ -303,17 +309,17 @@ impl Host {
         let reply = ReplyId(self.next_reply);
         if !matches!(principal, Principal::Sandbox { .. }) {
             self.wake()?;
-            let Some(core) = &mut self.core else { return Err(Faulted) };
-            match core.read(&self.sql, self.now, &call) {
-                Ok(Some(answer)) => {
-                    self.replies.insert(reply, answer);
-                    return Ok(reply);
-                }
-                Ok(None) => {}
-                Err(_) => {
-                    self.core = None;
-                    return Err(Faulted);
-                }
+            let Some(mut core) = self.core.take() else { return Err(Faulted) };
+            let read = catch_unwind(AssertUnwindSafe(|| core.read(&self.sql, self.now, &call)));
+            let Ok(Ok(answer)) = read else {
+                self.faults += 1;
+                self.replies.clear();
+                return Err(Faulted);
+            };
+            self.core = Some(core);
+            if let Some(answer) = answer {
+                self.replies.insert(reply, answer);
+                return Ok(reply);
             }
         }
         let envelope = Box::new(CallEnvelope { principal, call });

@@ -1,0 +1,290 @@
+//! What must hold: along the way, and at the end.
+
+use std::collections::BTreeSet;
+
+use oi_session::sql::{Row, Sql, Value as SqlValue};
+use rand::Rng;
+use serde_json::{Value, json};
+
+use crate::client::key_of;
+use crate::support::session::{messages, value};
+use crate::world::World;
+
+fn text(value: &SqlValue) -> String {
+    match value {
+        SqlValue::Text(text) => text.clone(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn int(value: &SqlValue) -> i64 {
+    match value {
+        SqlValue::Int(number) => *number,
+        other => panic!("not a number: {other:?}"),
+    }
+}
+
+impl World {
+    fn rows(&self, sql: &str) -> Vec<Row> {
+        self.host.sql.inner.run(sql, &[]).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn count(&self, sql: &str) -> i64 {
+        self.rows(sql).first().map_or(0, |row| int(&row[0]))
+    }
+
+    pub fn generation(&self) -> i64 {
+        self.count("SELECT generation FROM sandbox")
+    }
+
+    /// A measure of what a sandbox could have changed.
+    pub fn stored(&self) -> (i64, i64, i64) {
+        (
+            self.count("SELECT COUNT(*) FROM events"),
+            self.count("SELECT COALESCE(MAX(revision), 0) FROM events"),
+            self.count("SELECT COUNT(*) FROM messages WHERE completed_at IS NOT NULL"),
+        )
+    }
+
+    /// Looks at the frames that just left: what they promise must be in SQLite.
+    pub fn check_promises(&mut self) -> Result<(), String> {
+        for index in 0..self.bridges.len() {
+            let Some(socket) = self.bridges[index].socket.and_then(|id| self.host.sockets.get(&id)) else { continue };
+            let fresh: Vec<Value> =
+                socket.inbox.iter().skip(self.bridges[index].seen).map(|text| value(text)).collect();
+            self.bridges[index].seen = socket.inbox.len();
+            let mark = fresh
+                .iter()
+                .filter_map(|frame| match frame["type"].as_str() {
+                    Some("ack") => frame["seq"].as_i64(),
+                    Some("hello") => frame["ackedSeq"].as_i64(),
+                    _ => None,
+                })
+                .max();
+            if let Some(mark) = mark {
+                self.check_mark(index, mark)?;
+            }
+        }
+        for client in &self.clients {
+            let Some(socket) = client.socket.and_then(|id| self.host.sockets.get(&id)) else { continue };
+            let Some(last) = socket.inbox.back() else { continue };
+            for frame in messages(last).iter().filter(|frame| frame["type"] == "prompt_queued") {
+                let id = frame["messageId"].as_str().unwrap_or_default();
+                let known = self.count(&format!(
+                    "SELECT (SELECT COUNT(*) FROM messages WHERE id = '{id}') +
+                        (SELECT COUNT(*) FROM cancelled_requests WHERE message_id = '{id}')"
+                ));
+                if known == 0 {
+                    return Err(format!("{id} was accepted and is not stored"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever the mark covers has had its effect in SQLite, once.
+    fn check_mark(&mut self, index: usize, told: i64) -> Result<(), String> {
+        let bridge = &self.bridges[index];
+        if self.generation() != bridge.sandbox.generation {
+            return Ok(());
+        }
+        let mark = self.count("SELECT seq FROM received");
+        if mark < told {
+            return Err(format!("{told} was acknowledged, SQLite has {mark}"));
+        }
+        let mark = mark as usize;
+        let warnings = |from: usize| bridge.journal[from..mark].iter().filter(|frame| frame["type"] == "warning");
+        for frame in warnings(mark.saturating_sub(12)) {
+            let message = frame["message"].as_str().unwrap_or_default();
+            let rows = self
+                .count(&format!("SELECT COUNT(*) FROM events WHERE type = 'warning' AND body LIKE '%\"{message}\"%'"));
+            if rows != 1 {
+                return Err(format!("{message} is acknowledged and stored {rows} times"));
+            }
+        }
+        if let Some(row) = self.rows("SELECT id FROM messages WHERE status = 'processing'").first() {
+            let id = text(&row[0]);
+            for (part, expected) in bridge.text_at(mark, &id) {
+                let stored = self.rows(&format!("SELECT body FROM events WHERE id = 'part:{id}:{part}'"));
+                let stored = stored.first().map(|row| value(&text(&row[0]))["text"].clone());
+                if stored.as_ref().and_then(Value::as_str).unwrap_or_default() != expected {
+                    return Err(format!("after frame {mark} the part {part} is {expected:?}, stored is {stored:?}"));
+                }
+            }
+        }
+        self.tally.marks_checked += 1;
+        Ok(())
+    }
+
+    /// A page that has read all that was sent has what is stored.
+    pub fn check_view(&mut self, index: usize) -> Result<(), String> {
+        if !self.calm && !self.rng.random_bool(0.25) {
+            return Ok(());
+        }
+        let last = (self.count("SELECT COALESCE(MAX(revision), 0) FROM events"), self.clients[index].queue.clone());
+        if self.calm && self.clients[index].checked.as_ref() == Some(&last) {
+            return Ok(());
+        }
+        self.clients[index].checked = Some(last);
+        self.tally.views_checked += 1;
+        let client = &self.clients[index];
+        let rows = self.rows("SELECT seq, id, revision, body FROM events WHERE revision IS NOT NULL ORDER BY seq");
+        if client.dialect == 1 {
+            return self.check_old_view(index, &rows);
+        }
+        if rows.len() != client.timeline.len() {
+            let have: BTreeSet<_> = client.timeline.keys().copied().collect();
+            let missing: Vec<_> =
+                rows.iter().filter(|row| !have.contains(&int(&row[0]))).map(|row| text(&row[1])).collect();
+            return Err(format!("{} has {} of {} rows; without {missing:?}", client.name, have.len(), rows.len()));
+        }
+        for row in rows {
+            let (seq, body) = (int(&row[0]), value(&text(&row[3])));
+            let Some(held) = client.timeline.get(&seq) else { return Err(format!("{} lacks row {seq}", client.name)) };
+            let mut event = held.event.clone();
+            if body["type"] == "part" {
+                event["sandboxId"] = body["sandboxId"].clone();
+            }
+            if (held.id.as_str(), held.revision, &event) != (text(&row[1]).as_str(), int(&row[2]), &body) {
+                return Err(format!("{}: row {seq} is {held:?}, stored is {body}", client.name));
+            }
+        }
+        if client.revision != Some(self.count("SELECT COALESCE(MAX(revision), 0) FROM events")) {
+            return Err(format!("{} is at revision {:?}", client.name, client.revision));
+        }
+        let queue: Vec<String> = self
+            .rows("SELECT id FROM messages WHERE status IN ('pending', 'processing') ORDER BY status DESC, number")
+            .iter()
+            .map(|row| text(&row[0]))
+            .collect();
+        if client.queue != queue {
+            return Err(format!("{}: the queue is {:?}, stored is {queue:?}", client.name, client.queue));
+        }
+        Ok(())
+    }
+
+    fn check_old_view(&self, index: usize, rows: &[Row]) -> Result<(), String> {
+        let client = &self.clients[index];
+        let mut keys = BTreeSet::new();
+        for row in rows {
+            let mut body = value(&text(&row[3]));
+            match body["type"].as_str() {
+                Some("part") => {
+                    if !client.tokens.contains(body["text"].as_str().unwrap_or_default()) {
+                        return Err(format!("{} was never shown {}", client.name, body["text"]));
+                    }
+                    continue;
+                }
+                Some("boot_progress" | "ready") => continue,
+                _ => {}
+            }
+            if let Some(body) = body.as_object_mut() {
+                body.remove("outcome");
+            }
+            if client.shown.get(&key_of(&body)) != Some(&body) {
+                return Err(format!("{} was shown {:?} for {body}", client.name, client.shown.get(&key_of(&body))));
+            }
+            keys.insert(key_of(&body));
+        }
+        // Steps are shown and not stored.
+        let extra = client.shown.iter().find(|(key, event)| {
+            !keys.contains(*key) && !matches!(event["type"].as_str(), Some("ready" | "step_finish" | "step_start"))
+        });
+        extra.map_or(Ok(()), |(key, _)| Err(format!("{} was shown {key}, which is not stored", client.name)))
+    }
+
+    pub fn is_settled(&self) -> bool {
+        self.count(
+            "SELECT COUNT(*) FROM messages WHERE status IN ('pending', 'processing') OR stop_deadline IS NOT NULL",
+        ) == 0
+            && self.count("SELECT COUNT(*) FROM outbox WHERE state IN ('waiting', 'running')") == 0
+            && self.count("SELECT COUNT(*) FROM pull_request_operations WHERE state IN ('pushing', 'opening')") == 0
+            && self
+                .clients
+                .iter()
+                .all(|client| client.subscribed && client.requests.iter().all(|r| r.message_id.is_some() || r.refused))
+    }
+
+    pub fn unsettled(&self) -> String {
+        format!(
+            "prompts {:?}, jobs {:?}, sandbox {:?}, alarm {:?} at {:?}, pages {:?}",
+            self.rows("SELECT number, status, stop_deadline FROM messages WHERE status IN ('pending', 'processing') OR stop_deadline IS NOT NULL"),
+            self.rows("SELECT id, state, attempt, due_at FROM outbox WHERE state IN ('waiting', 'running')"),
+            self.rows("SELECT generation, status, dialect, disconnected_at, next_spawn_at, boot_deadline FROM sandbox"),
+            self.host.alarm,
+            self.host.now,
+            self.clients.iter().map(|client| client.subscribed).collect::<Vec<_>>(),
+        )
+    }
+
+    pub fn check_the_end(&mut self) -> Result<(), String> {
+        for index in 0..self.clients.len() {
+            self.client_reads(index)?;
+        }
+        // Every accepted prompt has reached exactly one terminal state.
+        let accepted: Vec<String> = self
+            .clients
+            .iter()
+            .flat_map(|client| &client.requests)
+            .filter_map(|request| request.message_id.clone())
+            .collect();
+        for id in &accepted {
+            let rows = self.rows(&format!("SELECT status, outcome FROM messages WHERE id = '{id}'"));
+            let ends = self.rows(&format!("SELECT body FROM events WHERE id = 'execution_complete:{id}'"));
+            let Some(row) = rows.first() else {
+                let gone = self.count(&format!("SELECT COUNT(*) FROM cancelled_requests WHERE message_id = '{id}'"));
+                if gone == 1 && ends.is_empty() {
+                    continue;
+                }
+                return Err(format!("the accepted prompt {id} is lost"));
+            };
+            if self.cancelled.contains(id) {
+                return Err(format!("{id} was cancelled and came back"));
+            }
+            self.tally.prompts += 1;
+            let (status, outcome) = (text(&row[0]), text(&row[1]));
+            match outcome.as_str() {
+                "done" => self.tally.done += 1,
+                "stopped" => self.tally.stopped += 1,
+                _ => self.tally.failed += 1,
+            }
+            let told: Vec<Value> = ends.iter().map(|row| value(&text(&row[0]))["outcome"].clone()).collect();
+            if !["completed", "failed"].contains(&status.as_str()) || told != [json!(outcome)] {
+                return Err(format!("{id} is {status} {outcome}, told is {told:?}"));
+            }
+        }
+        // Given out first in, first out.
+        let order: Vec<i64> = self
+            .rows("SELECT m.number FROM events e JOIN messages m ON e.message_id = m.id WHERE e.type = 'user_message' ORDER BY e.seq")
+            .iter()
+            .map(|row| int(&row[0]))
+            .collect();
+        if order.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(format!("prompts were given out as {order:?}"));
+        }
+        // Nothing that was stopped or replaced lives.
+        let current = self.generation();
+        if let Some(stray) = self.bridges.iter().find(|bridge| bridge.alive && bridge.sandbox.generation != current) {
+            return Err(format!("{} is a stray beside generation {current}", stray.sandbox.id));
+        }
+        if self.count("SELECT COUNT(*) FROM events WHERE revision IS NULL") != 0 {
+            return Err("a part is open though nothing runs".to_owned());
+        }
+        if self.count("SELECT COUNT(*) FROM outbox WHERE state = 'given_up' AND last_error IS NULL") != 0 {
+            return Err("a job was given up without a reason".to_owned());
+        }
+        let index_given_up =
+            self.count("SELECT COUNT(*) FROM outbox WHERE state = 'given_up' AND payload LIKE '%index_session%'");
+        let counter = self.count("SELECT index_counter FROM session");
+        let known = self.outside.index.as_ref().map_or(0, |facts| facts.counter);
+        if known != counter && index_given_up == 0 {
+            return Err(format!("D1 knows change {known} of {counter}"));
+        }
+        let doubled = self
+            .count("SELECT COUNT(*) FROM (SELECT 1 FROM artifacts WHERE type = 'pr' GROUP BY url HAVING COUNT(*) > 1)");
+        if doubled != 0 {
+            return Err("a pull request is listed twice".to_owned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! What is outside: the sandboxes' backend, D1, the forge, and attempts that end late, twice or never.
+
+use std::collections::BTreeMap;
+
+use oi_session::job::{ClaimedJob, IndexSession, Job, JobResult};
+use rand::Rng;
+
+use crate::bridge::Bridge;
+use crate::support::session::Sandbox;
+use crate::world::World;
+
+/// How an attempt goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Well,
+    /// It has its effect, and nobody hears of it.
+    Unheard,
+    /// The result is reported twice.
+    Doubled,
+    /// No effect, a failure that may pass.
+    Transient,
+    /// It had its effect, and says that it failed.
+    FailedAfterAll,
+    /// No effect, a failure for good.
+    Permanent,
+    /// No effect, no result.
+    Never,
+}
+
+/// A running attempt.
+#[derive(Debug)]
+pub struct Attempt {
+    pub due: i64,
+    pub claimed: ClaimedJob,
+    pub fate: Fate,
+    /// The process that would report it is gone.
+    pub orphaned: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Outside {
+    pub attempts: Vec<Attempt>,
+    pub index: Option<IndexSession>,
+    /// Pull requests by head.
+    pub pulls: BTreeMap<String, i64>,
+    /// Highest attempt of each job.
+    pub claimed: BTreeMap<i64, i64>,
+}
+
+impl World {
+    /// Starts the attempts that the session claimed.
+    pub fn begin_attempts(&mut self) -> Result<(), String> {
+        while let Some(claimed) = self.host.jobs.pop_front() {
+            let before = self.outside.claimed.insert(claimed.id, claimed.attempt).unwrap_or(0);
+            // An attempt whose commit was followed by the process's end is claimed and never seen.
+            if claimed.attempt <= before || claimed.attempt > claimed.job.attempt_budget() {
+                return Err(format!(
+                    "attempt {} of {} after {before}: {:?}",
+                    claimed.attempt,
+                    claimed.job.kind(),
+                    claimed.job
+                ));
+            }
+            let fate = if self.calm || self.rng.random_bool(0.6) {
+                Fate::Well
+            } else {
+                let fates =
+                    [Fate::Unheard, Fate::Doubled, Fate::Transient, Fate::FailedAfterAll, Fate::Permanent, Fate::Never];
+                fates[self.rng.random_range(0..fates.len())]
+            };
+            let delay = match self.rng.random_range(0..10) {
+                _ if self.calm => 50,
+                0 => self.rng.random_range(30_000..200_000),
+                1..3 => self.rng.random_range(2_000..20_000),
+                _ => self.rng.random_range(1..500),
+            };
+            self.outside.attempts.push(Attempt { due: self.host.now.0 + delay, claimed, fate, orphaned: false });
+        }
+        Ok(())
+    }
+
+    /// Ends the attempts whose time has come.
+    pub fn end_attempts(&mut self) -> Result<(), String> {
+        let now = self.host.now.0;
+        while let Some(index) = self.outside.attempts.iter().position(|attempt| attempt.due <= now) {
+            let attempt = self.outside.attempts.swap_remove(index);
+            let fails = |transient| JobResult::Failed { error: "it did not work".to_owned(), transient };
+            let result = match attempt.fate {
+                Fate::Transient => Some(fails(true)),
+                Fate::Permanent => Some(fails(false)),
+                Fate::Never => None,
+                Fate::Well | Fate::Doubled => Some(self.effect(&attempt.claimed)),
+                Fate::FailedAfterAll => {
+                    self.effect(&attempt.claimed);
+                    Some(fails(true))
+                }
+                Fate::Unheard => {
+                    self.effect(&attempt.claimed);
+                    None
+                }
+            };
+            let Some(result) = result.filter(|_| !attempt.orphaned) else { continue };
+            self.host.report(&attempt.claimed, result.clone());
+            self.after_input()?;
+            if attempt.fate == Fate::Doubled {
+                self.host.report(&attempt.claimed, result);
+                self.after_input()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what a job asks for, as an idempotent backend does.
+    fn effect(&mut self, claimed: &ClaimedJob) -> JobResult {
+        match &claimed.job {
+            Job::IndexSession(facts) => {
+                if self.outside.index.as_ref().is_none_or(|known| known.counter < facts.counter) {
+                    self.outside.index = Some(facts.clone());
+                }
+                JobResult::Done
+            }
+            Job::StartSandbox(start) => {
+                match self.bridges.iter().find(|bridge| bridge.sandbox.id == start.sandbox_id) {
+                    Some(bridge) if !bridge.alive => {
+                        return JobResult::Failed {
+                            error: "it ended before it connected".to_owned(),
+                            transient: false,
+                        };
+                    }
+                    Some(_) => {}
+                    None => {
+                        let late = if self.calm { 100 } else { self.rng.random_range(1..8_000) };
+                        let dialect = if self.rng.random_bool(self.share_of_dialect_1) { 1 } else { 2 };
+                        let bridge = Bridge::new(Sandbox::of(start), dialect, self.host.now.0 + late);
+                        self.bridges.push(bridge);
+                        self.tally.sandboxes += 1;
+                    }
+                }
+                JobResult::SandboxStarted { provider_object_id: format!("box-{}", start.sandbox_id) }
+            }
+            Job::StopSandbox(stop) => {
+                for index in 0..self.bridges.len() {
+                    if self.bridges[index].sandbox.id == stop.sandbox_id {
+                        self.kill_sandbox(index);
+                    }
+                }
+                JobResult::Done
+            }
+            Job::OpenPullRequest(open) => {
+                let next = self.outside.pulls.len() as i64 + 1;
+                let number = *self.outside.pulls.entry(open.head.clone()).or_insert(next);
+                JobResult::PullRequestOpened {
+                    number,
+                    url: format!("https://forge/acme/sample/pull/{number}"),
+                    state: "open".to_owned(),
+                    head: open.head.clone(),
+                    base: open.base.clone(),
+                    title: open.title.clone(),
+                    updated: number != next,
+                }
+            }
+        }
+    }
+}
