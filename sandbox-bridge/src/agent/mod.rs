@@ -148,4 +148,7 @@ pub trait Agent: Send + Sync + 'static {
         events: mpsc::Sender<AgentEvent>,
         stop: StopSignal,
     ) -> impl Future<Output = TurnEnd> + Send;
+
+    /// The name that the agent gave its session, when it has given one.
+    fn title(&self) -> impl Future<Output = Option<String>> + Send;
 }

@@ -1,10 +1,10 @@
 //! One prompt from its turn to its `execution_complete`, which always comes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oi_protocol::MessageId;
-use oi_protocol::event::{ContextCompacted, ErrorEvent, StepFinish, StepStart, ToolCall};
+use oi_protocol::event::{ContextCompacted, ErrorEvent, StepFinish, StepStart, ToolCall, Warning, WarningScope};
 use oi_protocol::limits;
 use oi_protocol::sandbox_socket::{GitIdentity, SandboxEvent, SessionTitle};
 use oi_protocol::text::{head_and_tail, truncate_bytes};
@@ -40,6 +40,8 @@ pub struct TurnContext<A> {
     pub workspace: watch::Receiver<WorkspaceState>,
     /// Longest run of one prompt.
     pub limit: Duration,
+    /// The agent's title of its session that was told last.
+    pub title: Arc<Mutex<Option<String>>>,
 }
 
 impl<A> Clone for TurnContext<A> {
@@ -51,6 +53,7 @@ impl<A> Clone for TurnContext<A> {
             stamp: self.stamp.clone(),
             workspace: self.workspace.clone(),
             limit: self.limit,
+            title: Arc::clone(&self.title),
         }
     }
 }
@@ -97,7 +100,40 @@ impl<A: Agent> TurnContext<A> {
         }
         tracing::info!(event = "prompt.run", message_id = %id, success = error.is_none(), ms = began.elapsed().as_millis());
         let error = error.map(|text| truncate_bytes(&text, ERROR_MAX_BYTES).to_owned());
-        self.outbox.emit(&self.stamp.complete(&id, error))
+        self.outbox.emit(&self.stamp.complete(&id, error))?;
+        if self.told_title().is_none() {
+            tokio::spawn(self.clone().look_for_title());
+        }
+        Ok(())
+    }
+
+    fn told_title(&self) -> MutexGuard<'_, Option<String>> {
+        self.title.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The title is written beside the first turn and may come after a short one.
+    async fn look_for_title(self) {
+        for seconds in [1, 2, 4, 8] {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            if self.told_title().is_some() {
+                return;
+            }
+            if let Some(title) = self.agent.title().await {
+                if let Err(error) = self.tell_title(title) {
+                    tracing::warn!(event = "turn.title_not_told", %error);
+                }
+                return;
+            }
+        }
+    }
+
+    fn tell_title(&self, title: String) -> Result<(), JournalError> {
+        let told = self.told_title().replace(title.clone());
+        if told.as_ref() == Some(&title) {
+            return Ok(());
+        }
+        let title = truncate_bytes(&title, limits::TITLE_MAX_UTF16).to_owned();
+        self.outbox.emit(&SandboxEvent::SessionTitle(SessionTitle { title }))
     }
 
     async fn execute(&self, order: PromptOrder, resume: Option<String>, mut stop: StopSignal) -> Result<(), Failure> {
@@ -114,6 +150,9 @@ impl<A: Agent> TurnContext<A> {
             None => return Err(Failure::Untold("The workspace was not prepared.".to_owned())),
         };
         self.take_identity(&workspace, &order.author.git_identity).await?;
+        if order.attachments.as_ref().is_some_and(|files| !files.is_empty()) {
+            self.warn_of_attachments()?;
+        }
         let turn = Turn {
             message_id: order.message_id.clone(),
             text: order.content,
@@ -132,6 +171,18 @@ impl<A: Agent> TurnContext<A> {
             TurnEnd::Failed(text) => Err(Failure::Told(text)),
             TurnEnd::Broken(text) => Err(Failure::Untold(text)),
         }
+    }
+
+    fn warn_of_attachments(&self) -> Result<(), Failure> {
+        let warning = SandboxEvent::Warning(Warning {
+            scope: WarningScope::Media,
+            message: "This sandbox cannot give attachments to the agent: it works without them.".to_owned(),
+            repo_owner: None,
+            repo_name: None,
+            sandbox_id: self.stamp.sandbox_id.clone(),
+            timestamp: Stamp::timestamp(),
+        });
+        self.outbox.emit(&warning).map_err(Failure::Journal)
     }
 
     fn too_long(&self) -> String {
@@ -229,10 +280,7 @@ impl<A: Agent> TurnContext<A> {
                 sandbox_id,
                 timestamp,
             }),
-            AgentEvent::Title(title) => {
-                let title = truncate_bytes(&title, limits::TITLE_MAX_UTF16).to_owned();
-                SandboxEvent::SessionTitle(SessionTitle { title })
-            }
+            AgentEvent::Title(title) => return self.tell_title(title),
         };
         self.outbox.emit(&event)
     }

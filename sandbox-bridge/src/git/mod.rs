@@ -123,7 +123,6 @@ impl Git {
             .current_dir(directory)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .env("GIT_TERMINAL_PROMPT", "0")
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

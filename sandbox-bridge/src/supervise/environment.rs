@@ -46,6 +46,8 @@ pub fn base(
         ("XDG_STATE_HOME".into(), home(".local/state")),
         ("XDG_CACHE_HOME".into(), home(".cache")),
         ("SHELL".into(), "/bin/bash".into()),
+        // Nobody sits at a terminal: without a credential git shall fail, not ask.
+        ("GIT_TERMINAL_PROMPT".into(), "0".into()),
         (SANDBOX_VARIABLE.into(), sandbox_id.into()),
         (SOCKET_VARIABLE.into(), socket.into()),
     ]);

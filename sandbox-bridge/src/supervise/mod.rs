@@ -72,7 +72,7 @@ pub fn read_config() -> Result<CreateSandboxRequest, SuperviseError> {
 
 /// Longest run of one prompt: the sandbox's life less a reserve for what follows.
 pub fn prompt_limit(timeout_seconds: u32) -> Duration {
-    let life = u64::from(timeout_seconds.max(60));
+    let life = u64::from(timeout_seconds.max(4));
     Duration::from_secs(life - 900.min(life / 4))
 }
 
@@ -96,7 +96,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         .ok_or_else(|| SuperviseError::Config("controlPlaneUrl is not an http or https URL".to_owned()))?;
     let connection = ConnectionConfig::new(url, token.clone(), config.sandbox_id.clone(), config.model.clone());
     let mut connection = tokio::spawn(connection::run(connection, Arc::clone(&outbox), commands, ready_seen, leaving));
-    tracing::info!(event = "supervisor.start", sandbox_id = config.sandbox_id, session_id = config.session_id);
+    tracing::info!(event = "supervisor.start", session_id = config.session_id);
 
     let teller = Teller { outbox: Arc::clone(&outbox), stamp: stamp.clone() };
     teller.phase("workspace", BootStatus::Completed, began, None);
@@ -136,6 +136,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         stamp,
         workspace: workspace_seen,
         limit: prompt_limit(config.timeout_seconds),
+        title: Arc::default(),
     };
     let mut runner = tokio::spawn(Runner::new(context).run(orders, stopped));
 
@@ -153,9 +154,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         drop(tokio::time::timeout(Duration::from_secs(3), &mut connection).await);
     }
     drop(tokio::time::timeout(Duration::from_secs(1), agent_task).await);
-    if let Err(error) = std::fs::remove_file(&socket) {
-        tracing::debug!(event = "supervisor.socket_left", %error);
-    }
+    places::remove_socket(&socket);
     tracing::info!(event = "supervisor.end", orderly = ended.is_ok());
     ended
 }
@@ -222,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_prompt_leaves_a_reserve_of_the_sandboxs_life() {
-        for (life, seconds) in [(7200, 6300), (2000, 1500), (100, 75), (0, 45)] {
+        for (life, seconds) in [(7200, 6300), (2000, 1500), (100, 75), (0, 3)] {
             assert_eq!(prompt_limit(life).as_secs(), seconds, "{life}");
         }
     }

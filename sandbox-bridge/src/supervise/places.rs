@@ -7,6 +7,22 @@ use std::path::{Path, PathBuf};
 /// Longest path of a Unix socket, without the final zero.
 const SOCKET_PATH_MAX: usize = 107;
 
+/// Begins the name of a folder that exists for a socket alone.
+const SHORT_PREFIX: &str = "oi-socket-";
+
+/// Removes the socket, and its folder where it has one of its own.
+pub fn remove_socket(socket: &Path) {
+    let mut result = std::fs::remove_file(socket);
+    if let Some(folder) = socket.parent()
+        && folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SHORT_PREFIX))
+    {
+        result = result.and_then(|()| std::fs::remove_dir(folder));
+    }
+    if let Err(error) = result {
+        tracing::debug!(event = "supervisor.socket_left", %error);
+    }
+}
+
 /// Options of `supervise` that name places.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Places {
@@ -81,7 +97,7 @@ impl Places {
         if path.as_os_str().len() <= SOCKET_PATH_MAX {
             return Ok(path);
         }
-        let folder = std::env::temp_dir().join(format!("oi-{}", crate::random::hex::<8>()));
+        let folder = std::env::temp_dir().join(format!("{SHORT_PREFIX}{}", crate::random::hex::<8>()));
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
         Ok(folder.join("s"))
     }

@@ -97,3 +97,44 @@ async fn an_agent_that_cannot_be_started_fails_the_prompt_with_its_last_words() 
     let told = |frame: &serde_json::Value| frame["phase"] == "agent" && frame["status"] == "failed";
     session.frame("the phase's end", told).await;
 }
+
+#[tokio::test]
+async fn a_prompt_that_takes_too_long_is_aborted_and_keeps_what_was_said() {
+    let (session, opencode) = (Session::start().await, FakeOpenCode::start().await);
+    let mut sandbox = Sandbox::with_stand_in(&session, None, &opencode.url);
+    sandbox.crash();
+    // A quarter of the sandbox's life is kept in reserve.
+    sandbox.config.timeout_seconds = 4;
+    sandbox.start();
+    session.booted().await;
+    session.prompt(&id(1), "SLOW");
+    let done = session.completed(&id(1)).await;
+    assert_eq!(done["error"], "Prompt exceeded max duration of 3s.");
+    assert!(session.texts(&id(1))[0].starts_with("word0😀 "));
+    session.prompt(&id(2), "PLAIN");
+    assert_eq!(session.completed(&id(2)).await["success"], true);
+}
+
+#[tokio::test]
+async fn a_title_that_comes_after_the_turn_is_told_once() {
+    let (session, opencode, _sandbox) = world().await;
+    session.prompt(&id(1), "PLAIN");
+    session.completed(&id(1)).await;
+    opencode.name_the_session("Greet people");
+    let told = session.frame("the title", |frame| frame["type"] == "session_title").await;
+    assert_eq!(told["title"], "Greet people");
+    session.prompt(&id(2), "PLAIN");
+    session.completed(&id(2)).await;
+    let titles = session.taken().frames.iter().filter(|frame| frame["type"] == "session_title").count();
+    assert_eq!(titles, 1);
+}
+
+#[tokio::test]
+async fn attachments_that_cannot_be_given_are_said() {
+    let (session, _opencode, _sandbox) = world().await;
+    session.send(&json!({"type": "prompt", "messageId": id(1), "content": "PLAIN", "model": "demo/scripted",
+        "author": {"userId": "u", "gitIdentity": {"mode": "agent-only"}},
+        "attachments": [{"attachmentId": "a", "name": "x.png", "mimeType": "image/png"}]}));
+    assert_eq!(session.completed(&id(1)).await["success"], true);
+    assert!(session.taken().frames.iter().any(|frame| frame["type"] == "warning" && frame["scope"] == "media"));
+}

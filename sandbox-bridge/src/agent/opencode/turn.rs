@@ -69,6 +69,15 @@ impl Agent for OpenCode {
             Err(error) => TurnEnd::Broken(error.to_string()),
         }
     }
+
+    async fn title(&self) -> Option<String> {
+        let client = match &*self.endpoint.borrow() {
+            Endpoint::Up { client, .. } => client.clone(),
+            Endpoint::Starting | Endpoint::Failed(_) => return None,
+        };
+        let session = client.session(&self.known_session()?).await.ok().flatten()?;
+        session.given_title().map(str::to_owned)
+    }
 }
 
 /// Waits until OpenCode is up, or will not be.

@@ -31,6 +31,7 @@ struct Inner {
     busy: watch::Sender<bool>,
     aborted: watch::Sender<bool>,
     turn: Mutex<Option<tokio::task::AbortHandle>>,
+    title: Mutex<String>,
     pub prompts: AtomicUsize,
 }
 
@@ -44,10 +45,10 @@ impl FakeOpenCode {
             busy: watch::channel(false).0,
             aborted: watch::channel(false).0,
             turn: Mutex::default(),
+            title: Mutex::new("New session - x".to_owned()),
             prompts: AtomicUsize::new(0),
         });
         let fake = Self { url, inner };
-        let info = || async { Json(json!({"id": SESSION, "title": "New session - x"})) };
         let router = Router::new()
             .route("/global/health", get(|| async { Json(json!({"healthy": true})) }))
             .route("/config/providers", get(|| async { Json(json!({})) }))
@@ -67,6 +68,11 @@ impl FakeOpenCode {
     /// Prompts that were given, repetitions included.
     pub fn prompts(&self) -> usize {
         self.inner.prompts.load(Ordering::Relaxed)
+    }
+
+    /// Gives the session a title, and tells nobody.
+    pub fn name_the_session(&self, title: &str) {
+        title.clone_into(&mut self.inner.title.lock().expect("no test panicked in it"));
     }
 
     /// Ends every event stream, as a broken connection would.
@@ -186,6 +192,11 @@ impl FakeOpenCode {
         self.tell("session.status", &json!({"sessionID": SESSION, "status": {"type": "idle"}}));
         self.tell("session.idle", &json!({"sessionID": SESSION}));
     }
+}
+
+async fn info(State(fake): State<FakeOpenCode>) -> Json<Value> {
+    let title = fake.inner.title.lock().expect("no test panicked in it").clone();
+    Json(json!({"id": SESSION, "title": title}))
 }
 
 async fn status(State(fake): State<FakeOpenCode>) -> Json<Value> {
