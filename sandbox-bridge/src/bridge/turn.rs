@@ -119,7 +119,7 @@ impl<A: Agent> TurnContext<A> {
                 return;
             }
             if let Some(title) = self.agent.title().await {
-                if let Err(error) = self.tell_title(title) {
+                if let Err(error) = self.tell_title(&title) {
                     tracing::warn!(event = "turn.title_not_told", %error);
                 }
                 return;
@@ -127,13 +127,13 @@ impl<A: Agent> TurnContext<A> {
         }
     }
 
-    fn tell_title(&self, title: String) -> Result<(), JournalError> {
-        let told = self.told_title().replace(title.clone());
-        if told.as_ref() == Some(&title) {
+    fn tell_title(&self, title: &str) -> Result<(), JournalError> {
+        let title = truncate_bytes(title, limits::TITLE_MAX_UTF16);
+        let told = self.told_title().replace(title.to_owned());
+        if told.as_deref() == Some(title) {
             return Ok(());
         }
-        let title = truncate_bytes(&title, limits::TITLE_MAX_UTF16).to_owned();
-        self.outbox.emit(&SandboxEvent::SessionTitle(SessionTitle { title }))
+        self.outbox.emit(&SandboxEvent::SessionTitle(SessionTitle { title: title.to_owned() }))
     }
 
     async fn execute(&self, order: PromptOrder, resume: Option<String>, mut stop: StopSignal) -> Result<(), Failure> {
@@ -280,7 +280,7 @@ impl<A: Agent> TurnContext<A> {
                 sandbox_id,
                 timestamp,
             }),
-            AgentEvent::Title(title) => return self.tell_title(title),
+            AgentEvent::Title(title) => return self.tell_title(&title),
         };
         self.outbox.emit(&event)
     }

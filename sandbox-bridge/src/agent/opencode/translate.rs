@@ -4,24 +4,24 @@
 //! (after a compaction). Parts of messages that are not known yet are held until `message.updated` tells whose
 //! they are. Sub-agents' tool calls and steps are told, their words are not.
 
+mod texts;
+mod tools;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use oi_protocol::event::PartKind;
 use tokio::time::Instant;
 
-use super::tool::{self, ReadFile};
+use super::tool::ReadFile;
 use super::wire::{
     MessageInfo, MessageUpdated, NamedError, OfSession, Part, PartBody, PartDelta, PartUpdated, SessionError,
-    SessionUpdated, SseFrame, StatusChanged, StoredMessage, ToolState,
+    SessionUpdated, SseFrame, StatusChanged, StoredMessage,
 };
 use crate::agent::{AgentEvent, ToolUpdate};
 
 /// Parts that wait for their message, and sub-agent parts that wait for their task call.
 const HELD_MAX: usize = 2000;
-/// Output of a running tool is told at most this often.
-const RUNNING_INTERVAL: Duration = Duration::from_millis(300);
 
 enum Held {
     Part(Part),
@@ -356,28 +356,6 @@ impl Translator {
         self.held.push_back(held);
     }
 
-    fn delta(&mut self, delta: PartDelta) {
-        if delta.session_id != self.session || delta.field != "text" || self.other_messages.contains(&delta.message_id)
-        {
-            return;
-        }
-        if !self.output_messages.contains(&delta.message_id) {
-            return self.hold(Held::Delta(delta));
-        }
-        let Some(part) = self.texts.get_mut(&delta.part_id) else { return };
-        if part.done || part.holey || delta.delta.is_empty() {
-            return;
-        }
-        part.text.push_str(&delta.delta);
-        let kind = part.kind;
-        self.tell_text(&delta.part_id, kind, delta.delta);
-    }
-
-    fn tell_text(&mut self, part_id: &str, kind: PartKind, text: String) {
-        self.had_output |= kind == PartKind::Text;
-        self.out.push(AgentEvent::Text { part_id: part_id.to_owned(), kind, text });
-    }
-
     fn part(&mut self, part: Part, now: Instant) {
         if part.session_id != self.session {
             return self.child_part(part, now);
@@ -404,160 +382,6 @@ impl Translator {
         }
     }
 
-    fn whole_text(&mut self, part_id: &str, kind: PartKind, text: String, ended: bool) {
-        let part = self.texts.entry(part_id.to_owned()).or_insert(TextPart {
-            kind,
-            text: String::new(),
-            done: false,
-            holey: false,
-        });
-        if part.done && part.text == text {
-            return;
-        }
-        if !part.done
-            && !part.holey
-            && self.live
-            && let Some(rest) = text.strip_prefix(part.text.as_str()).filter(|rest| !rest.is_empty())
-        {
-            let rest = rest.to_owned();
-            part.text.clone_from(&text);
-            self.tell_text(part_id, kind, rest);
-        }
-        if ended && let Some(part) = self.texts.get_mut(part_id) {
-            let empty = text.is_empty() && part.text.is_empty();
-            part.done = true;
-            part.text.clone_from(&text);
-            if !empty {
-                self.had_output |= kind == PartKind::Text;
-                self.out.push(AgentEvent::PartDone { part_id: part_id.to_owned(), kind, text });
-            }
-        }
-    }
-
-    fn step_start(&mut self, part_id: String, subtask: bool) {
-        if self.steps.insert(part_id) && self.live {
-            self.out.push(AgentEvent::StepStart { subtask });
-        }
-    }
-
-    fn step_finish(
-        &mut self,
-        part_id: String,
-        cost: Option<f64>,
-        tokens: Option<serde_json::Value>,
-        reason: Option<String>,
-        subtask: bool,
-    ) {
-        self.had_output |= !subtask;
-        if self.steps.insert(part_id) && self.live {
-            self.out.push(AgentEvent::StepFinish { cost, tokens, reason, subtask });
-        }
-    }
-
-    fn tool(&mut self, session: &str, tool: &str, call_id: &str, state: &ToolState, now: Instant) {
-        if matches!(state.status.as_str(), "" | "pending") && state.input.is_empty() {
-            return;
-        }
-        let subtask = session != self.session;
-        let mut update = tool::update(tool, call_id, state, &self.directory);
-        self.count_overwritten(tool, state, &mut update);
-        if subtask {
-            update.subtask = true;
-            update.child_session_id = Some(session.to_owned());
-            update.task_call_id = self.children.get(session).cloned().flatten();
-        } else if tool == "task" {
-            let child = state.metadata.as_ref().and_then(|m| m.get("sessionId")).and_then(serde_json::Value::as_str);
-            update.child_session_id = child.map(str::to_owned);
-        }
-        self.had_output = true;
-        let key = (session.to_owned(), call_id.to_owned());
-        let output = update.output.as_ref().map_or(0, String::len);
-        if let Some(seen) = self.tools.get(&key) {
-            let ended = |status: &str| matches!(status, "completed" | "error");
-            let same = seen.status == update.status && seen.child == update.child_session_id;
-            if (same && seen.output == output) || (ended(&seen.status) && !ended(&update.status)) {
-                return;
-            }
-            if same && now.duration_since(seen.told_at) < RUNNING_INTERVAL {
-                self.deferred.insert(key, update);
-                return;
-            }
-        }
-        let child = update.child_session_id.clone().filter(|_| !subtask);
-        self.tell_tool(key, update, now);
-        if let Some(child) = child {
-            self.bind_child(&child, call_id, now);
-        }
-    }
-
-    fn count_overwritten(&mut self, tool: &str, state: &ToolState, update: &mut ToolUpdate) {
-        if state.status == "running"
-            && !self.overwritten.contains_key(&update.call_id)
-            && let Some(target) = tool::write_target(tool, state, &self.directory)
-            && let Some(before) = (self.read_file)(&target)
-        {
-            self.overwritten.insert(update.call_id.clone(), before);
-        }
-        if matches!(state.status.as_str(), "completed" | "error")
-            && let Some(before) = self.overwritten.remove(&update.call_id)
-            && let Some(change) = &mut update.file_change
-            && let Some((added, removed)) = tool::overwritten_lines(&before, state)
-            && (added, removed) != (0, 0)
-        {
-            (change.added, change.removed) = (added, removed);
-        }
-    }
-
-    fn tell_tool(&mut self, key: CallKey, update: ToolUpdate, now: Instant) {
-        self.deferred.remove(&key);
-        let seen = ToolSeen {
-            status: update.status.clone(),
-            child: update.child_session_id.clone(),
-            output: update.output.as_ref().map_or(0, String::len),
-            told_at: now,
-        };
-        self.tools.insert(key, seen);
-        self.out.push(AgentEvent::Tool(Box::new(update)));
-    }
-
-    /// Tells output of running tools that was held back.
-    pub fn tell_deferred(&mut self, now: Instant) {
-        for (key, update) in std::mem::take(&mut self.deferred) {
-            let due = self.tools.get(&key).is_none_or(|seen| now.duration_since(seen.told_at) >= RUNNING_INTERVAL);
-            if due {
-                self.tell_tool(key, update, now);
-            } else {
-                self.deferred.insert(key, update);
-            }
-        }
-    }
-
-    fn bind_child(&mut self, child: &str, call_id: &str, now: Instant) {
-        self.children.insert(child.to_owned(), Some(call_id.to_owned()));
-        let (ours, rest): (VecDeque<Part>, _) = self.held_children.drain(..).partition(|part| part.session_id == child);
-        self.held_children = rest;
-        for part in ours {
-            self.child_part(part, now);
-        }
-    }
-
-    fn child_part(&mut self, part: Part, now: Instant) {
-        match self.children.get(&part.session_id) {
-            None => {}
-            Some(None) if self.held_children.len() < HELD_MAX => self.held_children.push_back(part),
-            Some(_) => self.tell_child_part(part, now),
-        }
-    }
-
-    fn tell_child_part(&mut self, part: Part, now: Instant) {
-        match part.body {
-            PartBody::Tool { tool, call_id, state } => self.tool(&part.session_id, &tool, &call_id, &state, now),
-            PartBody::StepStart => self.step_start(part.id, true),
-            PartBody::StepFinish { cost, tokens, reason } => self.step_finish(part.id, cost, tokens, reason, true),
-            PartBody::Text { .. } | PartBody::Reasoning { .. } | PartBody::Other => {}
-        }
-    }
-
     /// Takes what OpenCode stored. `last` closes the turn: what is still open is told as it stands.
     pub fn stored(&mut self, messages: Vec<StoredMessage>, last: bool, now: Instant) {
         for StoredMessage { info, parts } in messages {
@@ -577,17 +401,6 @@ impl Translator {
         }
         if last {
             self.finish(now);
-        }
-    }
-
-    /// A server that was killed has stored less than it had streamed.
-    fn keep_longer_text(&self, part: &mut Part) {
-        if let PartBody::Text { text, .. } | PartBody::Reasoning { text, .. } = &mut part.body
-            && let Some(known) = self.texts.get(&part.id)
-            && !known.done
-            && known.text.len() > text.len()
-        {
-            text.clone_from(&known.text);
         }
     }
 

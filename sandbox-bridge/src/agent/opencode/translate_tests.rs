@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::time::Duration;
 
 use oi_protocol::event::FileChange;
 use serde_json::json;
