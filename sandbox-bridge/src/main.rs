@@ -57,7 +57,12 @@ fn main() -> ExitCode {
             let secret = std::env::var("LOCAL_SANDBOX_SECRET").ok();
             finish(run_to_end(host::run(options, secret)))
         }
-        Program::Supervise { config_env: true, places } => {
+        Program::Supervise { config_env: true, mut places } => {
+            if places.tool_path.is_empty() {
+                // The image's own programs.
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                places.tool_path = std::env::split_paths(&path).collect();
+            }
             let variables: BTreeMap<String, String> = std::env::vars().collect();
             match env_contract::read(&variables) {
                 Ok(config) => complain(&env_contract::restart_with_input(&config, &places.arguments())),

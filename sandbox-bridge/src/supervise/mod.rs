@@ -83,6 +83,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         tracing::warn!(event = "supervisor.dumpable", %error);
     }
+    let places = places.absolute()?;
     places.create()?;
     let config = Arc::new(config);
     let token = Secret::new(config.auth_token.clone());

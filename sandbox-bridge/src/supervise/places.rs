@@ -47,6 +47,18 @@ pub struct Places {
 }
 
 impl Places {
+    /// The same places, wherever a child works.
+    pub fn absolute(mut self) -> std::io::Result<Self> {
+        for path in [&mut self.workspace, &mut self.home, &mut self.runtime_dir, &mut self.temporary_dir] {
+            *path = std::path::absolute(&path)?;
+        }
+        // A bare name is looked for on the PATH.
+        if self.opencode.components().count() > 1 {
+            self.opencode = std::path::absolute(&self.opencode)?;
+        }
+        Ok(self)
+    }
+
     /// Makes the folders; those that hold what is the sandbox's own are for its user alone.
     pub fn create(&self) -> std::io::Result<()> {
         let private = |path: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);

@@ -6,8 +6,8 @@ use crate::id;
 use crate::support::forge::Forge;
 use crate::support::model::KEY;
 use crate::support::opencode::FakeOpenCode;
-use crate::support::sandbox::Sandbox;
-use crate::support::session::{GIT_PASSWORD, Session, TOKEN};
+use crate::support::sandbox::{Sandbox, program, says_it_listens, stand_in};
+use crate::support::session::{GIT_PASSWORD, SESSION_ID, Session, TOKEN};
 
 const SECRETS: [&str; 3] = [TOKEN, KEY, GIT_PASSWORD];
 
@@ -71,6 +71,32 @@ async fn the_journal_is_for_its_user_alone() {
         let found = std::fs::metadata(sandbox.path(name)).expect("there").permissions().mode() & 0o777;
         assert_eq!(found, mode, "{name}");
     }
+}
+
+#[tokio::test]
+async fn a_configuration_by_environment_does_not_stay_there() {
+    let (session, opencode) = (Session::start().await, FakeOpenCode::start().await);
+    let folder = tempfile::tempdir().expect("a folder");
+    let agent = stand_in(folder.path(), &says_it_listens(&opencode.url));
+    let mut child = std::process::Command::new(program())
+        .args(["supervise", "--config-env", "--opencode"])
+        .arg(agent)
+        .args(["--workspace", "workspace", "--home", "home", "--runtime-dir", "run", "--temporary-dir", "tmp"])
+        .current_dir(folder.path())
+        .env("SANDBOX_ID", "sandbox-test-by-environment")
+        .env("CONTROL_PLANE_URL", &session.url)
+        .env("SANDBOX_AUTH_TOKEN", TOKEN)
+        .env("SESSION_CONFIG", format!(r#"{{"session_id":"{SESSION_ID}","provider":"openai","model":"gpt-5.5"}}"#))
+        .env("OPENAI_API_KEY", KEY)
+        .env("OI_LOG", "warn")
+        .spawn()
+        .expect("the program starts");
+    session.booted().await;
+    let environment = std::fs::read(format!("/proc/{}/environ", child.id())).expect("it runs, with the same id");
+    assert_eq!(holds_secret(&environment), None);
+    child.kill().expect("killed");
+    child.wait().expect("waited");
+    sandbox_bridge::host::processes::sweep("sandbox-test-by-environment");
 }
 
 /// The figures are printed (`--nocapture`); a release build is named by `OI_BRIDGE_PROGRAM`.
