@@ -7,6 +7,7 @@ mod calls;
 mod faults;
 mod prompts;
 mod pull_requests;
+mod queue_model;
 mod sandbox_life;
 mod sandbox_wire;
 mod text;

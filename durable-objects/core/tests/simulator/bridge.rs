@@ -56,6 +56,8 @@ pub struct Bridge {
     /// Frames of its inbox that were looked at.
     pub seen: usize,
     said_ready: bool,
+    /// The end of its connection has not reached it before this.
+    pub deaf_until: Option<i64>,
 }
 
 const WORDS: [&str; 8] = ["so ", "ähm ", "😀", "let x = 1;\n", "\"quoted\" ", "𝄞 ", "done. ", "\u{1}"];
@@ -81,6 +83,7 @@ impl Bridge {
             bad: Vec::new(),
             seen: 0,
             said_ready: false,
+            deaf_until: None,
         }
     }
 
@@ -94,6 +97,7 @@ impl Bridge {
 
     pub fn connected(&mut self, socket: SocketId) {
         self.socket = Some(socket);
+        self.deaf_until = None;
         self.seen = 0;
         self.next = None;
         let mut ready = crate::support::session::ready();

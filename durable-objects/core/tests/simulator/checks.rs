@@ -67,7 +67,7 @@ impl World {
         }
         for client in &self.clients {
             let Some(socket) = client.socket.and_then(|id| self.host.sockets.get(&id)) else { continue };
-            let Some(last) = socket.inbox.back() else { continue };
+            let Some(last) = socket.inbox.back().filter(|text| text.contains("prompt_queued")) else { continue };
             for frame in messages(last).iter().filter(|frame| frame["type"] == "prompt_queued") {
                 let id = frame["messageId"].as_str().unwrap_or_default();
                 let known = self.count(&format!(

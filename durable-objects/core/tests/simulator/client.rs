@@ -171,7 +171,9 @@ impl Client {
         if self.dialect == 1 {
             self.shown.clear();
             self.tokens.clear();
-            events.iter().for_each(|envelope| self.show(&envelope["event"]));
+            for envelope in &events {
+                self.show(&envelope["event"]);
+            }
             return Ok(());
         }
         if frame["timeline"]["mode"] == "snapshot" {

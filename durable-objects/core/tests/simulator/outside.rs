@@ -70,6 +70,9 @@ impl World {
             };
             let delay = match self.rng.random_range(0..10) {
                 _ if self.calm => 50,
+                _ if self.stops_late && matches!(claimed.job, Job::StopSandbox(_)) => {
+                    self.rng.random_range(20_000..90_000)
+                }
                 0 => self.rng.random_range(30_000..200_000),
                 1..3 => self.rng.random_range(2_000..20_000),
                 _ => self.rng.random_range(1..500),

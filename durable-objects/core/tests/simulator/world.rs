@@ -30,12 +30,14 @@ pub struct Tally {
     pub resumes: u64,
     pub doubled: u64,
     pub pulls: u64,
+    /// Frames of a sandbox that is not the current one, while the current one is connected.
+    pub strangers: u64,
     pub marks_checked: u64,
     pub views_checked: u64,
 }
 
 impl Tally {
-    pub fn list(&self) -> [(&'static str, u64); 13] {
+    pub fn list(&self) -> [(&'static str, u64); 14] {
         [
             ("prompts", self.prompts),
             ("done", self.done),
@@ -48,6 +50,7 @@ impl Tally {
             ("resumes", self.resumes),
             ("doubled frames", self.doubled),
             ("pull requests", self.pulls),
+            ("frames of replaced sandboxes", self.strangers),
             ("marks checked", self.marks_checked),
             ("views checked", self.views_checked),
         ]
@@ -65,6 +68,7 @@ impl Tally {
         self.resumes += other.resumes;
         self.doubled += other.doubled;
         self.pulls += other.pulls;
+        self.strangers += other.strangers;
         self.marks_checked += other.marks_checked;
         self.views_checked += other.views_checked;
     }
@@ -79,6 +83,8 @@ pub struct World {
     /// Nothing goes wrong any more.
     pub calm: bool,
     pub share_of_dialect_1: f64,
+    /// The backend takes its time to stop what it is asked to stop.
+    pub stops_late: bool,
     pub tally: Tally,
     /// Prompts of which a page was told that they were cancelled.
     pub cancelled: BTreeSet<String>,
@@ -104,12 +110,13 @@ impl World {
         host.bug = bug;
         Self {
             host,
-            rng,
             clients,
             bridges: Vec::new(),
             outside: Outside::default(),
             calm: false,
             share_of_dialect_1,
+            stops_late: rng.random_bool(0.3),
+            rng,
             tally: Tally::default(),
             cancelled: BTreeSet::new(),
             lives: 0,
@@ -307,12 +314,9 @@ impl World {
     /// A page takes all that is on its way to it.
     pub fn client_reads(&mut self, index: usize) -> Result<(), String> {
         let Some(socket) = self.clients[index].socket else { return Ok(()) };
-        let inbox = match self.host.sockets.get_mut(&socket) {
-            Some(socket) => std::mem::take(&mut socket.inbox),
-            None => {
-                self.clients[index].disconnected();
-                return Ok(());
-            }
+        let Some(inbox) = self.host.sockets.get_mut(&socket).map(|socket| std::mem::take(&mut socket.inbox)) else {
+            self.clients[index].disconnected();
+            return Ok(());
         };
         for message in inbox.iter().flat_map(|text| messages(text)) {
             if message["type"] == "prompt_cancelled" {
@@ -338,15 +342,12 @@ impl World {
     // Sandboxes.
 
     fn a_bridge_acts(&mut self) -> Result<(), String> {
-        if self.bridges.is_empty() {
+        // An old one may still be there beside the newest.
+        let alive: Vec<usize> = (0..self.bridges.len()).filter(|index| self.bridges[*index].alive).collect();
+        if alive.is_empty() {
             return Ok(());
         }
-        // Mostly the newest; an old one may still be there.
-        let newest = self.bridges.len() - 1;
-        let index = if self.rng.random_bool(0.8) { newest } else { self.rng.random_range(0..=newest) };
-        if !self.bridges[index].alive {
-            return Ok(());
-        }
+        let index = alive[self.rng.random_range(0..alive.len())];
         self.bridge_reads(index)?;
         for _ in 0..self.rng.random_range(1..5) {
             let (bridge, rng) = (&mut self.bridges[index], &mut self.rng);
@@ -359,13 +360,18 @@ impl World {
 
     pub fn bridge_reads(&mut self, index: usize) -> Result<(), String> {
         let Some(socket) = self.bridges[index].socket else { return Ok(()) };
-        let inbox = match self.host.sockets.get_mut(&socket) {
-            Some(socket) => std::mem::take(&mut socket.inbox),
-            None => {
-                let at = self.redial();
-                self.bridges[index].disconnected(at);
+        if !self.calm && !self.is_open(Some(socket)) {
+            // A connection that ended on the session's side may look alive from the other one for a while.
+            let now = self.host.now.0;
+            let late = if self.rng.random_bool(0.4) { self.rng.random_range(1..250_000) } else { 0 };
+            if *self.bridges[index].deaf_until.get_or_insert(now + late) > now {
                 return Ok(());
             }
+        }
+        let Some(inbox) = self.host.sockets.get_mut(&socket).map(|socket| std::mem::take(&mut socket.inbox)) else {
+            let at = self.redial();
+            self.bridges[index].disconnected(at);
+            return Ok(());
         };
         self.bridges[index].seen = 0;
         for text in inbox {
@@ -405,6 +411,9 @@ impl World {
     fn send_checked(&mut self, index: usize, socket: SocketId, frame: &str) -> Result<(), String> {
         let current = self.generation() == self.bridges[index].sandbox.generation;
         let before = (!current).then(|| self.stored());
+        if !current && self.bridges.iter().any(|other| self.is_open(other.socket)) {
+            self.tally.strangers += 1;
+        }
         self.host.bridge_sends(socket, frame);
         self.after_input()?;
         if let Some(before) = before
@@ -502,7 +511,9 @@ impl World {
     // Accidents.
 
     fn a_socket_breaks(&mut self) -> Result<(), String> {
-        let open: Vec<SocketId> = self.host.sockets.keys().copied().collect();
+        let of_bridge = self.rng.random_bool(0.5);
+        let open: Vec<SocketId> =
+            self.host.sockets.iter().filter(|(_, socket)| socket.sandbox == of_bridge).map(|(id, _)| *id).collect();
         if open.is_empty() {
             return Ok(());
         }

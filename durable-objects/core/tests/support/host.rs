@@ -40,7 +40,7 @@ pub enum Bug {
     KeepsCoreAfterFault,
     /// A frame of any sandbox counts as one of the current bridge.
     MixesSandboxesUp,
-    /// The alarm is not armed again when the object wakes.
+    /// An alarm that has fired counts as armed still.
     ForgetsTheAlarm,
     /// The claimed jobs of a commit are dropped and reported as done.
     DropsJobs,
@@ -117,10 +117,7 @@ impl Host {
             .filter(|(_, socket)| socket.closed.is_none())
             .map(|(id, socket)| (*id, socket.attachment.clone()))
             .collect();
-        let mut outputs = self.transact(Input::Woken { sockets })?;
-        if self.bug == Some(Bug::ForgetsTheAlarm) {
-            outputs.alarm = None;
-        }
+        let outputs = self.transact(Input::Woken { sockets })?;
         self.carry_out(outputs);
         Ok(())
     }
@@ -333,7 +330,9 @@ impl Host {
     /// The platform fires the alarm.
     pub fn fire_alarm(&mut self) {
         self.alarm = None;
-        self.armed = None;
+        if self.bug != Some(Bug::ForgetsTheAlarm) {
+            self.armed = None;
+        }
         if self.feed(Input::Alarm).is_err() && !std::mem::take(&mut self.died) {
             self.alarm = Some(self.now.plus(5_000));
         }
