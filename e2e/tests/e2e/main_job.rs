@@ -34,7 +34,7 @@ async fn forge_pulls(world: &World) -> Outcome<Vec<Value>> {
 /// Author lines (`name <email>`) and the diff of a branch against main, by git itself.
 async fn git_facts(world: &World, branch: &str) -> Outcome<(String, String)> {
     let folder = tempfile::tempdir()?;
-    let bare = std::path::Path::new(&world.stack.ready.state_dir).join("forge");
+    let bare = std::path::Path::new(&world.stack.ready.state_dir).join("state/forge");
     let repository = find_bare(&bare, "sample-service.git")
         .ok_or_else(|| Failed(format!("no bare repository under {}", bare.display())))?;
     let run = |arguments: Vec<String>| {

@@ -127,8 +127,12 @@ impl World {
         }
         self.clients[index].checked = Some(last);
         self.tally.views_checked += 1;
-        let client = &self.clients[index];
         let rows = self.rows("SELECT seq, id, revision, body FROM events WHERE revision IS NOT NULL ORDER BY seq");
+        for row in &rows {
+            // A row of a revision never changes.
+            self.bodies.entry((int(&row[0]), int(&row[2]))).or_insert_with(|| value(&text(&row[3])));
+        }
+        let client = &self.clients[index];
         if client.dialect == 1 {
             return self.check_old_view(index, &rows);
         }
@@ -139,13 +143,17 @@ impl World {
             return Err(format!("{} has {} of {} rows; without {missing:?}", client.name, have.len(), rows.len()));
         }
         for row in rows {
-            let (seq, body) = (int(&row[0]), value(&text(&row[3])));
+            let (seq, revision) = (int(&row[0]), int(&row[2]));
+            let body = &self.bodies[&(seq, revision)];
             let Some(held) = client.timeline.get(&seq) else { return Err(format!("{} lacks row {seq}", client.name)) };
-            let mut event = held.event.clone();
-            if body["type"] == "part" {
+            let same = if body["type"] == "part" {
+                let mut event = held.event.clone();
                 event["sandboxId"] = body["sandboxId"].clone();
-            }
-            if (held.id.as_str(), held.revision, &event) != (text(&row[1]).as_str(), int(&row[2]), &body) {
+                event == *body
+            } else {
+                held.event == *body
+            };
+            if !same || held.id != text(&row[1]) || held.revision != revision {
                 return Err(format!("{}: row {seq} is {held:?}, stored is {body}", client.name));
             }
         }
@@ -167,7 +175,7 @@ impl World {
         let client = &self.clients[index];
         let mut keys = BTreeSet::new();
         for row in rows {
-            let mut body = value(&text(&row[3]));
+            let mut body = self.bodies[&(int(&row[0]), int(&row[2]))].clone();
             match body["type"].as_str() {
                 Some("part") => {
                     if !client.tokens.contains(body["text"].as_str().unwrap_or_default()) {

@@ -1,6 +1,6 @@
 //! One simulated world: a session's host, the people and sandboxes around it, and what goes wrong.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use oi_protocol::rest::CreatePullRequestRequest;
 use oi_session::call::{Principal, SessionCall};
@@ -90,6 +90,8 @@ pub struct World {
     pub cancelled: BTreeSet<String>,
     /// Lives of the object, so that calls which waited in an earlier one are asked again.
     pub lives: u64,
+    /// Bodies of rows by place and revision, read once.
+    pub bodies: BTreeMap<(i64, i64), Value>,
     known_faults: u64,
     requests: u64,
 }
@@ -120,6 +122,7 @@ impl World {
             tally: Tally::default(),
             cancelled: BTreeSet::new(),
             lives: 0,
+            bodies: BTreeMap::new(),
             known_faults: 0,
             requests: 0,
         }
