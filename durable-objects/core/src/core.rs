@@ -25,6 +25,9 @@ impl From<SqlError> for Fault {
     }
 }
 
+/// A heartbeat is written when the one before was written this long ago, in ms.
+pub(crate) const HEARTBEAT_SAVE_MS: i64 = 60_000;
+
 /// The prompt that the agent has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Running {
@@ -58,6 +61,12 @@ pub(crate) struct Hot {
     /// Calls that wait for a pull request, by operation.
     pub waiters: Vec<(String, ReplyId)>,
     pub woke_at: UnixMillis,
+    /// The last heartbeat as SQLite has it.
+    pub heartbeat_saved: Option<UnixMillis>,
+    /// The bridge was heard of since the object woke.
+    pub heard: bool,
+    /// That a prompt waits for the sandbox that is coming was told.
+    pub spawning_told: bool,
     /// A `hello` is out; frames that do not follow the mark are ignored until one does.
     pub hello_sent: bool,
     pub session_dirty: bool,
@@ -81,6 +90,9 @@ impl Hot {
             operations_next: None,
             waiters: Vec::new(),
             woke_at: now,
+            heartbeat_saved: None,
+            heard: false,
+            spawning_told: false,
             hello_sent: false,
             session_dirty: false,
             sandbox_dirty: false,
@@ -100,6 +112,7 @@ impl Hot {
             received: load_received(sql, sandbox.generation)?,
             outbox_next: outbox::next_due(sql)?,
             operations_next: pull_request_row::next_deadline(sql)?,
+            heartbeat_saved: sandbox.last_heartbeat,
             sandbox,
             seq,
             revision,
@@ -198,8 +211,10 @@ impl SessionCore {
         };
         let current = |id: &MessageId| hot.running.as_ref().is_some_and(|running| running.message_id == *id);
         match &frame.event {
-            SandboxEvent::Heartbeat(_) if frame.seq.is_none() => {
-                hot.sandbox.last_heartbeat = Some(now);
+            SandboxEvent::Heartbeat(_)
+                if frame.seq.is_none() && hot.heartbeat_saved.is_some_and(|at| now.since(at) < HEARTBEAT_SAVE_MS) =>
+            {
+                (hot.sandbox.last_heartbeat, hot.heard) = (Some(now), true);
                 return Streamed::Done(Outputs::default());
             }
             // A part's first text is committed, so that a part of a name that was finished before is refused.
@@ -216,7 +231,7 @@ impl SessionCore {
             hot.received = seq;
             hot.hello_sent = false;
         }
-        hot.sandbox.last_heartbeat = Some(now);
+        (hot.sandbox.last_heartbeat, hot.heard) = (Some(now), true);
         Streamed::Done(Outputs { tick_in_ms: self.next_tick(now), ..Outputs::default() })
     }
 
@@ -308,6 +323,7 @@ impl Turn<'_, '_> {
         if self.hot.sandbox_dirty {
             self.hot.sandbox_dirty = false;
             self.hot.sandbox.save(self.sql)?;
+            self.hot.heartbeat_saved = self.hot.sandbox.last_heartbeat;
         }
         if self.hot.received_dirty {
             self.hot.received_dirty = false;

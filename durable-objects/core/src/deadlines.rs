@@ -51,7 +51,6 @@ impl Turn<'_, '_> {
     pub(crate) fn alarm(&mut self) -> Result<(), SqlError> {
         let now = self.cx.now;
         let due = |deadline: Option<UnixMillis>| deadline.is_some_and(|at| at <= now);
-        self.hot.sandbox_dirty |= self.hot.sandbox.last_heartbeat.is_some();
         self.close_unsubscribed();
         if due(self.hot.stopping.as_ref().map(|(_, deadline)| *deadline)) {
             self.lose_sandbox(

@@ -18,6 +18,8 @@ use crate::token;
 
 /// A sandbox whose socket is lost, or that is silent, is given this long, in ms.
 pub(crate) const STALE_MS: i64 = 90_000;
+/// A lost sandbox is waited for at most this long, even when the object woke just now, in ms.
+const OUTAGE_MAX_MS: i64 = 600_000;
 /// Failed starts within the window that open the circuit breaker.
 const BREAKER_FAILURES: i64 = 3;
 /// How long the breaker stays open, in ms.
@@ -66,7 +68,7 @@ impl Turn<'_, '_> {
             // It comes; its deadline is watched.
             SandboxStatus::Spawning | SandboxStatus::Connecting => {
                 if for_prompt {
-                    self.broadcast(&ServerMessage::SandboxSpawning);
+                    self.tell_spawning();
                 }
                 return Ok(());
             }
@@ -100,9 +102,16 @@ impl Turn<'_, '_> {
         }
         self.start_sandbox()?;
         if for_prompt {
-            self.broadcast(&ServerMessage::SandboxSpawning);
+            self.tell_spawning();
         }
         Ok(())
+    }
+
+    /// A prompt waits for a sandbox: told once for each start.
+    fn tell_spawning(&mut self) {
+        if !std::mem::replace(&mut self.hot.spawning_told, true) {
+            self.broadcast(&ServerMessage::SandboxSpawning);
+        }
     }
 
     fn report_spawn_error(&mut self, error: &str) {
@@ -138,6 +147,7 @@ impl Turn<'_, '_> {
         sandbox.disconnected_at = None;
         sandbox.spawn_error = None;
         sandbox.next_spawn_at = None;
+        self.hot.spawning_told = false;
         self.hot.received = 0;
         self.hot.received_dirty = true;
         self.set_sandbox_status(SandboxStatus::Spawning);
@@ -271,6 +281,8 @@ impl Turn<'_, '_> {
         };
         sandbox.dialect = dialect;
         sandbox.last_heartbeat = Some(now);
+        self.hot.heard = true;
+        let sandbox = &mut self.hot.sandbox;
         sandbox.last_activity = Some(now);
         sandbox.disconnected_at = None;
         sandbox.spawn_error = None;
@@ -339,13 +351,16 @@ impl Turn<'_, '_> {
     }
 }
 
-/// When silence or disconnection makes the sandbox stale. Silence counts from the object's wake at the earliest, since
-/// beats heard before are remembered in memory only.
+/// When silence or disconnection makes the sandbox stale. However often the object wakes, both come to an end.
 pub(crate) fn stale_deadline(hot: &crate::core::Hot) -> Option<UnixMillis> {
     if hot.sandbox.status != SandboxStatus::Ready {
         return None;
     }
-    let heard = hot.sandbox.last_heartbeat.unwrap_or(hot.woke_at).max(hot.woke_at);
-    let silent = heard.plus(STALE_MS);
-    Some(hot.sandbox.disconnected_at.map_or(silent, |at| at.plus(STALE_MS).max(hot.woke_at.plus(STALE_MS / 3))))
+    if let Some(at) = hot.sandbox.disconnected_at {
+        // After an outage of ours the bridge gets time to come back.
+        return Some(at.plus(STALE_MS).max(hot.woke_at.plus(STALE_MS / 3).min(at.plus(OUTAGE_MAX_MS))));
+    }
+    // Beats that came after the last one that was written went with the memory.
+    let unwritten = if hot.heard { 0 } else { crate::core::HEARTBEAT_SAVE_MS };
+    Some(hot.sandbox.last_heartbeat.unwrap_or(hot.sandbox.created_at).plus(STALE_MS + unwritten))
 }

@@ -106,7 +106,7 @@ impl Turn<'_, '_> {
         if !self.is_current_bridge(socket) {
             return Ok(());
         }
-        self.hot.sandbox.last_heartbeat = Some(self.cx.now);
+        (self.hot.sandbox.last_heartbeat, self.hot.heard) = (Some(self.cx.now), true);
         let two = self.hot.sandbox.dialect >= 2;
         if let Some(seq) = frame.seq.filter(|_| two) {
             if seq <= self.hot.received {
@@ -157,7 +157,10 @@ impl Turn<'_, '_> {
 
     fn apply(&mut self, event: SandboxEvent, ack_id: Option<&str>) -> Result<Verdict, SqlError> {
         match event {
-            SandboxEvent::Heartbeat(_) => Ok(Verdict::Taken),
+            SandboxEvent::Heartbeat(_) => {
+                self.hot.sandbox_dirty = true;
+                Ok(Verdict::Taken)
+            }
             SandboxEvent::PartDelta(delta) => {
                 if !self.is_running(&delta.message_id) {
                     return Ok(Verdict::Taken);

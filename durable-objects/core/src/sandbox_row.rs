@@ -18,9 +18,9 @@ pub(crate) struct SandboxRow {
     pub created_at: UnixMillis,
     /// Until when the bridge must have connected.
     pub boot_deadline: Option<UnixMillis>,
-    /// In memory newer than in SQLite: written when something else is, and when its deadline is looked at.
+    /// In memory newer than in SQLite, by at most the interval at which heartbeats are written.
     pub last_heartbeat: Option<UnixMillis>,
-    /// The same.
+    /// In memory newer than in SQLite while a prompt runs; written when one begins and ends.
     pub last_activity: Option<UnixMillis>,
     pub disconnected_at: Option<UnixMillis>,
     pub spawn_error: Option<String>,

@@ -405,3 +405,35 @@ fn alarms_that_come_late_or_twice_are_harmless() {
     assert_eq!((s.outcome(&id).as_str(), s.stopped.len()), ("stopped", 1));
     let _ = bridge;
 }
+
+#[test]
+fn a_silent_sandbox_is_found_out_however_often_the_object_wakes() {
+    let (mut s, page, _bridge, id) = Session::with_run();
+    for _ in 0..10 {
+        s.host.evict();
+        s.say(page, &json!({"type": "presence", "status": "active"}));
+        s.host.advance(20_000);
+    }
+    assert_eq!((s.outcome(&id).as_str(), s.sandbox_status().as_str()), ("failed", "stale"));
+
+    let (mut s, page, bridge, id) = Session::with_run();
+    s.host.disconnect(bridge);
+    for _ in 0..40 {
+        s.host.evict();
+        s.say(page, &json!({"type": "presence", "status": "active"}));
+        s.host.advance(20_000);
+    }
+    assert_eq!(s.outcome(&id), "failed");
+}
+
+#[test]
+fn that_a_prompt_waits_for_a_sandbox_is_told_once_for_each_start() {
+    let mut s = Session::new();
+    let page = s.page("Ada", 2);
+    s.say(page, &json!({"type": "prompt", "clientRequestId": "r", "content": "x"}));
+    s.run_jobs();
+    for _ in 0..5 {
+        s.host.fire_alarm();
+    }
+    assert_eq!(s.take_of(page, "sandbox_spawning").len(), 1);
+}
