@@ -68,8 +68,13 @@ pub async fn answer(request: Request, env: &Env, context: &Context) -> worker::R
         }
     };
     let response = match served {
-        // A page has its own headers and is not logged; an upgraded connection takes none.
-        Served::Page(response) | Served::Upgraded(response) => return Ok(response),
+        // A page has its own headers and is not logged.
+        Served::Page(response) => return Ok(response),
+        // An upgraded connection takes no headers.
+        Served::Upgraded(response) => {
+            Line::info("control-plane", "http.upgraded").trace(&trace).with("http_path", &head.path).write();
+            return Ok(response);
+        }
         Served::Api(response) => response,
     };
     let status = response.status_code();
