@@ -215,13 +215,14 @@ impl World {
 
     pub fn unsettled(&self) -> String {
         format!(
-            "prompts {:?}, jobs {:?}, sandbox {:?}, alarm {:?} at {:?}, pages {:?}",
+            "prompts {:?}, jobs {:?}, sandbox {:?}, alarm {:?} at {:?}, pages {:?}, runs {:?}",
             self.rows("SELECT number, status, stop_deadline FROM messages WHERE status IN ('pending', 'processing') OR stop_deadline IS NOT NULL"),
             self.rows("SELECT id, state, attempt, due_at FROM outbox WHERE state IN ('waiting', 'running')"),
             self.rows("SELECT generation, status, dialect, disconnected_at, next_spawn_at, boot_deadline FROM sandbox"),
             self.host.alarm,
             self.host.now,
             self.clients.iter().map(|client| client.subscribed).collect::<Vec<_>>(),
+            self.bridges.iter().filter(|bridge| bridge.alive).map(|bridge| &bridge.run).collect::<Vec<_>>(),
         )
     }
 

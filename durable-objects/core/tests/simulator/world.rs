@@ -92,7 +92,7 @@ pub struct World {
     pub lives: u64,
     /// Bodies of rows by place and revision, read once.
     pub bodies: BTreeMap<(i64, i64), Value>,
-    known_faults: u64,
+    known_accidents: u64,
     requests: u64,
 }
 
@@ -123,7 +123,7 @@ impl World {
             cancelled: BTreeSet::new(),
             lives: 0,
             bodies: BTreeMap::new(),
-            known_faults: 0,
+            known_accidents: 0,
             requests: 0,
         }
     }
@@ -141,8 +141,9 @@ impl World {
 
     /// After every input: who lost a connection, which promises were just made.
     pub fn after_input(&mut self) -> Result<(), String> {
-        if self.host.faults != self.known_faults || std::mem::take(&mut self.host.died) {
-            self.known_faults = self.host.faults;
+        let accidents = self.host.faults + self.host.deaths;
+        if accidents != self.known_accidents {
+            self.known_accidents = accidents;
             self.lives += 1;
         }
         self.begin_attempts()?;

@@ -64,8 +64,9 @@ pub struct Host {
     pub bug: Option<Bug>,
     /// The next commit happens, and the process dies before its outputs leave.
     pub die_after_commit: bool,
-    /// Whether it did.
-    pub died: bool,
+    /// Whether it just did, and how often in all.
+    died: bool,
+    pub deaths: u64,
     pub faults: u64,
     /// What was stored when the last fault had been rolled back, when asked for.
     pub dump_at_fault: Option<Dump>,
@@ -96,6 +97,7 @@ impl Host {
             bug: None,
             die_after_commit: false,
             died: false,
+            deaths: 0,
             faults: 0,
             dump_at_fault: None,
             dumps_faults: false,
@@ -149,6 +151,7 @@ impl Host {
             if std::mem::take(&mut self.die_after_commit) {
                 self.kill();
                 self.died = true;
+                self.deaths += 1;
                 return Err(Faulted);
             }
             return Ok(outputs);
