@@ -191,8 +191,6 @@ impl Stack<'_> {
     fn sandbox_host(&self) -> Option<Spec> {
         let port = self.ports.sandbox_host?;
         let node = &self.ready.node;
-        let opencode = node.opencode();
-        let agent_dir = opencode.parent().map(Path::to_path_buf).unwrap_or_default();
         Some(Spec {
             name: "sandbox-host",
             program: self.ready.places.target().join("release/sandbox-bridge"),
@@ -202,8 +200,9 @@ impl Stack<'_> {
                 .collect(),
             env: vec![
                 ("LOCAL_SANDBOX_SECRET".into(), self.secrets.sandbox_host_secret.clone().into()),
-                ("OPENCODE_BIN".into(), opencode.into()),
-                ("PATH".into(), crate::setup::prepend_path(&[&agent_dir, node.bin_dir()])),
+                ("OPENCODE_BIN".into(), node.opencode().into()),
+                // What the agent and the projects it works on may expect to find.
+                ("OI_TOOL_PATH".into(), node.bin_dir().into()),
             ],
             // The model's key comes with each sandbox's configuration, and only its supervisor holds it.
             unset: MODEL_VARIABLES.to_vec(),

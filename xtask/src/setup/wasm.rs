@@ -69,9 +69,13 @@ impl WasmToolchain {
         .args(["--target", TARGET])
     }
 
-    fn works(&self) -> bool {
+    fn works(&self, places: &Places) -> bool {
         match self {
-            Self::Rustup { version } => nightly_version().is_some_and(|now| now == *version) && nightly_has_source(),
+            Self::Rustup { version } => {
+                nightly_version().is_some_and(|now| now == *version)
+                    && nightly_is_complete()
+                    && stable_has_target(places)
+            }
             Self::Debian { version, stand_ins } => {
                 ["cargo", "rustc", "rustup"].iter().all(|name| is_executable(&stand_ins.join(name)))
                     && debian_version().is_ok_and(|now| now == *version)
@@ -88,7 +92,7 @@ pub fn install(places: &Places) -> Result<WasmToolchain> {
     progress::step("Preparing the wasm toolchain", || {
         if let Some(known) =
             fs::read(&memory).ok().and_then(|bytes| serde_json::from_slice::<WasmToolchain>(&bytes).ok())
-            && known.works()
+            && known.works(places)
         {
             chosen = Some(known);
             return Ok(Outcome::Cached);
@@ -120,31 +124,56 @@ fn rustup(places: &Places) -> Result<Option<WasmToolchain>> {
             Err(_) => Ok(false),
         }
     };
-    let downloaded = run("adding the wasm target", RUSTUP_TARGET_DEADLINE, &["target", "add", TARGET])?
-        && run(
-            "installing the nightly toolchain",
-            RUSTUP_NIGHTLY_DEADLINE,
-            &["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src", "--target", TARGET],
-        )?;
-    if !downloaded {
+    // What is there is taken as it is: nobody's nightly is updated without need.
+    let there = (stable_has_target(places)
+        || run("adding the wasm target", RUSTUP_TARGET_DEADLINE, &["target", "add", TARGET])?)
+        && (nightly_is_complete()
+            || run(
+                "installing the nightly toolchain",
+                RUSTUP_NIGHTLY_DEADLINE,
+                &[
+                    "toolchain",
+                    "install",
+                    "nightly",
+                    "--profile",
+                    "minimal",
+                    "--component",
+                    "rust-src",
+                    "--target",
+                    TARGET,
+                ],
+            )?);
+    if !there {
         progress::begins("Preparing the wasm toolchain", "rustup could not download, so Debian's packages");
         return Ok(None);
     }
     Ok(nightly_version().map(|version| WasmToolchain::Rustup { version }))
 }
 
-fn nightly_version() -> Option<String> {
-    Program::new("asking the nightly compiler", "rustc", Duration::from_secs(30))
-        .args(["+nightly", "-vV"])
-        .output()
-        .ok()
+fn rustc(args: &[&str]) -> Program {
+    Program::new("asking the compiler", "rustc", Duration::from_secs(30))
+        .args(args)
+        // Asking for a toolchain must not download it.
+        .env("RUSTUP_AUTO_INSTALL", "0")
 }
 
-fn nightly_has_source() -> bool {
-    Program::new("asking the nightly compiler", "rustc", Duration::from_secs(30))
-        .args(["+nightly", "--print", "sysroot"])
+fn stable_has_target(places: &Places) -> bool {
+    rustc(&["--target", TARGET, "--print", "target-libdir"])
+        .dir(&places.root)
         .output()
-        .is_ok_and(|root| Path::new(root.trim()).join("lib/rustlib/src/rust/library/Cargo.lock").is_file())
+        .is_ok_and(|folder| Path::new(folder.trim()).is_dir())
+}
+
+fn nightly_version() -> Option<String> {
+    rustc(&["+nightly", "-vV"]).output().ok()
+}
+
+/// Whether nightly has the library's source, and what `worker-build` looks for: the target's folder.
+fn nightly_is_complete() -> bool {
+    rustc(&["+nightly", "--print", "sysroot"]).output().is_ok_and(|root| {
+        let libraries = Path::new(root.trim()).join("lib/rustlib");
+        libraries.join("src/rust/library/Cargo.lock").is_file() && libraries.join(TARGET).join("lib").is_dir()
+    })
 }
 
 fn debian_toolchain(places: &Places) -> Result<WasmToolchain> {
@@ -191,9 +220,7 @@ fn seeded(version: &str) -> Result<bool> {
 
 /// rustup's linker serves Debian's compiler too.
 fn rust_lld_folder(places: &Places) -> Result<PathBuf> {
-    let ask = |flag: &[&str]| {
-        Program::new("asking the compiler", "rustc", Duration::from_secs(30)).args(flag).dir(&places.root).output()
-    };
+    let ask = |flag: &[&str]| rustc(flag).dir(&places.root).output();
     let host =
         ask(&["-vV"])?.lines().find_map(|line| line.strip_prefix("host: ").map(str::to_owned)).unwrap_or_default();
     let folder = Path::new(ask(&["--print", "sysroot"])?.trim()).join("lib/rustlib").join(host).join("bin");
