@@ -101,6 +101,10 @@ pub fn run(places: &Places, options: &Options) -> Result<()> {
     let state = std::path::absolute(places_relative(places, &options.state_dir))
         .map_err(Failure::file("find", &options.state_dir))?;
     let _alone = claim_state(&state)?;
+    if let Some(path) = &options.ready_file {
+        // One of an earlier run would lie.
+        let _ = fs::remove_file(path);
+    }
     // Before minutes of building: a taken port is known at once.
     let mut leases = Leases::new(places.cache.join("ports"))?;
     let mut secrets = Secrets::load_or_generate(&state.join("secrets.json"))?;
@@ -120,10 +124,6 @@ pub fn run(places: &Places, options: &Options) -> Result<()> {
     let stack = Stack { ready: &ready, state: &state, secrets: &secrets, ports, at, vars: &options.vars };
     migrate(&ready, &state, &stack)?;
 
-    if let Some(path) = &options.ready_file {
-        // One of an earlier run would lie.
-        let _ = fs::remove_file(path);
-    }
     supervisor::adopt_orphans();
     let mut supervisor = Supervisor::start(stack.specs()?)?;
     let result = wait_until_up(&supervisor).and_then(|()| {
