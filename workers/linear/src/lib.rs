@@ -1,15 +1,20 @@
 //! The Linear bot: takes the agent's webhooks, stores them, answers at once.
 
+mod delivery;
+
 use oi_protocol::ErrorCode;
 use oi_worker_kit::bot_edge::{self, BotRequest};
+use oi_worker_kit::log::Line;
 use oi_worker_kit::service_signature::Service;
+use oi_worker_kit::trace::Trace;
 use oi_worker_kit::vars::Vars;
-use oi_worker_kit::webhook_signature::is_from_linear;
 use oi_worker_kit::{Failure, Refusal, clock, reply};
-use serde::Deserialize;
 use serde_json::json;
 use worker::{Context, Env, Request, Response, event};
 
+use crate::delivery::Delivery;
+
+const HEALTH_PATH: &str = "/health";
 const WEBHOOK_PATH: &str = "/webhook";
 
 #[event(start)]
@@ -24,47 +29,61 @@ async fn fetch(request: Request, env: Env, _context: Context) -> worker::Result<
 
 async fn serve(request: BotRequest, env: &Env) -> Result<Response, Failure> {
     match (request.method.as_str(), request.path.as_str()) {
-        ("GET", "/health") => reply::json(200, &json!({"status": "healthy", "service": "open-inspect-linear-bot"})),
+        ("GET", HEALTH_PATH) => reply::json(200, &json!({"status": "healthy", "service": "open-inspect-linear-bot"})),
         ("POST", WEBHOOK_PATH) => webhook(request, env).await,
-        _ => Err(request.unknown(&[("GET", "/health"), ("POST", WEBHOOK_PATH)])),
+        _ => Err(request.unknown(&[("GET", HEALTH_PATH), ("POST", WEBHOOK_PATH)])),
     }
-}
-
-/// What of a webhook is needed to store it.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-struct Webhook {
-    #[serde(rename = "type")]
-    kind: String,
 }
 
 async fn webhook(mut request: BotRequest, env: &Env) -> Result<Response, Failure> {
-    let secret = env
-        .get("LINEAR_WEBHOOK_SECRET")
-        .ok_or_else(|| Refusal::not_configured("LINEAR_WEBHOOK_SECRET is not set for this Worker"))?;
+    let secret = required(env, "LINEAR_WEBHOOK_SECRET")?;
+    // Storing needs it. Its absence should show before the first webhook comes, too.
+    required(env, "SERVICE_AUTH_SECRET")?;
     let body = request.body().await?;
-    if !is_from_linear(&secret, request.header("Linear-Signature").as_deref(), &body, clock::now()) {
-        return Err(Refusal::new(401, ErrorCode::Unauthorized, "Invalid signature").into());
-    }
-    let Webhook { kind } = serde_json::from_slice(&body).map_err(|_| Refusal::invalid_body("Invalid payload"))?;
-    // `webhookId` in the body is the same for every delivery.
-    let delivery_id = request
-        .header("Linear-Delivery")
-        .ok_or_else(|| Refusal::invalid_body("The header Linear-Delivery is required"))?;
-    let event = oi_protocol::text::truncate_bytes(&kind, 100).to_owned();
-    let stored = request.store(env, Service::LinearBot, (&delivery_id, &event), body).await?;
+    let (signature, delivery) = (request.header("Linear-Signature"), request.header("Linear-Delivery"));
+    let Delivery { delivery_id, event } =
+        delivery::read(&secret, (signature.as_deref(), delivery.as_deref()), &body, clock::now())?;
+    let stored = request.store(env, Service::LinearBot, (&delivery_id, &event), body).await;
+    let stored = stored.map_err(|failure| not_stored(failure, &request.trace))?;
     reply::json(200, &json!({"ok": true, "duplicate": stored.duplicate}))
+}
+
+/// 500 when a secret is not set.
+fn required(vars: &impl Vars, name: &str) -> Result<String, Refusal> {
+    let unset = || Refusal::new(500, ErrorCode::NotConfigured, format!("{name} is not set for this Worker"));
+    vars.get(name).ok_or_else(unset)
+}
+
+/// 502, upon which Linear sends the webhook again; why is in the log.
+fn not_stored(failure: Failure, trace: &Trace) -> Failure {
+    let Failure::Faulted(fault) = failure else { return failure };
+    let line = Line::error(Service::LinearBot.as_str(), "webhook.not_stored").trace(trace);
+    line.with("error", fault.to_string()).write();
+    Refusal::upstream("The webhook could not be stored; send it again").into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oi_worker_kit::Fault;
+    use std::collections::BTreeMap;
 
     #[test]
-    fn a_webhook_says_of_what_type_it_is() {
-        let webhook: Webhook = serde_json::from_str(r#"{"type":"AgentSessionEvent","action":"created"}"#).expect("one");
-        assert_eq!(webhook.kind, "AgentSessionEvent");
-        for bad in ["[]", "{}", r#"{"type":null}"#] {
-            assert!(serde_json::from_str::<Webhook>(bad).is_err(), "{bad}");
-        }
+    fn a_secret_that_is_unset_or_blank_is_named() {
+        let vars = BTreeMap::from([("LINEAR_WEBHOOK_SECRET", "s"), ("SERVICE_AUTH_SECRET", " ")]);
+        assert_eq!(required(&vars, "LINEAR_WEBHOOK_SECRET"), Ok("s".to_owned()));
+        let refusal = required(&vars, "SERVICE_AUTH_SECRET").expect_err("blank");
+        assert_eq!((refusal.status, refusal.code), (500, ErrorCode::NotConfigured));
+        assert_eq!(refusal.sentence, "SERVICE_AUTH_SECRET is not set for this Worker");
+    }
+
+    #[test]
+    fn linear_is_asked_to_send_again_what_could_not_be_stored_and_learns_no_more() {
+        let trace = Trace::begin(None);
+        let answer = not_stored(Fault::new("storing a delivery", "status 401").into(), &trace);
+        assert_eq!(answer.status(), 502);
+        assert!(!answer.body("12345678").error.contains("401"));
+        let refusal = Failure::from(Refusal::invalid_body("Invalid payload"));
+        assert_eq!(not_stored(refusal.clone(), &trace), refusal);
     }
 }
