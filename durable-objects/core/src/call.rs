@@ -96,7 +96,7 @@ pub struct EnqueuePrompt {
 
 /// Who calls, as the Worker authenticated them.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum Principal {
     /// A person or a service that acts for one.
     User {
@@ -114,7 +114,7 @@ pub enum Principal {
 
 /// What is asked of a session.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "call", rename_all = "snake_case", rename_all_fields = "camelCase")]
+#[serde(rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum SessionCall {
     /// Creates it. Repeated: answers the state that exists. → 200 `{sessionId, status}`
     Init(Box<InitSession>),

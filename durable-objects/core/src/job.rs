@@ -101,7 +101,7 @@ pub struct OpenPullRequest {
 
 /// One thing to do outside.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Job {
     /// Tell D1.
     IndexSession(IndexSession),
@@ -158,8 +158,7 @@ pub struct ClaimedJob {
 }
 
 /// What came of an attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "result", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobResult {
     /// Done, nothing to tell.
     Done,

@@ -67,7 +67,7 @@ impl OpenParts {
         let mut parts = Vec::new();
         for row in rows {
             let body = Columns::of(row).text()?;
-            let Ok(Event::Part(part)) = serde_json::from_str(&body) else {
+            let Ok(part) = serde_json::from_str::<Part>(&body) else {
                 return Err(SqlError("an open row is not a part".to_owned()));
             };
             parts.push(Open {

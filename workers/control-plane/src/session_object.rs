@@ -1,7 +1,5 @@
 //! The session's Durable Object: a shell around the generic host, which a macro needs to be concrete.
 
-use std::panic::AssertUnwindSafe;
-
 use oi_session_host::Host;
 use worker::{DurableObject, Env, Request, Response, State, WebSocket, WebSocketIncomingMessage, durable_object};
 
@@ -10,13 +8,12 @@ use crate::effects::ControlPlaneEffects;
 /// One session. The name is that of the deployed class and never changes.
 #[durable_object]
 pub struct SessionDO {
-    // After a panic the host drops what may be torn and builds it anew.
-    host: AssertUnwindSafe<Host<ControlPlaneEffects>>,
+    host: Host<ControlPlaneEffects>,
 }
 
 impl DurableObject for SessionDO {
     fn new(state: State, env: Env) -> Self {
-        Self { host: AssertUnwindSafe(Host::new(state, ControlPlaneEffects::new(env))) }
+        Self { host: Host::new(state, ControlPlaneEffects::new(env)) }
     }
 
     async fn fetch(&self, request: Request) -> worker::Result<Response> {

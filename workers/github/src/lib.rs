@@ -2,13 +2,9 @@
 
 mod delivery;
 
-use oi_protocol::ErrorCode;
-use oi_worker_kit::bot_edge::{self, BotRequest};
-use oi_worker_kit::log::Line;
+use oi_worker_kit::bot_edge::{self, BotRequest, required};
 use oi_worker_kit::service_signature::Service;
-use oi_worker_kit::trace::Trace;
-use oi_worker_kit::vars::Vars;
-use oi_worker_kit::{Failure, Refusal, reply};
+use oi_worker_kit::{Failure, reply};
 use serde_json::json;
 use worker::{Context, Env, Request, Response, event};
 
@@ -45,47 +41,6 @@ async fn webhook(mut request: BotRequest, env: &Env) -> Result<Response, Failure
         (header("X-Hub-Signature-256"), header("X-GitHub-Delivery"), header("X-GitHub-Event"));
     let headers = Headers { signature: signature.as_deref(), delivery: delivery.as_deref(), event: event.as_deref() };
     let Delivery { delivery_id, event } = delivery::read(&secret, headers, &body)?;
-    let stored = request.store(env, Service::GithubBot, (&delivery_id, &event), body).await;
-    let stored = stored.map_err(|failure| not_stored(failure, &request.trace))?;
+    let stored = request.store(env, Service::GithubBot, (&delivery_id, &event), body).await?;
     reply::json(200, &json!({"ok": true, "duplicate": stored.duplicate}))
-}
-
-/// 500 when a secret is not set.
-fn required(vars: &impl Vars, name: &str) -> Result<String, Refusal> {
-    let unset = || Refusal::new(500, ErrorCode::NotConfigured, format!("{name} is not set for this Worker"));
-    vars.get(name).ok_or_else(unset)
-}
-
-/// 502, which GitHub shows as a failed delivery that can be sent again; why is in the log.
-fn not_stored(failure: Failure, trace: &Trace) -> Failure {
-    let Failure::Faulted(fault) = failure else { return failure };
-    let line = Line::error(Service::GithubBot.as_str(), "webhook.not_stored").trace(trace);
-    line.with("error", fault.to_string()).write();
-    Refusal::upstream("The webhook could not be stored; send it again").into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use oi_worker_kit::Fault;
-    use std::collections::BTreeMap;
-
-    #[test]
-    fn a_secret_that_is_unset_or_blank_is_named() {
-        let vars = BTreeMap::from([("GITHUB_WEBHOOK_SECRET", "s"), ("SERVICE_AUTH_SECRET", " ")]);
-        assert_eq!(required(&vars, "GITHUB_WEBHOOK_SECRET"), Ok("s".to_owned()));
-        let refusal = required(&vars, "SERVICE_AUTH_SECRET").expect_err("blank");
-        assert_eq!((refusal.status, refusal.code), (500, ErrorCode::NotConfigured));
-        assert_eq!(refusal.sentence, "SERVICE_AUTH_SECRET is not set for this Worker");
-    }
-
-    #[test]
-    fn what_could_not_be_stored_is_a_failed_delivery_for_github_which_learns_no_more() {
-        let trace = Trace::begin(None);
-        let answer = not_stored(Fault::new("storing a delivery", "status 401").into(), &trace);
-        assert_eq!(answer.status(), 502);
-        assert!(!answer.body("12345678").error.contains("401"));
-        let refusal = Failure::from(Refusal::invalid_body("Invalid payload"));
-        assert_eq!(not_stored(refusal.clone(), &trace), refusal);
-    }
 }

@@ -10,6 +10,7 @@ use crate::failure::{Failure, Fault, Refusal};
 use crate::log::Line;
 use crate::service_signature::Service;
 use crate::trace::{REQUEST_HEADER, TRACE_HEADER, Trace};
+use crate::vars::Vars;
 use crate::webhook_inbox::{self, StoredDelivery, WEBHOOK_MAX_BYTES, WebhookDelivery};
 use crate::{clock, reply, request_body};
 
@@ -62,7 +63,9 @@ impl BotRequest {
             event: event.to_owned(),
             body,
         };
-        let stored = webhook_inbox::store(env, service, &delivery, &self.trace).await?;
+        let secret = required(env, "SERVICE_AUTH_SECRET")?;
+        let stored = webhook_inbox::store(env, (service, &secret), &delivery, &self.trace).await;
+        let stored = stored.map_err(|failure| not_stored(failure, service, &self.trace))?;
         Line::info(service.as_str(), "webhook.stored")
             .trace(&self.trace)
             .with("delivery", &stored.id)
@@ -71,6 +74,20 @@ impl BotRequest {
             .write();
         Ok(stored)
     }
+}
+
+/// A variable that the bot cannot do without; 500 when it is not set.
+pub fn required(vars: &impl Vars, name: &str) -> Result<String, Refusal> {
+    let unset = || Refusal::new(500, ErrorCode::NotConfigured, format!("{name} is not set for this Worker"));
+    vars.get(name).ok_or_else(unset)
+}
+
+/// 502, upon which the sender sends again, or shows a failed delivery that can be sent again; why is in the log.
+fn not_stored(failure: Failure, service: Service, trace: &Trace) -> Failure {
+    let Failure::Faulted(fault) = failure else { return failure };
+    let line = Line::error(service.as_str(), "webhook.not_stored").trace(trace);
+    line.with("error", fault.to_string()).write();
+    Refusal::upstream("The webhook could not be stored; send it again").into()
 }
 
 /// Answers a request by `serve`. What it refuses becomes the answer; what fails, or panics, a 500.
@@ -106,4 +123,33 @@ pub async fn answer(
         .with("duration_ms", clock::now().since(began))
         .write();
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_secret_that_is_unset_or_blank_is_named() {
+        let vars = BTreeMap::from([("GITHUB_WEBHOOK_SECRET", "s"), ("SERVICE_AUTH_SECRET", " ")]);
+        assert_eq!(required(&vars, "GITHUB_WEBHOOK_SECRET"), Ok("s".to_owned()));
+        for name in ["SERVICE_AUTH_SECRET", "LINEAR_WEBHOOK_SECRET"] {
+            let refusal = required(&vars, name).expect_err(name);
+            assert_eq!((refusal.status, refusal.code), (500, ErrorCode::NotConfigured));
+            assert_eq!(refusal.sentence, format!("{name} is not set for this Worker"));
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_stored_is_sent_again_and_the_sender_learns_no_more() {
+        for service in [Service::SlackBot, Service::GithubBot, Service::LinearBot] {
+            let trace = Trace::begin(None);
+            let answer = not_stored(Fault::new("storing a delivery", "status 401").into(), service, &trace);
+            assert_eq!(answer.status(), 502);
+            assert!(!answer.body("12345678").error.contains("401"));
+            let refusal = Failure::from(Refusal::invalid_body("Invalid payload"));
+            assert_eq!(not_stored(refusal.clone(), service, &trace), refusal);
+        }
+    }
 }

@@ -5,11 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use worker::Env;
 
-use crate::failure::{Failure, Fault, Refusal};
+use crate::failure::{Failure, Fault};
 use crate::http_client::Call;
 use crate::service_signature::{SERVICE_HEADER, SIGNATURE_HEADER, Service, Signed};
 use crate::trace::{TRACE_HEADER, Trace};
-use crate::vars::Vars;
 use crate::{clock, random};
 
 /// Where the control plane takes deliveries.
@@ -46,17 +45,14 @@ pub struct StoredDelivery {
 /// Stores a delivery, or fails so that the sender sends it again.
 pub async fn store(
     env: &Env,
-    service: Service,
+    (service, secret): (Service, &str),
     delivery: &WebhookDelivery,
     trace: &Trace,
 ) -> Result<StoredDelivery, Failure> {
-    let secret = env
-        .get("SERVICE_AUTH_SECRET")
-        .ok_or_else(|| Refusal::not_configured("SERVICE_AUTH_SECRET is not set for this Worker"))?;
     let control_plane = env.service("CONTROL_PLANE").map_err(|error| Fault::new("finding CONTROL_PLANE", error))?;
     let body = serde_json::to_vec(delivery).map_err(|error| Fault::new("writing a delivery", error))?;
     let signed = Signed { service, method: "POST", pathname: DELIVERIES_PATH, query: "", body: &body, actor: "" };
-    let signature = signed.sign(&secret, clock::now(), &random::hex::<8>());
+    let signature = signed.sign(secret, clock::now(), &random::hex::<8>());
     let answer = Call::post(format!("https://internal{DELIVERIES_PATH}"))
         .header(SERVICE_HEADER, service.as_str())
         .header(SIGNATURE_HEADER, signature)
