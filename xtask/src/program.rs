@@ -121,8 +121,8 @@ impl Program {
         Err(Failure::Command { what: self.what, status: describe(status), tail: last_lines(&err, TAIL_LINES) })
     }
 
-    /// Runs to the end with standard output shown and also given line by line. `Ok(false)` when the program said no.
-    pub fn run_watched(mut self, mut line: impl FnMut(&str) + Send) -> Result<bool> {
+    /// Runs to the end with standard output written on to `echo` and also given line by line. `Ok(false)` when the program said no.
+    pub fn run_watched(mut self, mut echo: impl Write + Send, mut line: impl FnMut(&str) + Send) -> Result<bool> {
         self.command.stdout(Stdio::piped());
         let mut child = self.spawn()?;
         let out = child.stdout.take();
@@ -132,8 +132,7 @@ impl Program {
                     let mut reader = BufReader::new(out);
                     let mut bytes = Vec::new();
                     while reader.read_until(b'\n', &mut bytes).is_ok_and(|n| n > 0) {
-                        let mut stdout = std::io::stdout().lock();
-                        let _ = stdout.write_all(&bytes).and_then(|()| stdout.flush());
+                        let _ = echo.write_all(&bytes).and_then(|()| echo.flush());
                         line(String::from_utf8_lossy(&bytes).trim_end());
                         bytes.clear();
                     }
@@ -308,7 +307,7 @@ mod tests {
         let mut lines = Vec::new();
         let ok = Program::new("the talker", "sh", Duration::from_secs(10))
             .args(["-c", "printf 'one\\ntwo'"])
-            .run_watched(|line| lines.push(line.to_owned()))
+            .run_watched(std::io::sink(), |line| lines.push(line.to_owned()))
             .expect("sh runs");
         assert!(ok);
         assert_eq!(lines, ["one", "two"]);
