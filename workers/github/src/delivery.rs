@@ -1,14 +1,11 @@
 //! What a webhook of GitHub is, once its signature holds.
 
-use oi_protocol::{ErrorCode, text};
+use oi_protocol::ErrorCode;
+use oi_worker_kit::webhook_inbox::{self, DELIVERY_ID_MAX_BYTES};
 use oi_worker_kit::webhook_signature::is_from_github;
 use oi_worker_kit::{Refusal, request_body};
 use serde::Deserialize;
 use serde_json::Value;
-
-/// Longest id and event that the control plane takes, in bytes.
-const ID_MAX_BYTES: usize = 200;
-const EVENT_MAX_BYTES: usize = 100;
 
 /// The headers of a webhook.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,33 +41,16 @@ pub fn read(secret: &str, headers: Headers<'_>, body: &[u8]) -> Result<Delivery,
     let Payload { action } = request_body::parse(body, "").map_err(|_| {
         Refusal::invalid_body("The webhook's body must be a JSON object: set its content type to application/json")
     })?;
-    let delivery_id = headers.delivery.filter(|id| is_usable_id(id)).ok_or_else(|| {
-        Refusal::invalid_body(format!("The header X-GitHub-Delivery is required, at most {ID_MAX_BYTES} bytes"))
+    let delivery_id = headers.delivery.filter(|id| webhook_inbox::is_storable_id(id)).ok_or_else(|| {
+        Refusal::invalid_body(format!(
+            "The header X-GitHub-Delivery is required, at most {DELIVERY_ID_MAX_BYTES} bytes"
+        ))
     })?;
     let event = headers
         .event
-        .and_then(|event| storable_event(event, action.as_ref().and_then(Value::as_str)))
+        .and_then(|event| webhook_inbox::event_name(event, action.as_ref().and_then(Value::as_str)))
         .ok_or_else(|| Refusal::invalid_body("The header X-GitHub-Event is required"))?;
     Ok(Delivery { delivery_id: delivery_id.to_owned(), event })
-}
-
-fn is_usable_id(id: &str) -> bool {
-    (1..=ID_MAX_BYTES).contains(&id.len()) && !id.contains(char::is_control)
-}
-
-/// The control plane refuses what is too long or not printable, and an action may be anybody's text
-/// (`repository_dispatch`).
-fn storable_event(event: &str, action: Option<&str>) -> Option<String> {
-    let printable = |text: &str| -> String { text.chars().filter(|c| !c.is_control()).collect() };
-    let event = printable(event);
-    if event.is_empty() {
-        return None;
-    }
-    let named = match action.map(printable) {
-        Some(action) if !action.is_empty() => format!("{event}.{action}"),
-        _ => event,
-    };
-    Some(text::truncate_bytes(&named, EVENT_MAX_BYTES).to_owned())
 }
 
 #[cfg(test)]

@@ -77,9 +77,17 @@ impl BotRequest {
 }
 
 /// A variable that the bot cannot do without; 500 when it is not set.
-pub fn required(vars: &impl Vars, name: &str) -> Result<String, Refusal> {
+fn required(vars: &impl Vars, name: &str) -> Result<String, Refusal> {
     let unset = || Refusal::new(500, ErrorCode::NotConfigured, format!("{name} is not set for this Worker"));
     vars.get(name).ok_or_else(unset)
+}
+
+/// The secret that a bot's webhooks are signed with. What storing them needs must be set too: its absence should show
+/// before the first webhook comes.
+pub fn webhook_secret(vars: &impl Vars, name: &str) -> Result<String, Refusal> {
+    let secret = required(vars, name)?;
+    required(vars, "SERVICE_AUTH_SECRET")?;
+    Ok(secret)
 }
 
 /// 502, upon which the sender sends again, or shows a failed delivery that can be sent again; why is in the log.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use oi_protocol::text;
 use serde::{Deserialize, Serialize};
 use worker::Env;
 
@@ -15,6 +16,10 @@ use crate::{clock, random};
 pub const DELIVERIES_PATH: &str = "/internal/webhook-deliveries";
 /// Largest webhook that is taken, in bytes.
 pub const WEBHOOK_MAX_BYTES: usize = 1024 * 1024;
+/// Longest id of a delivery, in bytes.
+pub const DELIVERY_ID_MAX_BYTES: usize = 200;
+/// Longest name of an event, in bytes.
+pub const EVENT_MAX_BYTES: usize = 100;
 /// Senders wait 3 to 10 seconds for an answer.
 const STORE_WITHIN: Duration = Duration::from_millis(2_500);
 
@@ -40,6 +45,36 @@ pub struct StoredDelivery {
     pub id: String,
     /// Whether it was stored before.
     pub duplicate: bool,
+}
+
+fn fits(text: &str, max_bytes: usize) -> bool {
+    (1..=max_bytes).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+/// Whether a delivery can be stored under this id.
+pub fn is_storable_id(id: &str) -> bool {
+    fits(id, DELIVERY_ID_MAX_BYTES)
+}
+
+/// Whether a delivery can be stored as this event.
+pub fn is_storable_event(event: &str) -> bool {
+    fits(event, EVENT_MAX_BYTES)
+}
+
+/// A name that can be stored, of what happened and, where there is one, the action: `pull_request.opened`, `push`. Both
+/// may be anybody's text, and a sender would send again in vain what is refused for it: what is not printable is left
+/// out, and what is too long is cut. `None` when nothing is left of the kind.
+pub fn event_name(kind: &str, action: Option<&str>) -> Option<String> {
+    let printable = |text: &str| -> String { text.chars().filter(|c| !c.is_control()).collect() };
+    let kind = printable(kind);
+    if kind.is_empty() {
+        return None;
+    }
+    let named = match action.map(printable) {
+        Some(action) if !action.is_empty() => format!("{kind}.{action}"),
+        _ => kind,
+    };
+    Some(text::truncate_bytes(&named, EVENT_MAX_BYTES).to_owned())
 }
 
 /// Stores a delivery, or fails so that the sender sends it again.

@@ -38,12 +38,13 @@ struct LinearTime {
     webhook_timestamp: i64,
 }
 
-/// Linear: `Linear-Signature`, and `webhookTimestamp` in the body at most a minute off.
-pub fn is_from_linear(secret: &str, signature: Option<&str>, body: &[u8], now: UnixMillis) -> bool {
-    let Some(signature) = signature else { return false };
-    if !mac::is_hmac_hex(secret.as_bytes(), &[body], signature) {
-        return false;
-    }
+/// Linear: `Linear-Signature`. Not enough alone: an old webhook is signed too, see [`is_fresh_by_linear`].
+pub fn is_signed_by_linear(secret: &str, signature: Option<&str>, body: &[u8]) -> bool {
+    signature.is_some_and(|signature| mac::is_hmac_hex(secret.as_bytes(), &[body], signature))
+}
+
+/// Linear: `webhookTimestamp` in the body, at most a minute off. It says something of a body that Linear signed only.
+pub fn is_fresh_by_linear(body: &[u8], now: UnixMillis) -> bool {
     let Some(text) = std::str::from_utf8(body).ok() else { return false };
     let Ok(LinearTime { webhook_timestamp }) = serde_json::from_str(text) else { return false };
     now.since(UnixMillis(webhook_timestamp)).abs() <= LINEAR_WINDOW_MS
@@ -84,6 +85,10 @@ mod tests {
             assert!(!good(bad, at(sent)), "{bad:?}");
         }
         assert!(!is_from_slack(secret, None, Some("1531420618"), body, at(sent)));
+    }
+
+    fn is_from_linear(secret: &str, signature: Option<&str>, body: &[u8], now: UnixMillis) -> bool {
+        is_signed_by_linear(secret, signature, body) && is_fresh_by_linear(body, now)
     }
 
     #[test]

@@ -1,14 +1,10 @@
 //! What a webhook of Linear is, once its signature holds.
 
-use oi_protocol::{ErrorCode, UnixMillis, text};
-use oi_worker_kit::webhook_signature::is_from_linear;
-use oi_worker_kit::{Refusal, mac, request_body};
+use oi_protocol::{ErrorCode, UnixMillis};
+use oi_worker_kit::webhook_signature::{is_fresh_by_linear, is_signed_by_linear};
+use oi_worker_kit::{Refusal, mac, request_body, webhook_inbox};
 use serde::Deserialize;
 use serde_json::Value;
-
-/// Longest id and event that the control plane takes, in bytes.
-const ID_MAX_BYTES: usize = 200;
-const EVENT_MAX_BYTES: usize = 100;
 
 /// A webhook that Linear signed within the last minute.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,34 +34,17 @@ pub fn read(
     let unauthorized = || Refusal::new(401, ErrorCode::Unauthorized, "Invalid signature");
     let invalid = || Refusal::invalid_body("Invalid payload");
     // Its age is in the body, so whether that can be read is told apart from whether it is fresh.
-    if !signature.is_some_and(|signature| mac::is_hmac_hex(secret.as_bytes(), &[body], signature)) {
+    if !is_signed_by_linear(secret, signature, body) {
         return Err(unauthorized());
     }
     let Payload { kind, action } = request_body::parse(body, "Invalid payload").map_err(|_| invalid())?;
-    if !is_from_linear(secret, signature, body, now) {
+    if !is_fresh_by_linear(body, now) {
         return Err(unauthorized());
     }
-    let event = storable_event(&kind, action.as_ref().and_then(Value::as_str)).ok_or_else(invalid)?;
-    let delivery_id = delivery.filter(|id| is_usable_id(id)).map_or_else(|| mac::sha256_hex(body), str::to_owned);
+    let event = webhook_inbox::event_name(&kind, action.as_ref().and_then(Value::as_str)).ok_or_else(invalid)?;
+    let delivery_id =
+        delivery.filter(|id| webhook_inbox::is_storable_id(id)).map_or_else(|| mac::sha256_hex(body), str::to_owned);
     Ok(Delivery { delivery_id, event })
-}
-
-fn is_usable_id(id: &str) -> bool {
-    (1..=ID_MAX_BYTES).contains(&id.len()) && !id.contains(char::is_control)
-}
-
-/// The control plane refuses what is too long or not printable, and Linear would send it again in vain.
-fn storable_event(kind: &str, action: Option<&str>) -> Option<String> {
-    let printable = |text: &str| -> String { text.chars().filter(|c| !c.is_control()).collect() };
-    let kind = printable(kind);
-    if kind.is_empty() {
-        return None;
-    }
-    let named = match action.map(printable) {
-        Some(action) if !action.is_empty() => format!("{kind}.{action}"),
-        _ => kind,
-    };
-    Some(text::truncate_bytes(&named, EVENT_MAX_BYTES).to_owned())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 mod delivery;
 
-use oi_worker_kit::bot_edge::{self, BotRequest, required};
+use oi_worker_kit::bot_edge::{self, BotRequest, webhook_secret};
 use oi_worker_kit::service_signature::Service;
 use oi_worker_kit::{Failure, clock, reply};
 use serde_json::json;
@@ -32,9 +32,7 @@ async fn serve(request: BotRequest, env: &Env) -> Result<Response, Failure> {
 }
 
 async fn webhook(mut request: BotRequest, env: &Env) -> Result<Response, Failure> {
-    let secret = required(env, "LINEAR_WEBHOOK_SECRET")?;
-    // Storing needs it. Its absence should show before the first webhook comes, too.
-    required(env, "SERVICE_AUTH_SECRET")?;
+    let secret = webhook_secret(env, "LINEAR_WEBHOOK_SECRET")?;
     let body = request.body().await?;
     let (signature, delivery) = (request.header("Linear-Signature"), request.header("Linear-Delivery"));
     let Delivery { delivery_id, event } =

@@ -1,13 +1,9 @@
 //! What a request from Slack is, once its signature holds.
 
-use oi_protocol::{ErrorCode, UnixMillis, text};
+use oi_protocol::{ErrorCode, UnixMillis};
 use oi_worker_kit::webhook_signature::is_from_slack;
-use oi_worker_kit::{Refusal, mac, request_body};
+use oi_worker_kit::{Refusal, mac, request_body, webhook_inbox};
 use serde::Deserialize;
-
-/// Longest id and event that the control plane takes, in bytes.
-const ID_MAX_BYTES: usize = 200;
-const EVENT_MAX_BYTES: usize = 100;
 
 /// A request that Slack signed within the last five minutes.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,21 +50,11 @@ pub fn read(
     if envelope.kind == "url_verification" {
         return envelope.challenge.map(Incoming::Challenge).ok_or_else(invalid);
     }
-    let delivery_id = envelope.event_id.filter(|id| is_usable_id(id)).unwrap_or_else(|| mac::sha256_hex(body));
+    let delivery_id =
+        envelope.event_id.filter(|id| webhook_inbox::is_storable_id(id)).unwrap_or_else(|| mac::sha256_hex(body));
     let kind = envelope.event.map_or(envelope.kind, |inner| inner.kind);
-    let event = storable_event(&kind).ok_or_else(invalid)?;
+    let event = webhook_inbox::event_name(&kind, None).ok_or_else(invalid)?;
     Ok(Incoming::Event { delivery_id, event })
-}
-
-fn is_usable_id(id: &str) -> bool {
-    (1..=ID_MAX_BYTES).contains(&id.len()) && !id.contains(char::is_control)
-}
-
-/// The control plane refuses what is too long or not printable, and Slack would send it again in vain.
-fn storable_event(kind: &str) -> Option<String> {
-    let printable: String = kind.chars().filter(|c| !c.is_control()).collect();
-    let event = text::truncate_bytes(&printable, EVENT_MAX_BYTES);
-    (!event.is_empty()).then(|| event.to_owned())
 }
 
 #[cfg(test)]

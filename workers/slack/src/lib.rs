@@ -2,7 +2,7 @@
 
 mod delivery;
 
-use oi_worker_kit::bot_edge::{self, BotRequest, required};
+use oi_worker_kit::bot_edge::{self, BotRequest, webhook_secret};
 use oi_worker_kit::service_signature::Service;
 use oi_worker_kit::{Failure, clock, reply};
 use serde_json::json;
@@ -32,9 +32,7 @@ async fn serve(request: BotRequest, env: &Env) -> Result<Response, Failure> {
 }
 
 async fn events(mut request: BotRequest, env: &Env) -> Result<Response, Failure> {
-    let secret = required(env, "SLACK_SIGNING_SECRET")?;
-    // Storing needs it. Its absence should show before the first event comes, too.
-    required(env, "SERVICE_AUTH_SECRET")?;
+    let secret = webhook_secret(env, "SLACK_SIGNING_SECRET")?;
     let body = request.body().await?;
     let (signature, timestamp) = (request.header("X-Slack-Signature"), request.header("X-Slack-Request-Timestamp"));
     match delivery::read(&secret, (signature.as_deref(), timestamp.as_deref()), &body, clock::now())? {

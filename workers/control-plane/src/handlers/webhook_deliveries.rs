@@ -1,7 +1,7 @@
 //! Webhooks that the bots hand over: stored first, then queued.
 
 use oi_worker_kit::log::Line;
-use oi_worker_kit::webhook_inbox::{StoredDelivery, WEBHOOK_MAX_BYTES, WebhookDelivery};
+use oi_worker_kit::webhook_inbox::{self, StoredDelivery, WEBHOOK_MAX_BYTES, WebhookDelivery};
 use oi_worker_kit::{Failure, Fault, Refusal, clock, random, reply, request_body};
 use serde_json::json;
 use worker::Response;
@@ -18,11 +18,10 @@ fn check(delivery: &WebhookDelivery, namespace: Option<&str>) -> Result<(), Refu
     if namespace != Some(delivery.source.as_str()) {
         return Err(Refusal::forbidden("A bot may hand over the webhooks of its own source only"));
     }
-    let fits = |text: &str, max: usize| (1..=max).contains(&text.len()) && !text.contains(|c: char| c.is_control());
-    if !fits(&delivery.delivery_id, 200) {
+    if !webhook_inbox::is_storable_id(&delivery.delivery_id) {
         return Err(Refusal::invalid_body("deliveryId must be 1 to 200 bytes"));
     }
-    if !fits(&delivery.event, 100) {
+    if !webhook_inbox::is_storable_event(&delivery.event) {
         return Err(Refusal::invalid_body("event must be 1 to 100 bytes"));
     }
     if delivery.body.len() > WEBHOOK_MAX_BYTES {
