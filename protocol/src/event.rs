@@ -163,6 +163,10 @@ pub struct ToolCall {
     #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub truncated: Option<bool>,
+    /// Where the whole output is: `GET /sessions/:id/outputs/:outputRef` (dialect 2).
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub output_ref: Option<String>,
     /// What it changed in the checkout (dialect 2).
     #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]

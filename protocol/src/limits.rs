@@ -26,6 +26,14 @@ pub const HISTORY_MIN_INTERVAL_MS: i64 = 200;
 pub const OPEN_TEXT_MAX_BYTES: usize = 256 * 1024;
 /// Inline tool output that is kept, in bytes; more is cut to head and tail.
 pub const TOOL_OUTPUT_MAX_BYTES: usize = 256 * 1024;
+/// Tool output over this is stored as a file, and the event holds its ends, in bytes.
+pub const TOOL_OUTPUT_INLINE_BYTES: usize = 32 * 1024;
+/// Largest tool output that is stored as a file, in bytes.
+pub const OUTPUT_FILE_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// Tool outputs that one session stores as files, at most.
+pub const OUTPUT_FILES_MAX: i64 = 10_000;
+/// Bytes of tool output that one session stores as files, at most.
+pub const OUTPUT_FILES_MAX_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// Life of a client token, in ms.
 pub const CLIENT_TOKEN_LIFE_MS: i64 = 86_400_000;
 /// Longest session title, in UTF-16 code units.

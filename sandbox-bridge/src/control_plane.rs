@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use http::header::AUTHORIZATION;
+use http::Method;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use oi_protocol::rest::{CreatePullRequestRequest, CreatePullRequestResponse, ScmCredentials};
 use reqwest::{RequestBuilder, Response};
 use serde::Deserialize;
@@ -13,6 +14,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::secret::Secret;
 
 const CREDENTIALS_WITHIN: Duration = Duration::from_secs(15);
+/// The agent's next events wait for it.
+const OUTPUT_WITHIN: Duration = Duration::from_secs(30);
 /// It waits for a push, which may take five minutes.
 const PULL_REQUEST_WITHIN: Duration = Duration::from_secs(400);
 const ANSWER_MAX_BYTES: usize = 1 << 20;
@@ -86,7 +89,12 @@ impl ControlPlane {
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
-        let request = self.http.post(format!("{}{path}", self.session_url)).header("X-Sandbox-ID", &self.sandbox_id);
+        self.request(Method::POST, path)
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.session_url);
+        let request = self.http.request(method, url).header("X-Sandbox-ID", &self.sandbox_id);
         match self.token.bearer() {
             Some(bearer) => request.header(AUTHORIZATION, bearer),
             None => request,
@@ -101,6 +109,33 @@ impl ControlPlane {
             if credentials.expires_at_epoch_ms > 0 { Ok(credentials) } else { Err(ControlPlaneError::Odd) }
         };
         timeout_at(deadline, call).await.unwrap_or(Err(ControlPlaneError::TimedOut(CREDENTIALS_WITHIN.as_secs())))
+    }
+
+    /// Stores what a tool printed, under a name that is the same when it is told again.
+    pub async fn store_output(&self, output_id: &str, text: String) -> Result<(), ControlPlaneError> {
+        let deadline = Instant::now() + OUTPUT_WITHIN;
+        let text = axum::body::Bytes::from(text);
+        let mut attempt = 0_u32;
+        loop {
+            let request = self.request(Method::PUT, &format!("/outputs/{output_id}"));
+            let call = async {
+                let request = request.header(CONTENT_TYPE, "text/plain; charset=utf-8").body(text.clone());
+                answer::<serde::de::IgnoredAny>(request.send().await).await
+            };
+            let result =
+                timeout_at(deadline, call).await.unwrap_or(Err(ControlPlaneError::TimedOut(OUTPUT_WITHIN.as_secs())));
+            let again = match &result {
+                Err(ControlPlaneError::Unreachable) => true,
+                Err(ControlPlaneError::Refused { status, .. }) => *status >= 500,
+                _ => false,
+            };
+            let wait = Duration::from_millis(500) * 2_u32.pow(attempt);
+            if !again || attempt >= 4 || Instant::now() + wait >= deadline {
+                return result.map(drop);
+            }
+            attempt += 1;
+            sleep(wait).await;
+        }
     }
 
     /// Opens or updates a pull request. `key` makes a repetition harmless, so a lost or unfinished answer is asked

@@ -1490,6 +1490,10 @@ endedAt?: UnixMillis,
  */
 truncated?: boolean, 
 /**
+ * Where the whole output is: `GET /sessions/:id/outputs/:outputRef` (dialect 2).
+ */
+outputRef?: string, 
+/**
  * What it changed in the checkout (dialect 2).
  */
 fileChange?: FileChange, 

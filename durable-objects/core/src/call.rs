@@ -185,6 +185,13 @@ pub enum SessionCall {
         #[serde(default)]
         idempotency_key: Option<String>,
     },
+    /// For a sandbox: may it store this output, and is there room for it? → 200 `{}`
+    AuthorizeOutput {
+        /// As the sandbox names it.
+        output_id: String,
+        /// Its length.
+        bytes: i64,
+    },
     /// Test deployments only: panics after a write, inside the transaction.
     Fault,
 }

@@ -21,7 +21,12 @@ impl Turn<'_, '_> {
     pub(crate) fn call(&mut self, reply: ReplyId, envelope: CallEnvelope) -> Result<(), SqlError> {
         let CallEnvelope { principal, call } = envelope;
         if let Principal::Sandbox { token } = &principal {
-            let allowed = matches!(call, SessionCall::SandboxRepositories | SessionCall::CreatePullRequest { .. });
+            let allowed = matches!(
+                call,
+                SessionCall::SandboxRepositories
+                    | SessionCall::CreatePullRequest { .. }
+                    | SessionCall::AuthorizeOutput { .. }
+            );
             if !allowed {
                 return self.answer(reply, CallReply::refuse(403, ErrorCode::Forbidden, "Not for sandboxes"));
             }
@@ -88,6 +93,7 @@ impl Turn<'_, '_> {
                     .collect();
                 CallReply::json(200, &json!({"repositories": listed}))
             }
+            SessionCall::AuthorizeOutput { output_id, bytes } => self.authorize_output(&output_id, bytes)?,
             SessionCall::Fault if self.cx.config.fault_injection => {
                 self.sql.run("UPDATE session SET title = 'written before a panic'", &[])?;
                 panic!("a fault was asked for");

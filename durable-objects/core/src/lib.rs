@@ -16,6 +16,7 @@ pub mod job;
 pub mod sql;
 #[cfg(feature = "native")]
 pub mod sql_native;
+pub mod storage_keys;
 pub mod token;
 
 mod artifacts;
@@ -39,3 +40,4 @@ mod session_row;
 mod sockets;
 mod timeline;
 mod tool_calls;
+mod uploads;

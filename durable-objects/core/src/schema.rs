@@ -66,6 +66,11 @@ const STEPS: &[&[&str]] = &[
         "CREATE INDEX artifacts_by_age ON artifacts (created_at, id)",
         "CREATE INDEX artifacts_by_type ON artifacts (type, created_at)",
     ],
+    &[
+        // Files in R2, and what they take.
+        "CREATE TABLE outputs (id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, created_at INTEGER NOT NULL)",
+        "CREATE TABLE storage_use (kind TEXT PRIMARY KEY, objects INTEGER NOT NULL, bytes INTEGER NOT NULL)",
+    ],
 ];
 
 /// Whether the session was ever created here; an object that was not stays empty.

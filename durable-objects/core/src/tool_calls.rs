@@ -57,6 +57,7 @@ impl Turn<'_, '_> {
             return Ok(Verdict::Never("MALFORMED_EVENT"));
         }
         self.touch_activity();
+        self.check_output_ref(&mut call)?;
         cut(&mut call)?;
         let scope = if call.is_subtask == Some(true) {
             call.child_session_id.as_deref().or(call.task_call_id.as_deref()).unwrap_or("unassociated-subtask")

@@ -100,6 +100,8 @@ pub struct ToolUpdate {
     pub output: Option<String>,
     /// Whether the output was cut.
     pub truncated: bool,
+    /// The whole output of a call that ended, where it was cut.
+    pub whole_output: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
     /// Exit code of a command.

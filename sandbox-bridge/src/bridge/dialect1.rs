@@ -56,7 +56,7 @@ impl Projector {
                     call.output.clone_from(&call.error);
                 }
                 (call.error, call.exit_code, call.truncated, call.file_change) = (None, None, None, None);
-                (call.started_at, call.ended_at) = (None, None);
+                (call.started_at, call.ended_at, call.output_ref) = (None, None, None);
                 SandboxEvent::ToolCall(call)
             }
             other => other,

@@ -1,5 +1,6 @@
 //! One prompt from its turn to its `execution_complete`, which always comes.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::journal::JournalError;
 use super::outbox::Outbox;
 use super::prompt::PromptOrder;
 use crate::agent::{Agent, AgentEvent, StopSignal, ToolUpdate, Turn, TurnEnd};
+use crate::control_plane::ControlPlane;
 use crate::git::identity::{self, InvalidIdentity};
 use crate::git::{Git, Workspace};
 use crate::stop_signal::raised;
@@ -40,6 +42,8 @@ pub struct TurnContext<A> {
     pub workspace: watch::Receiver<WorkspaceState>,
     /// Longest run of one prompt.
     pub limit: Duration,
+    /// Where outputs are stored that are too long for an event.
+    pub control_plane: Arc<ControlPlane>,
     /// The agent's title of its session that was told last.
     pub title: Arc<Mutex<Option<String>>>,
 }
@@ -53,6 +57,7 @@ impl<A> Clone for TurnContext<A> {
             stamp: self.stamp.clone(),
             workspace: self.workspace.clone(),
             limit: self.limit,
+            control_plane: Arc::clone(&self.control_plane),
             title: Arc::clone(&self.title),
         }
     }
@@ -212,7 +217,7 @@ impl<A: Agent> TurnContext<A> {
                 biased;
                 event = told.recv() => match event {
                     Some(event) if failed.is_none() => {
-                        if let Err(error) = self.write(id, event) {
+                        if let Err(error) = self.write(id, event).await {
                             failed = Some(error);
                             full.send_replace(true);
                         }
@@ -224,7 +229,7 @@ impl<A: Agent> TurnContext<A> {
                     // What it told before it ended is in the channel still.
                     while let Ok(event) = told.try_recv() {
                         if failed.is_none() {
-                            failed = self.write(id, event).err();
+                            failed = self.write(id, event).await.err();
                         }
                     }
                     break end;
@@ -238,7 +243,7 @@ impl<A: Agent> TurnContext<A> {
         end.map_err(|error| Failure::Untold(format!("The run ended by a fault of the bridge: {error}")))
     }
 
-    fn write(&self, id: &MessageId, event: AgentEvent) -> Result<(), JournalError> {
+    async fn write(&self, id: &MessageId, event: AgentEvent) -> Result<(), JournalError> {
         let sandbox_id = self.stamp.sandbox_id.clone();
         let timestamp = Stamp::timestamp();
         let message_id = id.clone();
@@ -252,11 +257,17 @@ impl<A: Agent> TurnContext<A> {
             AgentEvent::PartDone { part_id, kind, text } => {
                 return self.outbox.close_part(id, &part_id, kind, Some(text));
             }
-            AgentEvent::Tool(update) => {
+            AgentEvent::Tool(mut update) => {
                 if update.status == "running" && update.output.is_some() && self.outbox.is_crowded() {
                     return Ok(());
                 }
-                SandboxEvent::ToolCall(tool_call(message_id, *update, sandbox_id, timestamp))
+                let output_ref = match update.whole_output.take() {
+                    Some(whole) => self.store_output(id, &update, whole).await,
+                    None => None,
+                };
+                let mut call = tool_call(message_id, *update, sandbox_id, timestamp);
+                call.output_ref = output_ref;
+                SandboxEvent::ToolCall(call)
             }
             AgentEvent::StepStart { subtask: is } => {
                 SandboxEvent::StepStart(StepStart { message_id, is_subtask: subtask(is), sandbox_id, timestamp })
@@ -286,6 +297,29 @@ impl<A: Agent> TurnContext<A> {
     }
 }
 
+impl<A> TurnContext<A> {
+    /// Stores an output before the event that refers to it. Without success the event has its ends, and no more.
+    async fn store_output(&self, id: &MessageId, update: &ToolUpdate, whole: String) -> Option<String> {
+        let output_id = output_id(id, update);
+        let whole = head_and_tail(&whole, limits::OUTPUT_FILE_MAX_BYTES - 1024).unwrap_or(whole);
+        let bytes = whole.len();
+        match self.control_plane.store_output(&output_id, whole).await {
+            Ok(()) => Some(output_id),
+            Err(error) => {
+                tracing::warn!(event = "output.not_stored", message_id = %id, bytes, %error);
+                None
+            }
+        }
+    }
+}
+
+/// The name of a call's output: the same when the call is told again.
+fn output_id(id: &MessageId, update: &ToolUpdate) -> String {
+    let mut hasher = DefaultHasher::new();
+    (&update.child_session_id, &update.task_call_id, &update.call_id).hash(&mut hasher);
+    format!("{id}-{:016x}", hasher.finish())
+}
+
 async fn relay_stop(mut stop: StopSignal, to: Arc<watch::Sender<bool>>) {
     if stop.wait_for(|stop| *stop).await.is_ok() {
         to.send_replace(true);
@@ -308,6 +342,7 @@ fn tool_call(message_id: MessageId, update: ToolUpdate, sandbox_id: String, time
         started_at: update.started_at,
         ended_at: update.ended_at,
         truncated: update.truncated.then_some(true),
+        output_ref: None,
         file_change: update.file_change,
         sandbox_id,
         timestamp,

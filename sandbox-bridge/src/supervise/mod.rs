@@ -110,7 +110,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         Arc::new(ControlPlane::new(&config.control_plane_url, &config.session_id, stamp.sandbox_id.clone(), token)?);
     let broker = Broker {
         credentials: CredentialBroker::new(Arc::clone(&control_plane), config.vcs_host.clone()),
-        pull_requests: PullRequestBroker::new(control_plane, git.clone(), workspace_seen.clone()),
+        pull_requests: PullRequestBroker::new(Arc::clone(&control_plane), git.clone(), workspace_seen.clone()),
     };
     tokio::spawn(broker::serve(broker::listen(&socket)?, Arc::new(broker)));
 
@@ -137,6 +137,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         stamp,
         workspace: workspace_seen,
         limit: prompt_limit(config.timeout_seconds),
+        control_plane,
         title: Arc::default(),
     };
     let mut runner = tokio::spawn(Runner::new(context).run(orders, stopped));

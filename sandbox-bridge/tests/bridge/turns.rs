@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::id;
-use crate::support::opencode::FakeOpenCode;
+use crate::support::opencode::{FakeOpenCode, long_output};
 use crate::support::sandbox::Sandbox;
 use crate::support::session::Session;
 
@@ -137,4 +137,27 @@ async fn attachments_that_cannot_be_given_are_said() {
         "attachments": [{"attachmentId": "a", "name": "x.png", "mimeType": "image/png"}]}));
     assert_eq!(session.completed(&id(1)).await["success"], true);
     assert!(session.taken().frames.iter().any(|frame| frame["type"] == "warning" && frame["scope"] == "media"));
+}
+
+#[tokio::test]
+async fn a_long_output_is_stored_before_the_event_that_refers_to_it() {
+    let (session, _opencode, _sandbox) = world().await;
+    session.prompt(&id(1), "TOOL LONG");
+    assert_eq!(session.completed(&id(1)).await["success"], true);
+    let call = session.frame("the call", |f| f["type"] == "tool_call" && f["status"] == "completed").await;
+    let output = call["output"].as_str().expect("its ends");
+    assert!(output.len() < 33_000 && output.starts_with("line 0 ") && output.ends_with("line 19999 äöü\n"));
+    assert_eq!(call["truncated"], true);
+    let name = call["outputRef"].as_str().expect("a reference");
+    assert_eq!(session.taken().outputs.get(name), Some(&long_output()));
+}
+
+#[tokio::test]
+async fn an_output_that_cannot_be_stored_leaves_its_ends() {
+    let (session, _opencode, _sandbox) = world().await;
+    session.inner.refuse_outputs_with.store(429, std::sync::atomic::Ordering::Relaxed);
+    session.prompt(&id(1), "TOOL LONG");
+    assert_eq!(session.completed(&id(1)).await["success"], true);
+    let call = session.frame("the call", |f| f["type"] == "tool_call" && f["status"] == "completed").await;
+    assert_eq!((call.get("outputRef"), &call["truncated"]), (None, &json!(true)));
 }

@@ -149,11 +149,11 @@ async fn serve(
         Found::OtherMethods(methods) => return other_method(head, &methods, trace).map(Served::Api),
         Found::Nothing => return Err(Refusal::not_found("Not found").into()),
     };
-    let (who, body) = authenticate(request, head, env, trace, route).await?;
+    let (who, body, stream) = authenticate(request, head, env, trace, route).await?;
     *caller = who.caller.kind();
     admit(route.policy, &who)?;
     let parameters = parameters.into_iter().map(str::to_owned).collect();
-    let cx = Cx { env, context, trace, head, body, parameters, who };
+    let cx = Cx { env, context, trace, head, body, stream, parameters, who };
     handlers::handle(route.handler, &cx).await.map(Served::Api)
 }
 
@@ -177,8 +177,12 @@ async fn authenticate(
     env: &Env,
     trace: &Trace,
     route: &Route<Handler>,
-) -> Result<(Authenticated, Vec<u8>), Failure> {
+) -> Result<(Authenticated, Vec<u8>, Option<Request>), Failure> {
     if service::claims(head) {
+        if route.handler.takes_a_stream() {
+            // A signature is over the whole body, which would have to be held.
+            return Err(Refusal::unauthorized().into());
+        }
         let claim = service::read(head, env, trace)?;
         let body = request_body::read(&mut request, route.max_body).await?;
         let db = D1::of(env)?;
@@ -187,7 +191,7 @@ async fn authenticate(
             Service::Web => by_cookie(head, env).await?.unwrap_or(Caller::Web),
             Service::SlackBot | Service::GithubBot | Service::LinearBot => Caller::Bot { service, actor },
         };
-        return Ok((Authenticated { caller, signed_by: Some(service) }, body));
+        return Ok((Authenticated { caller, signed_by: Some(service) }, body, None));
     }
     let caller = if is_below_api(&head.path) {
         if head.method != "GET" {
@@ -203,8 +207,12 @@ async fn authenticate(
     };
     let who = Authenticated { caller, signed_by: None };
     admit(route.policy, &who)?;
+    if route.handler.takes_a_stream() {
+        request_body::require_length(&request, route.max_body)?;
+        return Ok((who, Vec::new(), Some(request)));
+    }
     let body = request_body::read(&mut request, route.max_body).await?;
-    Ok((who, body))
+    Ok((who, body, None))
 }
 
 async fn by_cookie(head: &Head, env: &Env) -> Result<Option<Caller>, Failure> {

@@ -3,6 +3,7 @@
 mod app_config;
 mod auth;
 mod faults;
+mod outputs;
 mod repositories;
 mod sandbox_broker;
 mod session_calls;
@@ -47,6 +48,8 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::CreatePullRequest => sandbox_broker::create_pull_request(cx).await,
         Handler::StoreWebhookDelivery => webhook_deliveries::store(cx).await,
         Handler::ListWebhookDeliveries => webhook_deliveries::list(cx).await,
+        Handler::PutOutput => outputs::put(cx).await,
+        Handler::GetOutput => outputs::get(cx).await,
         Handler::ProvokePanic => faults::provoke(cx).await,
     }
 }

@@ -10,6 +10,7 @@ mod edge;
 mod effects;
 mod handlers;
 mod identity;
+mod media_store;
 mod models;
 mod policy;
 mod request;

@@ -3,7 +3,7 @@
 use oi_protocol::SessionId;
 use oi_worker_kit::trace::Trace;
 use oi_worker_kit::{Failure, Refusal};
-use worker::{Context, Env, Headers};
+use worker::{Context, Env, Headers, Request};
 
 use crate::policy::{Actor, Authenticated, Caller};
 use crate::store::D1;
@@ -55,6 +55,8 @@ pub struct Cx<'a> {
     pub head: &'a Head,
     /// The body, within the route's limit.
     pub body: Vec<u8>,
+    /// The request itself, for a handler that takes a stream.
+    pub stream: Option<Request>,
     /// Segments that the route's parameters stand for, in order.
     pub parameters: Vec<String>,
     /// Who calls. The route's policy has admitted them.
@@ -71,6 +73,11 @@ impl Cx<'_> {
     pub fn session_id(&self) -> Result<SessionId, Refusal> {
         let segment = self.parameters.first().map(String::as_str).unwrap_or_default();
         SessionId::parse(segment).map_err(|_| Refusal::not_found("Session not found"))
+    }
+
+    /// The request as a stream, whose announced length is within the route's limit.
+    pub fn stream(&self) -> Result<&Request, Refusal> {
+        self.stream.as_ref().ok_or_else(|| Refusal::invalid_body("The request has no body"))
     }
 
     /// Who is signed in.

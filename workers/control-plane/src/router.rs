@@ -7,6 +7,7 @@ use crate::policy::Policy;
 pub enum Method {
     Get,
     Post,
+    Put,
     Patch,
 }
 
@@ -16,6 +17,7 @@ impl Method {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Put => "PUT",
             Self::Patch => "PATCH",
         }
     }

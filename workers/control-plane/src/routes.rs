@@ -4,7 +4,7 @@
 use crate::policy::Policy;
 use crate::router::{Method, Route, Surface};
 
-use Method::{Get, Patch, Post};
+use Method::{Get, Patch, Post, Put};
 use Policy::{Bot, Person, PersonOrService, PersonServiceOrSandbox, Public, Sandbox, WebService};
 use Surface::{Api, Both, Root};
 
@@ -16,6 +16,9 @@ const PROMPT: usize = 512 * 1024;
 const PULL_REQUEST: usize = 512 * 1024;
 /// A webhook of 1 MiB as a JSON string.
 const WEBHOOK: usize = 2 * 1024 * 1024 + SMALL;
+
+/// What a tool printed, whole.
+const OUTPUT: usize = oi_protocol::limits::OUTPUT_FILE_MAX_BYTES;
 
 /// What answers a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,7 +50,17 @@ pub enum Handler {
     CreatePullRequest,
     StoreWebhookDelivery,
     ListWebhookDeliveries,
+    PutOutput,
+    GetOutput,
     ProvokePanic,
+}
+
+impl Handler {
+    /// Whether it takes the body as a stream, which is not read before it asks for it. `max_body` bounds what may be
+    /// announced then.
+    pub const fn takes_a_stream(self) -> bool {
+        matches!(self, Self::PutOutput)
+    }
 }
 
 const fn route(
@@ -88,6 +101,8 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Get, "/sessions/:id/participants", Both, PersonOrService, 0, Handler::ListParticipants),
     route(Post, "/sessions/:id/scm-credentials", Root, Sandbox, SMALL, Handler::ScmCredentials),
     route(Post, "/sessions/:id/pr", Root, PersonServiceOrSandbox, PULL_REQUEST, Handler::CreatePullRequest),
+    route(Put, "/sessions/:id/outputs/:output", Root, Sandbox, OUTPUT, Handler::PutOutput),
+    route(Get, "/sessions/:id/outputs/:output", Both, PersonOrService, 0, Handler::GetOutput),
     route(Post, "/internal/webhook-deliveries", Root, Bot, WEBHOOK, Handler::StoreWebhookDelivery),
     route(Get, "/internal/webhook-deliveries", Root, WebService, 0, Handler::ListWebhookDeliveries),
     route(Post, "/internal/faults/panic", Root, WebService, SMALL, Handler::ProvokePanic),

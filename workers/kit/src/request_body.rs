@@ -1,6 +1,7 @@
 //! Bodies of requests, read up to a limit.
 
 use futures_util::StreamExt;
+use oi_protocol::ErrorCode;
 use serde::de::DeserializeOwned;
 use worker::Request;
 
@@ -25,6 +26,17 @@ pub async fn read(request: &mut Request, max: usize) -> Result<Vec<u8>, Failure>
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// For a body that is passed on as a stream: its length must be announced, and be at most `max` bytes. The platform
+/// holds the sender to it.
+pub fn require_length(request: &Request, max: usize) -> Result<usize, Failure> {
+    let announced = request.headers().get("Content-Length").map_err(while_doing("reading a header"))?;
+    match announced.and_then(|text| text.parse::<usize>().ok()) {
+        Some(length) if length <= max => Ok(length),
+        Some(_) => Err(Refusal::too_large().into()),
+        None => Err(Refusal::new(411, ErrorCode::InvalidBody, "Content-Length is required").into()),
+    }
 }
 
 /// A body as a JSON object of a known shape. `sentence` is what a wrong shape is refused with.

@@ -5,6 +5,7 @@ mod support;
 
 mod calls;
 mod faults;
+mod outputs;
 mod prompts;
 mod pull_requests;
 mod queue_model;

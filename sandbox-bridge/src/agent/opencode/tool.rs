@@ -11,7 +11,7 @@ use super::wire::ToolState;
 use crate::agent::ToolUpdate;
 
 /// Longer output keeps head and tail.
-pub const OUTPUT_MAX_BYTES: usize = 32 * 1024;
+pub const OUTPUT_MAX_BYTES: usize = oi_protocol::limits::TOOL_OUTPUT_INLINE_BYTES;
 /// Longer strings within arguments keep head and tail.
 const ARGUMENT_MAX_BYTES: usize = 16 * 1024;
 /// Arguments that are larger even so are left out.
@@ -36,6 +36,8 @@ pub fn update(tool: &str, call_id: &str, state: &ToolState, directory: &Path) ->
     let output = state.output.as_deref().or_else(running_output);
     let cut = output.and_then(|output| head_and_tail(output, OUTPUT_MAX_BYTES));
     let agent_cut = metadata.and_then(|m| m.get("truncated")).and_then(Value::as_bool).unwrap_or(false);
+    let ended = matches!(state.status.as_str(), "completed" | "error");
+    let whole_output = cut.as_ref().filter(|_| ended).and(output).map(str::to_owned);
     let moment = |at: Option<f64>| at.map(|ms| UnixMillis(ms as i64));
     ToolUpdate {
         tool: tool.to_owned(),
@@ -43,6 +45,7 @@ pub fn update(tool: &str, call_id: &str, state: &ToolState, directory: &Path) ->
         call_id: call_id.to_owned(),
         status: state.status.clone(),
         truncated: cut.is_some() || agent_cut,
+        whole_output,
         output: cut.or_else(|| output.map(str::to_owned)),
         error: state
             .error
@@ -161,12 +164,13 @@ mod tests {
     #[test]
     fn a_command_keeps_exit_code_and_the_ends_of_its_output() {
         let long = format!("first{}last", "x".repeat(100_000));
-        let state = state(json!({"status": "completed", "input": {"command": "c"}, "output": long,
+        let state = state(json!({"status": "completed", "input": {"command": "c"}, "output": long.clone(),
             "metadata": {"exit": 3}, "time": {"start": 5, "end": 9}}));
         let update = update("bash", "call", &state, Path::new("/w"));
         let output = update.output.expect("has output");
         assert!(output.len() < OUTPUT_MAX_BYTES + 100 && output.starts_with("first") && output.ends_with("last"));
         assert_eq!((update.exit_code, update.truncated), (Some(3), true));
+        assert_eq!(update.whole_output.as_deref(), Some(long.as_str()));
         assert_eq!((update.started_at, update.ended_at), (Some(UnixMillis(5)), Some(UnixMillis(9))));
     }
 

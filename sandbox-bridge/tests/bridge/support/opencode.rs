@@ -153,7 +153,8 @@ impl FakeOpenCode {
             }
             self.part(&part("b_text", json!({"type": "text", "text": said, "time": {"start": 2, "end": 3}})));
             if text.contains("TOOL") {
-                let state = json!({"status": "completed", "input": {"command": "true"}, "output": "fine\n",
+                let output = if text.contains("LONG") { long_output() } else { "fine\n".to_owned() };
+                let state = json!({"status": "completed", "input": {"command": "true"}, "output": output,
                     "metadata": {"exit": 0}, "time": {"start": 2, "end": 3}});
                 self.part(&part("c_tool", json!({"type": "tool", "tool": "bash", "callID": "call_1", "state": state})));
             }
@@ -229,4 +230,9 @@ async fn events(State(fake): State<FakeOpenCode>) -> Sse<impl Stream<Item = Resu
         let text = receiver.recv().await.ok()?;
         Some((Ok(Event::default().data(text)), receiver))
     }))
+}
+
+/// What a tool prints when it is asked for much.
+pub fn long_output() -> String {
+    (0..20_000).fold(String::new(), |text, line| text + &format!("line {line} äöü\n"))
 }

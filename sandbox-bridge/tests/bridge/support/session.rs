@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
 use oi_protocol::sandbox_socket::SandboxFrame;
@@ -39,6 +39,8 @@ pub struct Taken {
     pub connections: usize,
     pub headers: Vec<HeaderMap>,
     pub pull_requests: Vec<(String, Value)>,
+    /// Stored outputs by name.
+    pub outputs: HashMap<String, String>,
 }
 
 pub struct Inner {
@@ -50,6 +52,8 @@ pub struct Inner {
     /// Answers upgrades with this status unless it is 0.
     pub refuse_with: AtomicU16,
     pub credential_calls: AtomicUsize,
+    /// Refuses outputs with this status unless it is 0.
+    pub refuse_outputs_with: AtomicU16,
     pub pull_request_answers: Mutex<VecDeque<(u16, Value)>>,
 }
 
@@ -70,6 +74,7 @@ impl Session {
             dialect_1: AtomicBool::new(false),
             refuse_with: AtomicU16::new(0),
             credential_calls: AtomicUsize::new(0),
+            refuse_outputs_with: AtomicU16::new(0),
             pull_request_answers: Mutex::default(),
         });
         let session = Self { url, inner };
@@ -77,6 +82,7 @@ impl Session {
             .route("/sessions/{id}/ws", get(upgrade))
             .route("/sessions/{id}/scm-credentials", post(credentials))
             .route("/sessions/{id}/pr", post(pull_request))
+            .route("/sessions/{id}/outputs/{output}", put(output).layer(DefaultBodyLimit::max(64 << 20)))
             .with_state(session.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         session
@@ -267,6 +273,24 @@ async fn credentials(State(session): State<Session>, headers: HeaderMap) -> Resp
     session.inner.credential_calls.fetch_add(1, Ordering::Relaxed);
     let end = sandbox_bridge::clock::now().plus(3_600_000).0;
     Json(json!({"username": "x-access-token", "password": GIT_PASSWORD, "expires_at_epoch_ms": end})).into_response()
+}
+
+async fn output(
+    State(session): State<Session>,
+    Path((_, output)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    assert_eq!(headers["content-length"], body.len().to_string().as_str(), "the length is announced");
+    let refuse_with = session.inner.refuse_outputs_with.load(Ordering::Relaxed);
+    if refuse_with != 0 {
+        return StatusCode::from_u16(refuse_with).expect("a status").into_response();
+    }
+    session.taken().outputs.insert(output.clone(), body);
+    (StatusCode::CREATED, Json(json!({"outputRef": output}))).into_response()
 }
 
 async fn pull_request(State(session): State<Session>, headers: HeaderMap, Json(body): Json<Value>) -> Response {

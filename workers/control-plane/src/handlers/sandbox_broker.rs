@@ -26,7 +26,7 @@ struct SessionRepository {
 }
 
 /// No object is woken for a name that no session has.
-async fn listed_session(cx: &Cx<'_>) -> Result<oi_protocol::SessionId, Failure> {
+pub(super) async fn listed_session(cx: &Cx<'_>) -> Result<oi_protocol::SessionId, Failure> {
     let id = cx.session_id()?;
     if sessions::exists(&cx.db()?, &id).await? { Ok(id) } else { Err(Refusal::not_found("Session not found").into()) }
 }

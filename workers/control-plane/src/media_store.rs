@@ -1,0 +1,305 @@
+//! Files of sessions in R2. Keys are those of `oi_session::storage_keys`. What is large passes as a stream of the
+//! platform, from the request to the bucket and from the bucket to the answer, and never enters the Worker's memory.
+
+use oi_worker_kit::failure::while_doing;
+use oi_worker_kit::log::Line;
+use oi_worker_kit::{Failure, Refusal};
+use worker::{
+    Bucket, Env, Headers, HttpMetadata, MultipartUpload, Range, Request, Response, ResponseBuilder, UploadedPart,
+};
+
+/// Objects deleted by one call, which is the platform's own limit.
+const DELETE_MAX: usize = 1000;
+#[allow(dead_code, reason = "recordings come with their routes")]
+/// A part of an upload whose length is not known before its end. R2 wants all parts but the last of one size, and no
+/// smaller.
+const PART_BYTES: usize = 5 * 1024 * 1024;
+
+/// The bucket.
+pub struct MediaStore {
+    bucket: Bucket,
+}
+
+/// What an object is written with.
+#[derive(Debug, Clone, Copy)]
+pub struct ContentType(pub &'static str);
+
+fn not_stored(doing: &'static str, error: &worker::Error) -> Failure {
+    // What was sent may have been cut off on its way, or the bucket failed: a repetition helps with either.
+    Line::warn("control-plane", "storage.write_failed").with("doing", doing).with("error", error.to_string()).write();
+    Refusal::new(503, oi_protocol::ErrorCode::Retry, "The file could not be stored. Send it again.").into()
+}
+
+#[allow(dead_code, reason = "attachments, archives and deletion come with their routes")]
+impl MediaStore {
+    /// The bucket of the deployment.
+    pub fn of(env: &Env) -> Result<Self, Failure> {
+        let bucket = env.bucket("MEDIA_BUCKET");
+        Ok(Self { bucket: bucket.map_err(|_| Refusal::not_configured("MEDIA_BUCKET is not bound"))? })
+    }
+
+    fn metadata(content_type: ContentType) -> HttpMetadata {
+        HttpMetadata { content_type: Some(content_type.0.to_owned()), ..HttpMetadata::default() }
+    }
+
+    /// Writes a request's body as it comes in. Its length must be announced and is the platform's to hold.
+    pub async fn put_request(&self, key: &str, request: &Request, content_type: ContentType) -> Result<(), Failure> {
+        let metadata = Self::metadata(content_type);
+        let put = match request.inner().body() {
+            Some(stream) => self.bucket.put(key, stream).http_metadata(metadata).execute().await,
+            None => self.bucket.put(key, Vec::new()).http_metadata(metadata).execute().await,
+        };
+        put.map(drop).map_err(|error| not_stored("writing a request's body", &error))
+    }
+
+    /// Writes bytes that are small.
+    pub async fn put_bytes(&self, key: &str, bytes: Vec<u8>, content_type: ContentType) -> Result<(), Failure> {
+        let put = self.bucket.put(key, bytes).http_metadata(Self::metadata(content_type)).execute().await;
+        put.map(drop).map_err(|error| not_stored("writing an object", &error))
+    }
+
+    /// Begins an upload whose length is not known yet.
+    pub fn upload<'s>(&'s self, key: &'s str, content_type: ContentType) -> Upload<'s> {
+        Upload { store: self, key, content_type, parted: None, parts: Vec::new(), buffer: Vec::new(), size: 0 }
+    }
+
+    /// An object's text, when it is there. For what is known to be small.
+    pub async fn text(&self, key: &str) -> Result<Option<String>, Failure> {
+        let found = self.bucket.get(key).execute().await.map_err(while_doing("reading an object"))?;
+        let Some(found) = found else { return Ok(None) };
+        let Some(body) = found.body() else { return Ok(None) };
+        body.text().await.map(Some).map_err(while_doing("reading an object"))
+    }
+
+    /// An object's size, when it is there.
+    pub async fn size(&self, key: &str) -> Result<Option<u64>, Failure> {
+        let found = self.bucket.head(key).await.map_err(while_doing("looking for an object"))?;
+        Ok(found.map(|object| object.size()))
+    }
+
+    /// Answers with an object, or with the part of it that `range` names (of the header `Range`, one range only). A
+    /// page that was made by the agent must not run as one of ours: nothing is rendered but what is asked for inline.
+    pub async fn serve(&self, key: &str, range: Option<&str>, served: &Served<'_>) -> Result<Response, Failure> {
+        let missing = || Failure::from(Refusal::not_found(served.missing.to_owned()));
+        let Some(size) = self.size(key).await? else { return Err(missing()) };
+        let wanted = match range {
+            Some(text) => ByteRange::parse(text, size),
+            None => ByteRange::Whole,
+        };
+        let headers = Headers::new();
+        let set = |name: &str, value: &str| headers.set(name, value).map_err(while_doing("writing a header"));
+        set("Content-Type", served.content_type)?;
+        set("Content-Disposition", served.disposition)?;
+        set("Content-Security-Policy", "default-src 'none'; sandbox")?;
+        set("X-Content-Type-Options", "nosniff")?;
+        set("Cross-Origin-Resource-Policy", "same-origin")?;
+        set("Accept-Ranges", "bytes")?;
+        set("Cache-Control", "private, max-age=300")?;
+        let get = self.bucket.get(key);
+        let (status, get, length) = match wanted {
+            ByteRange::Whole => (200, get, size),
+            ByteRange::Part { first, last } => {
+                set("Content-Range", &format!("bytes {first}-{last}/{size}"))?;
+                let length = last - first + 1;
+                (206, get.range(Range::OffsetWithLength { offset: first, length }), length)
+            }
+            ByteRange::Beyond => {
+                set("Content-Range", &format!("bytes */{size}"))?;
+                set("Content-Type", "text/plain; charset=utf-8")?;
+                return Ok(ResponseBuilder::new().with_status(416).with_headers(headers).fixed(Vec::new()));
+            }
+        };
+        set("Content-Length", &length.to_string())?;
+        let Some(object) = get.execute().await.map_err(while_doing("reading an object"))? else {
+            return Err(missing());
+        };
+        let Some(body) = object.body() else { return Err(missing()) };
+        let body = body.response_body().map_err(while_doing("reading an object"))?;
+        Ok(ResponseBuilder::new().with_status(status).with_headers(headers).body(body))
+    }
+
+    /// Deletes objects; those that are not there are no failure.
+    pub async fn delete_many(&self, keys: &[String]) -> Result<(), Failure> {
+        for some in keys.chunks(DELETE_MAX) {
+            let some: Vec<&str> = some.iter().map(String::as_str).collect();
+            self.bucket.delete_multiple(some).await.map_err(while_doing("deleting objects"))?;
+        }
+        Ok(())
+    }
+
+    /// Keys below a prefix, at most 1000; empty when nothing is left.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>, Failure> {
+        let listed = self.bucket.list().prefix(prefix).limit(DELETE_MAX as u32).execute().await;
+        let listed = listed.map_err(while_doing("listing objects"))?;
+        Ok(listed.objects().iter().map(worker::Object::key).collect())
+    }
+
+    /// Deletes what is below a prefix, at most `rounds` thousand objects. Says whether nothing is left.
+    pub async fn delete_prefix(&self, prefix: &str, rounds: usize) -> Result<bool, Failure> {
+        for _ in 0..rounds {
+            let keys = self.list(prefix).await?;
+            if keys.is_empty() {
+                return Ok(true);
+            }
+            self.delete_many(&keys).await?;
+        }
+        Ok(self.list(prefix).await?.is_empty())
+    }
+}
+
+/// How an object is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Served<'a> {
+    /// `Content-Type`
+    pub content_type: &'a str,
+    /// `Content-Disposition`
+    pub disposition: &'a str,
+    /// The sentence when it is not there.
+    pub missing: &'a str,
+}
+
+/// What of an object is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ByteRange {
+    Whole,
+    /// Both included.
+    Part {
+        first: u64,
+        last: u64,
+    },
+    Beyond,
+}
+
+impl ByteRange {
+    /// One range of bytes; anything else asks for the whole, as HTTP has it.
+    fn parse(text: &str, size: u64) -> Self {
+        let Some((first, last)) = text.trim().strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+            return Self::Whole;
+        };
+        match (first.trim().parse::<u64>(), last.trim()) {
+            (Ok(first), "") if first < size => Self::Part { first, last: size - 1 },
+            (Ok(first), last) => match last.parse::<u64>() {
+                Ok(last) if last < first => Self::Whole,
+                Ok(last) if first < size => Self::Part { first, last: last.min(size - 1) },
+                Ok(_) => Self::Beyond,
+                Err(_) if last.is_empty() => Self::Beyond,
+                Err(_) => Self::Whole,
+            },
+            (Err(_), suffix) if first.trim().is_empty() => match suffix.parse::<u64>() {
+                Ok(0) => Self::Beyond,
+                Ok(_) if size == 0 => Self::Beyond,
+                Ok(suffix) => Self::Part { first: size.saturating_sub(suffix), last: size - 1 },
+                Err(_) => Self::Whole,
+            },
+            _ => Self::Whole,
+        }
+    }
+}
+
+/// An upload whose length is not known before its end: at most one part of it is in memory.
+#[allow(dead_code, reason = "recordings come with their routes")]
+pub struct Upload<'s> {
+    store: &'s MediaStore,
+    key: &'s str,
+    content_type: ContentType,
+    parted: Option<MultipartUpload>,
+    parts: Vec<UploadedPart>,
+    buffer: Vec<u8>,
+    size: u64,
+}
+
+#[allow(dead_code, reason = "recordings come with their routes")]
+impl Upload<'_> {
+    /// Bytes so far.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Takes more.
+    pub async fn push(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        self.size += bytes.len() as u64;
+        while self.buffer.len() + bytes.len() > PART_BYTES {
+            let (now, rest) = bytes.split_at(PART_BYTES - self.buffer.len());
+            self.buffer.extend_from_slice(now);
+            bytes = rest;
+            self.send_part().await?;
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    async fn send_part(&mut self) -> Result<(), Failure> {
+        let parted = match self.parted.take() {
+            Some(parted) => parted,
+            None => self
+                .store
+                .bucket
+                .create_multipart_upload(self.key)
+                .http_metadata(MediaStore::metadata(self.content_type))
+                .execute()
+                .await
+                .map_err(|error| not_stored("beginning an upload", &error))?,
+        };
+        let part = std::mem::take(&mut self.buffer);
+        let number = self.parts.len() as u16 + 1;
+        let sent = parted.upload_part(number, part).await;
+        self.parted = Some(parted);
+        self.parts.push(sent.map_err(|error| not_stored("writing a part", &error))?);
+        Ok(())
+    }
+
+    /// Ends it: from here on the object is there.
+    pub async fn finish(mut self) -> Result<u64, Failure> {
+        if self.parted.is_none() {
+            let bytes = std::mem::take(&mut self.buffer);
+            self.store.put_bytes(self.key, bytes, self.content_type).await?;
+            return Ok(self.size);
+        }
+        if !self.buffer.is_empty() {
+            self.send_part().await?;
+        }
+        if let Some(parted) = self.parted.take() {
+            let whole = parted.complete(self.parts).await;
+            whole.map_err(|error| not_stored("ending an upload", &error))?;
+        }
+        Ok(self.size)
+    }
+
+    /// Gives it up: nothing of it is kept. A part that cannot be removed is removed by the bucket after a week.
+    pub async fn abort(mut self) {
+        if let Some(parted) = self.parted.take()
+            && let Err(error) = parted.abort().await
+        {
+            Line::warn("control-plane", "storage.abort_failed").with("error", error.to_string()).write();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_range_is_served_and_what_is_no_range_asks_for_all() {
+        let part = |first, last| ByteRange::Part { first, last };
+        for (text, expected) in [
+            ("bytes=0-9", part(0, 9)),
+            ("bytes=5-", part(5, 99)),
+            ("bytes=90-500", part(90, 99)),
+            ("bytes=-10", part(90, 99)),
+            ("bytes=-500", part(0, 99)),
+            ("bytes=100-", ByteRange::Beyond),
+            ("bytes=100-200", ByteRange::Beyond),
+            ("bytes=-0", ByteRange::Beyond),
+            ("bytes=9-5", ByteRange::Whole),
+            ("bytes=0-1,4-5", ByteRange::Whole),
+            ("bytes=a-b", ByteRange::Whole),
+            ("lines=0-1", ByteRange::Whole),
+            ("", ByteRange::Whole),
+        ] {
+            assert_eq!(ByteRange::parse(text, 100), expected, "{text}");
+        }
+        assert_eq!(ByteRange::parse("bytes=-5", 0), ByteRange::Beyond);
+        assert_eq!(ByteRange::parse("bytes=0-", 0), ByteRange::Beyond);
+    }
+}
