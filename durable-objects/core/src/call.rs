@@ -143,7 +143,7 @@ pub enum SessionCall {
     Unarchive,
     /// Ends the session for good and stops the sandbox. → 200 `{status:"cancelled"}`
     Cancel,
-    /// → 200 `{events, cursor?, hasMore}`, newest first.
+    /// → 200 `{events, cursor?, hasMore}`, newest first; 203 `ArchivePointer` when these rows are in a file.
     Events {
         /// `<createdAt>:<sequence>:<id>`
         #[serde(default)]
@@ -191,6 +191,13 @@ pub enum SessionCall {
         output_id: String,
         /// Its length.
         bytes: i64,
+    },
+    /// For the runner of [`crate::job::Job::ArchiveEvents`]. → 200 the file's text
+    ArchiveFile {
+        /// First place.
+        first_seq: i64,
+        /// Last place.
+        last_seq: i64,
     },
     /// Test deployments only: panics after a write, inside the transaction.
     Fault,

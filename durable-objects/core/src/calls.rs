@@ -104,7 +104,8 @@ impl Turn<'_, '_> {
             | SessionCall::Events { .. }
             | SessionCall::Messages { .. }
             | SessionCall::Artifacts
-            | SessionCall::Participants => not_found(),
+            | SessionCall::Participants
+            | SessionCall::ArchiveFile { .. } => not_found(),
         };
         self.answer(reply, answer)
     }

@@ -239,7 +239,10 @@ impl Turn<'_, '_> {
         self.sockets.history_at.insert(socket, now);
         let limit = limit
             .map_or(limits::HISTORY_DEFAULT_EVENTS, |limit| limit.clamp(1, limits::REPLAY_MAX_EVENTS as i64) as usize);
-        let page = timeline::page_before(self.sql, Some(before), limit, dialect)?;
+        if self.fetch_archived(socket, before, limit)? {
+            return Ok(());
+        }
+        let page = timeline::page_before(self.sql, self.hot.archived, Some(before), limit, dialect)?;
         let cursor = serde_json::to_string(&page.cursor).unwrap_or_else(|_| "null".to_owned());
         self.send(
             socket,

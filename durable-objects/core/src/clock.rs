@@ -27,6 +27,8 @@ pub struct Config {
     pub connect_timeout_ms: i64,
     /// A dialect 2 bridge, which connects before it has booted, must be ready within this of its start, in ms.
     pub connect_hard_timeout_ms: i64,
+    /// Newest events that stay in SQLite; older ones move to R2 when there are a tenth more.
+    pub retention_rows: i64,
     /// Forge base URL for clones and pushes, such as `https://github.com`.
     pub forge_url: String,
     /// Tests only: whether [`crate::call::SessionCall::Fault`] panics.
@@ -42,6 +44,7 @@ impl Config {
             execution_timeout_ms: 5_400_000,
             connect_timeout_ms: 120_000,
             connect_hard_timeout_ms: 900_000,
+            retention_rows: 10_000,
             forge_url: "https://github.com".to_owned(),
             fault_injection: false,
         }

@@ -3,6 +3,7 @@
 use oi_protocol::sandbox_socket::{SandboxCommand, SandboxEvent, SandboxFrame};
 use oi_protocol::{MessageId, UnixMillis};
 
+use crate::archive::Archived;
 use crate::call::{CallReply, SessionCall};
 use crate::clock::Cx;
 use crate::input::{Input, Outputs, ReplyId, SocketId};
@@ -58,6 +59,8 @@ pub(crate) struct Hot {
     pub received: i64,
     pub outbox_next: Option<UnixMillis>,
     pub operations_next: Option<UnixMillis>,
+    /// How far the archive goes.
+    pub archived: Archived,
     /// Calls that wait for a pull request, by operation.
     pub waiters: Vec<(String, ReplyId)>,
     pub woke_at: UnixMillis,
@@ -88,6 +91,7 @@ impl Hot {
             received: 0,
             outbox_next: None,
             operations_next: None,
+            archived: Archived::default(),
             waiters: Vec::new(),
             woke_at: now,
             heartbeat_saved: None,
@@ -103,7 +107,8 @@ impl Hot {
 
     fn load(sql: &dyn Sql, now: UnixMillis) -> Result<Self, SqlError> {
         let sandbox = SandboxRow::load(sql)?;
-        let (seq, revision) = timeline::load_counters(sql)?;
+        let archived = Archived::load(sql)?;
+        let (seq, revision) = timeline::load_counters(sql, archived)?;
         Ok(Self {
             session: SessionRow::load(sql)?,
             running: prompts::load_running(sql)?,
@@ -113,6 +118,7 @@ impl Hot {
             outbox_next: outbox::next_due(sql)?,
             operations_next: pull_request_row::next_deadline(sql)?,
             heartbeat_saved: sandbox.last_heartbeat,
+            archived,
             sandbox,
             seq,
             revision,
@@ -302,6 +308,7 @@ impl Turn<'_, '_> {
         if self.hot.session.is_none() {
             return Ok(());
         }
+        self.archive_when_due()?;
         self.claim_due_jobs()?;
         // A job that was given up just now may have changed what the index lists.
         while std::mem::take(&mut self.hot.index_dirty) {

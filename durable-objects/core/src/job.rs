@@ -99,6 +99,39 @@ pub struct OpenPullRequest {
     pub existing_number: Option<i64>,
 }
 
+/// Write a range of events to a file: the text is asked of the session by
+/// [`crate::call::SessionCall::ArchiveFile`]. Idempotent by its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchiveEvents {
+    /// The session.
+    pub session_id: SessionId,
+    /// First place.
+    pub first_seq: i64,
+    /// Last place.
+    pub last_seq: i64,
+    /// The file.
+    pub key: String,
+}
+
+/// Read a file of archived events for a page that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadArchive {
+    /// The session.
+    pub session_id: SessionId,
+    /// The file.
+    pub key: String,
+    /// First place in it.
+    pub first_seq: i64,
+    /// Rows before this place are asked for.
+    pub before: i64,
+    /// As many of them.
+    pub limit: u32,
+    /// Who waits.
+    pub socket: u64,
+}
+
 /// One thing to do outside.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,6 +144,10 @@ pub enum Job {
     StopSandbox(StopSandbox),
     /// Ask the forge.
     OpenPullRequest(OpenPullRequest),
+    /// Write old events to a file.
+    ArchiveEvents(ArchiveEvents),
+    /// Read them again.
+    ReadArchive(ReadArchive),
 }
 
 impl Job {
@@ -121,6 +158,8 @@ impl Job {
             Self::StartSandbox(_) => "start_sandbox",
             Self::StopSandbox(_) => "stop_sandbox",
             Self::OpenPullRequest(_) => "open_pull_request",
+            Self::ArchiveEvents(_) => "archive_events",
+            Self::ReadArchive(_) => "read_archive",
         }
     }
 
@@ -128,17 +167,18 @@ impl Job {
     pub const fn attempt_budget(&self) -> i64 {
         match self {
             Self::IndexSession(_) => 12,
-            Self::StopSandbox(_) => 8,
+            Self::StopSandbox(_) | Self::ArchiveEvents(_) => 8,
             Self::OpenPullRequest(_) => 4,
             Self::StartSandbox(_) => 3,
+            Self::ReadArchive(_) => 2,
         }
     }
 
     /// Deadline of one attempt, in ms: the lease, and what the runner gives its calls.
     pub const fn attempt_deadline_ms(&self) -> i64 {
         match self {
-            Self::IndexSession(_) => 15_000,
-            Self::StopSandbox(_) => 30_000,
+            Self::IndexSession(_) | Self::ReadArchive(_) => 15_000,
+            Self::StopSandbox(_) | Self::ArchiveEvents(_) => 30_000,
             Self::OpenPullRequest(_) | Self::StartSandbox(_) => 90_000,
         }
     }
@@ -183,6 +223,11 @@ pub enum JobResult {
         title: String,
         /// Whether one that existed was found.
         updated: bool,
+    },
+    /// The file of archived events.
+    ArchiveRead {
+        /// All of it.
+        text: String,
     },
     /// It failed.
     Failed {

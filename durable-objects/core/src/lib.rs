@@ -8,6 +8,7 @@
 //! * [`core::SessionCore::stream`] gets no SQL and changes only memory that a crash may lose.
 //! * [`core::SessionCore::read`] gets a read-only view and writes nothing.
 
+pub mod archive_file;
 pub mod call;
 pub mod clock;
 pub mod core;
@@ -19,6 +20,7 @@ pub mod sql_native;
 pub mod storage_keys;
 pub mod token;
 
+mod archive;
 mod artifacts;
 mod calls;
 mod client_messages;

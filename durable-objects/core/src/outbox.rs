@@ -101,6 +101,8 @@ impl Turn<'_, '_> {
         match job {
             Job::StartSandbox(start) => self.start_failed(start.generation, error),
             Job::OpenPullRequest(open) => self.pull_request_failed(&open.operation_id.clone(), 502, error),
+            Job::ArchiveEvents(archive) => self.archive_given_up(archive),
+            Job::ReadArchive(read) => self.archive_unreadable(read),
             Job::IndexSession(_) | Job::StopSandbox(_) => Ok(()),
         }
     }
@@ -231,6 +233,8 @@ impl Turn<'_, '_> {
             (Job::OpenPullRequest(open), result @ JobResult::PullRequestOpened { .. }) => {
                 self.pull_request_opened(&open, result)
             }
+            (Job::ArchiveEvents(archive), JobResult::Done) => self.events_archived(&archive),
+            (Job::ReadArchive(read), JobResult::ArchiveRead { text }) => self.archive_read(&read, &text),
             (job, result) => {
                 self.out.log.push(format!("job done: {} ({})", job.kind(), matches!(result, JobResult::Done)));
                 Ok(())

@@ -6,6 +6,7 @@ use oi_protocol::{ErrorCode, limits};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::archive_file::ELSEWHERE;
 use crate::call::{CallReply, SessionCall};
 use crate::core::Hot;
 use crate::participants::Participant;
@@ -13,7 +14,7 @@ use crate::parts::OpenParts;
 use crate::projection::Dialect;
 use crate::session_row::{SessionRow, load_repositories};
 use crate::sql::{Columns, Sql, SqlError, params};
-use crate::{artifacts, prompts, timeline};
+use crate::{archive, artifacts, prompts, timeline};
 
 pub(crate) fn not_found() -> CallReply {
     CallReply::refuse(404, ErrorCode::NotFound, "Session not found")
@@ -87,7 +88,7 @@ pub(crate) fn snapshot(
             (timeline, queue, format!(r#","openParts":{open},"revision":{}"#, hot.revision))
         }
         Dialect::One => {
-            let page = timeline::page_before(sql, None, limits::REPLAY_MAX_EVENTS, dialect)?;
+            let page = timeline::page_before(sql, hot.archived, None, limits::REPLAY_MAX_EVENTS, dialect)?;
             let timeline = format!(
                 r#"{{"events":{},"hasMore":{},"cursor":{}}}"#,
                 page.events,
@@ -117,6 +118,7 @@ pub(crate) fn read(
             | SessionCall::Messages { .. }
             | SessionCall::Artifacts
             | SessionCall::Participants
+            | SessionCall::ArchiveFile { .. }
     );
     if !reads {
         return Ok(None);
@@ -130,11 +132,12 @@ pub(crate) fn read(
             CallReply { status: 200, body }
         }
         SessionCall::Events { cursor, limit, event_type, message_id } => {
-            events(sql, cursor.as_deref(), *limit, event_type.as_deref(), message_id.as_deref())?
+            events(sql, hot, cursor.as_deref(), *limit, event_type.as_deref(), message_id.as_deref())?
         }
         SessionCall::Messages { cursor, limit, status } => messages(sql, cursor.as_deref(), *limit, status.as_deref())?,
         SessionCall::Artifacts => CallReply::json(200, &json!({"artifacts": artifacts::list(sql)?})),
         SessionCall::Participants => participants(sql)?,
+        SessionCall::ArchiveFile { first_seq, last_seq } => archive::file(sql, *first_seq, *last_seq)?,
         _ => return Ok(None),
     }))
 }
@@ -181,6 +184,7 @@ const EVENT_TYPES: [&str; 18] = [
 
 fn events(
     sql: &dyn Sql,
+    hot: &Hot,
     cursor: Option<&str>,
     limit: Option<u32>,
     event_type: Option<&str>,
@@ -194,8 +198,11 @@ fn events(
         (Ok(before), Ok(limit)) => (before, limit),
         (Err(reply), _) | (_, Err(reply)) => return Ok(reply),
     };
+    if let Some(pointer) = archive::pointer(sql, hot, before, limit)? {
+        return Ok(CallReply::json(ELSEWHERE, &pointer));
+    }
     let query = timeline::EventQuery { before, limit, event_type, message_id };
-    Ok(CallReply::json(200, &timeline::list(sql, &query)?))
+    Ok(CallReply::json(200, &timeline::list(sql, hot.archived, &query)?))
 }
 
 fn messages(

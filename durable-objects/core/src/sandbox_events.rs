@@ -246,7 +246,10 @@ impl Turn<'_, '_> {
                     self.hot.sandbox.runtime_version.clone_from(&ready.runtime_version);
                     self.hot.sandbox_dirty = true;
                 }
-                self.put(format!("ready:{}", self.hot.sandbox.generation), None, &Event::Ready(ready))?;
+                let id = format!("ready:{}", self.hot.sandbox.generation);
+                if !self.is_archived(&id)? {
+                    self.put(id, None, &Event::Ready(ready))?;
+                }
                 Ok(Verdict::Taken)
             }
             SandboxEvent::BootProgress(progress) => {
@@ -254,7 +257,9 @@ impl Turn<'_, '_> {
                     return Ok(Verdict::Never("MALFORMED_EVENT"));
                 }
                 let id = format!("boot:{}:{}", self.hot.sandbox.generation, progress.phase);
-                self.put(id, None, &Event::BootProgress(progress))?;
+                if !self.is_archived(&id)? {
+                    self.put(id, None, &Event::BootProgress(progress))?;
+                }
                 Ok(Verdict::Taken)
             }
             SandboxEvent::Warning(mut warning) => {

@@ -71,6 +71,17 @@ const STEPS: &[&[&str]] = &[
         "CREATE TABLE outputs (id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, created_at INTEGER NOT NULL)",
         "CREATE TABLE storage_use (kind TEXT PRIMARY KEY, objects INTEGER NOT NULL, bytes INTEGER NOT NULL)",
     ],
+    &[
+        // Events that left for R2.
+        "CREATE TABLE archives (
+        first_seq INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, first_created_at INTEGER NOT NULL,
+        last_created_at INTEGER NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, top_revision INTEGER NOT NULL,
+        key TEXT NOT NULL, state TEXT NOT NULL)",
+        "CREATE TABLE archived_ids (id TEXT PRIMARY KEY)",
+        "CREATE TABLE retention (
+        one INTEGER PRIMARY KEY CHECK (one = 1), archived_seq INTEGER NOT NULL, floor INTEGER NOT NULL,
+        writing INTEGER NOT NULL)",
+    ],
 ];
 
 /// Whether the session was ever created here; an object that was not stays empty.

@@ -5,7 +5,7 @@
 //! sessions/<session>/outputs/<output>          what a tool printed, whole
 //! sessions/<session>/media/<artifact>.<ext>    screenshots and recordings
 //! sessions/<session>/attachments/<attachment>  files of prompts
-//! sessions/<session>/archive/<first>-<last>.ndjson   events that left SQLite
+//! sessions/<session>/archive/<first>-<last>-<revision>.ndjson   events that left SQLite
 //! sessions/<session>/diffs/<revision>.json     the changes of the checkouts
 //! ```
 
@@ -40,9 +40,10 @@ pub fn attachment(session: &SessionId, attachment_id: &str) -> String {
     format!("sessions/{session}/attachments/{attachment_id}")
 }
 
-/// Of a range of archived events. The name is the range, so that writing it again changes nothing.
-pub fn archive(session: &SessionId, first_seq: i64, last_seq: i64) -> String {
-    format!("sessions/{session}/archive/{first_seq:012}-{last_seq:012}.ndjson")
+/// Of a range of archived events. The name is the range and its newest revision, so that writing it again changes
+/// nothing.
+pub fn archive(session: &SessionId, first_seq: i64, last_seq: i64, revision: i64) -> String {
+    format!("sessions/{session}/archive/{first_seq:012}-{last_seq:012}-{revision}.ndjson")
 }
 
 /// Of the changes of the checkouts at a revision.
@@ -61,7 +62,7 @@ mod tests {
             output(&session, "o-1"),
             media(&session, &ArtifactId::from_bytes([2; 16]), "png"),
             attachment(&session, "a"),
-            archive(&session, 1, 900),
+            archive(&session, 1, 900, 950),
             diff(&session, "r"),
         ];
         for key in keys {

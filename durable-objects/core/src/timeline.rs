@@ -6,18 +6,19 @@ use oi_protocol::session_state::HistoryCursor;
 use oi_protocol::{UnixMillis, limits};
 use serde::Serialize;
 
+use crate::archive::Archived;
 use crate::core::{Hot, Turn};
 use crate::projection::{Dialect, project};
 use crate::sql::{Columns, Row, Sql, SqlError, params};
 
 /// Highest place and revision, read once when the object wakes.
-pub(crate) fn load_counters(sql: &dyn Sql) -> Result<(i64, i64), SqlError> {
+pub(crate) fn load_counters(sql: &dyn Sql, archived: Archived) -> Result<(i64, i64), SqlError> {
     let seq = sql.run("SELECT MAX(seq) FROM events", &[])?;
     let revision = sql.run("SELECT MAX(revision) FROM events", &[])?;
     let first = |rows: Vec<Row>| -> Result<i64, SqlError> {
         rows.into_iter().next().map_or(Ok(0), |row| Ok(Columns::of(row).opt_int()?.unwrap_or(0)))
     };
-    Ok((first(seq)?, first(revision)?))
+    Ok((first(seq)?.max(archived.seq), first(revision)?.max(archived.floor)))
 }
 
 /// A row that was just written.
@@ -225,6 +226,7 @@ fn read_bounded(
 /// written (no revision) are left out towards dialect 2, which gets them as open parts.
 pub(crate) fn page_before(
     sql: &dyn Sql,
+    archived: Archived,
     before: Option<i64>,
     limit: usize,
     dialect: Dialect,
@@ -241,12 +243,14 @@ pub(crate) fn page_before(
         id: row.id.clone(),
         sequence: Some(row.seq),
     });
+    // What is older is in files, which the next page reads.
+    let has_more = has_more || archived.is_below(before);
     Ok(Page { events: join(&envelopes), has_more, cursor, mode: None })
 }
 
 /// What changed after `revision`, or the newest page when that is too much or cannot be told.
 pub(crate) fn page_after_revision(sql: &dyn Sql, hot: &Hot, revision: Option<i64>) -> Result<Page, SqlError> {
-    if let Some(after) = revision.filter(|after| *after <= hot.revision) {
+    if let Some(after) = revision.filter(|after| (hot.archived.floor..=hot.revision).contains(after)) {
         let statement =
             format!("SELECT {} FROM events WHERE revision > ? ORDER BY revision LIMIT ?", EventRow::COLUMNS);
         let (rows, too_much) = read_bounded(limits::REPLAY_MAX_EVENTS, |last, count| {
@@ -258,7 +262,7 @@ pub(crate) fn page_after_revision(sql: &dyn Sql, hot: &Hot, revision: Option<i64
             return Ok(Page { events: join(&envelopes), mode: Some(TimelineMode::Delta), ..Page::default() });
         }
     }
-    let page = page_before(sql, None, limits::REPLAY_MAX_EVENTS, Dialect::Two)?;
+    let page = page_before(sql, hot.archived, None, limits::REPLAY_MAX_EVENTS, Dialect::Two)?;
     Ok(Page { mode: Some(TimelineMode::Snapshot), ..page })
 }
 
@@ -274,7 +278,7 @@ pub(crate) fn resolve_cursor(sql: &dyn Sql, cursor: &HistoryCursor) -> Result<Op
 /// One row of `GET /sessions/:id/events`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ListedEvent {
+pub(crate) struct ListedEvent {
     id: String,
     #[serde(rename = "type")]
     event_type: String,
@@ -283,14 +287,33 @@ struct ListedEvent {
     created_at: i64,
 }
 
+impl ListedEvent {
+    /// A row as a listing shows it; `None` for one that dialect 1 does not see.
+    pub fn of(
+        id: String,
+        event_type: String,
+        body: &str,
+        message_id: Option<String>,
+        created_at: i64,
+    ) -> Option<Result<Self, serde_json::Error>> {
+        let shown = project(&event_type, body, Dialect::One)?;
+        let data = match serde_json::value::RawValue::from_string(shown.into_owned()) {
+            Ok(data) => data,
+            Err(error) => return Some(Err(error)),
+        };
+        let event_type = if event_type == "part" { "token".to_owned() } else { event_type };
+        Some(Ok(Self { id, event_type, data, message_id, created_at }))
+    }
+}
+
 /// Answer of `GET /sessions/:id/events`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventList {
-    events: Vec<ListedEvent>,
+    pub events: Vec<ListedEvent>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<String>,
-    has_more: bool,
+    pub cursor: Option<String>,
+    pub has_more: bool,
 }
 
 /// What a listing asks for.
@@ -302,7 +325,7 @@ pub(crate) struct EventQuery<'a> {
 }
 
 /// A page of events, newest first, in the form of dialect 1.
-pub(crate) fn list(sql: &dyn Sql, query: &EventQuery<'_>) -> Result<EventList, SqlError> {
+pub(crate) fn list(sql: &dyn Sql, archived: Archived, query: &EventQuery<'_>) -> Result<EventList, SqlError> {
     let stored_type = query.event_type.map(|kind| if kind == "token" { "part" } else { kind });
     let statement = format!(
         "SELECT {} FROM events WHERE seq < ?1 AND (?2 IS NULL OR type = ?2) AND (?3 IS NULL OR message_id = ?3)
@@ -320,20 +343,18 @@ pub(crate) fn list(sql: &dyn Sql, query: &EventQuery<'_>) -> Result<EventList, S
             ],
         )
     })?;
-    let cursor = rows.last().filter(|_| has_more).map(|row| format!("{}:{}:{}", row.created_at, row.seq, row.id));
+    let cursor = match rows.last().filter(|_| has_more) {
+        Some(row) => Some(format!("{}:{}:{}", row.created_at, row.seq, row.id)),
+        // What is older is in files, which the next page reads.
+        None if archived.is_below(query.before) => Some(format!("0:{}:", archived.seq + 1)),
+        None => None,
+    };
+    let has_more = has_more || archived.is_below(query.before);
     let mut events = Vec::new();
     for row in rows {
-        let Some(shown) = project(&row.event_type, &row.body, Dialect::One) else { continue };
-        let data = serde_json::value::RawValue::from_string(shown.into_owned())
-            .map_err(|error| SqlError(format!("a stored event is not JSON: {error}")))?;
-        let event_type = if row.event_type == "part" { "token".to_owned() } else { row.event_type };
-        events.push(ListedEvent {
-            id: row.id,
-            event_type,
-            data,
-            message_id: row.message_id,
-            created_at: row.created_at,
-        });
+        if let Some(event) = ListedEvent::of(row.id, row.event_type, &row.body, row.message_id, row.created_at) {
+            events.push(event.map_err(|error| SqlError(format!("a stored event is not JSON: {error}")))?);
+        }
     }
     Ok(EventList { events, cursor, has_more })
 }

@@ -1,8 +1,11 @@
 //! What sessions ask to be done outside of them.
 
 use oi_protocol::local_backend::{CheckoutRepository, CreateSandboxRequest};
+use oi_session::call::{Principal, SessionCall};
 use oi_session::clock::Config;
-use oi_session::job::{ClaimedJob, Job, JobResult, OpenPullRequest, StartSandbox, StopSandbox};
+use oi_session::job::{
+    ArchiveEvents, ClaimedJob, Job, JobResult, OpenPullRequest, ReadArchive, StartSandbox, StopSandbox,
+};
 use oi_session::token::sandbox_token;
 use oi_session_host::Effects;
 use oi_worker_kit::log::Line;
@@ -10,8 +13,10 @@ use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, random};
 use worker::Env;
 
+use crate::media_store::{ContentType, MediaStore};
 use crate::models::Models;
 use crate::sandbox_backend::{self, BackendError, SandboxBackend};
+use crate::session_client;
 use crate::source_control::github::{Github, GithubUrls, user_tokens};
 use crate::source_control::{
     BranchName, ForgeError, NewPullRequest, Opener, PullRequest, RepositoryName, SourceControl,
@@ -36,6 +41,7 @@ fn config(vars: &impl Vars) -> Config {
     Config {
         inactivity_timeout_ms: vars.positive_or("SANDBOX_INACTIVITY_TIMEOUT_MS", defaults.inactivity_timeout_ms),
         execution_timeout_ms: vars.positive_or("EXECUTION_TIMEOUT_MS", defaults.execution_timeout_ms),
+        retention_rows: vars.positive_or("EVENT_RETENTION_ROWS", defaults.retention_rows),
         forge_url: GithubUrls::of(vars).web,
         fault_injection: vars.is_true("FAULT_INJECTION"),
         ..defaults
@@ -59,6 +65,8 @@ impl Effects for ControlPlaneEffects {
             Job::IndexSession(facts) => index(&self.env, facts).await,
             Job::StartSandbox(start) => start_sandbox(&self.env, start, claimed.look_first).await,
             Job::StopSandbox(stop) => stop_sandbox(&self.env, stop).await,
+            Job::ArchiveEvents(archive) => archive_events(&self.env, archive).await,
+            Job::ReadArchive(read) => read_archive(&self.env, read).await,
             Job::OpenPullRequest(open) => open_pull_request(&self.env, open, claimed.look_first).await,
         };
         outcome.unwrap_or_else(|failed| {
@@ -113,6 +121,24 @@ fn permanent(error: impl Into<String>) -> Failed {
 async fn index(env: &Env, facts: &oi_session::job::IndexSession) -> Result<JobResult, Failed> {
     sessions::project(&D1::of(env)?, facts).await.map_err(Failure::from)?;
     Ok(JobResult::Done)
+}
+
+/// Asks the session for the rows and writes them: at most a megabyte.
+async fn archive_events(env: &Env, archive: &ArchiveEvents) -> Result<JobResult, Failed> {
+    let call = SessionCall::ArchiveFile { first_seq: archive.first_seq, last_seq: archive.last_seq };
+    let answer = session_client::call(env, &archive.session_id, Principal::Platform, call).await?;
+    if !answer.is_success() {
+        return Err(permanent("the session does not ask for this file any more"));
+    }
+    let ndjson = ContentType("application/x-ndjson");
+    MediaStore::of(env)?.put_bytes(&archive.key, answer.body.into_bytes(), ndjson).await?;
+    Ok(JobResult::Done)
+}
+
+async fn read_archive(env: &Env, read: &ReadArchive) -> Result<JobResult, Failed> {
+    let text = MediaStore::of(env)?.text(&read.key).await?;
+    let text = text.ok_or_else(|| permanent("a file of archived events is missing"))?;
+    Ok(JobResult::ArchiveRead { text })
 }
 
 /// The request that starts a sandbox.

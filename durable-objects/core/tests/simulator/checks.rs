@@ -24,6 +24,16 @@ fn int(value: &SqlValue) -> i64 {
     }
 }
 
+/// Whether a page's row is the stored one; a streamed part does not name its sandbox.
+fn is_same(held: &Value, stored: &Value) -> bool {
+    if stored["type"] != "part" {
+        return held == stored;
+    }
+    let mut event = held.clone();
+    event["sandboxId"] = stored["sandboxId"].clone();
+    event == *stored
+}
+
 impl World {
     fn rows(&self, sql: &str) -> Vec<Row> {
         self.host.sql.inner.run(sql, &[]).unwrap_or_else(|error| panic!("{error}"))
@@ -128,15 +138,25 @@ impl World {
         self.clients[index].checked = Some(last);
         self.tally.views_checked += 1;
         let rows = self.rows("SELECT seq, id, revision, body FROM events WHERE revision IS NOT NULL ORDER BY seq");
-        for row in &rows {
+        let archived = self.archived_rows()?;
+        for row in rows.iter().chain(&archived) {
             // A row of a revision never changes.
             self.bodies.entry((int(&row[0]), int(&row[2]))).or_insert_with(|| value(&text(&row[3])));
         }
         let client = &self.clients[index];
         if client.dialect == 1 {
-            return self.check_old_view(index, &rows);
+            return self.check_old_view(index, &rows, &archived);
         }
-        if rows.len() != client.timeline.len() {
+        let floor = archived.last().map_or(0, |row| int(&row[0]));
+        // What it has of the archive is what it had before it became one.
+        for (seq, held) in client.timeline.range(..=floor) {
+            let row = &archived[*seq as usize - 1];
+            let body = &self.bodies[&(int(&row[0]), int(&row[2]))];
+            if !is_same(&held.event, body) || held.id != text(&row[1]) || held.revision != int(&row[2]) {
+                return Err(format!("{}: row {seq} is {held:?}, archived is {body}", client.name));
+            }
+        }
+        if rows.len() != client.timeline.range(floor + 1..).count() {
             let have: BTreeSet<_> = client.timeline.keys().copied().collect();
             let missing: Vec<_> =
                 rows.iter().filter(|row| !have.contains(&int(&row[0]))).map(|row| text(&row[1])).collect();
@@ -146,14 +166,7 @@ impl World {
             let (seq, revision) = (int(&row[0]), int(&row[2]));
             let body = &self.bodies[&(seq, revision)];
             let Some(held) = client.timeline.get(&seq) else { return Err(format!("{} lacks row {seq}", client.name)) };
-            let same = if body["type"] == "part" {
-                let mut event = held.event.clone();
-                event["sandboxId"] = body["sandboxId"].clone();
-                event == *body
-            } else {
-                held.event == *body
-            };
-            if !same || held.id != text(&row[1]) || held.revision != revision {
+            if !is_same(&held.event, body) || held.id != text(&row[1]) || held.revision != revision {
                 return Err(format!("{}: row {seq} is {held:?}, stored is {body}", client.name));
             }
         }
@@ -171,9 +184,45 @@ impl World {
         Ok(())
     }
 
-    fn check_old_view(&self, index: usize, rows: &[Row]) -> Result<(), String> {
+    /// The rows in the archive's files, oldest first: each place from the first to the last once.
+    fn archived_rows(&self) -> Result<Vec<Row>, String> {
+        let mut rows: Vec<Row> = Vec::new();
+        for file in self.rows("SELECT key FROM archives WHERE state = 'kept' ORDER BY first_seq") {
+            let key = text(&file[0]);
+            let file = self.outside.files.get(&key).ok_or(format!("the rows of {key} were deleted without a file"))?;
+            for line in file.lines() {
+                let line: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+                let number = |key: &str| SqlValue::Int(line[key].as_i64().unwrap_or_default());
+                let id = SqlValue::Text(line["id"].as_str().unwrap_or_default().to_owned());
+                let body = SqlValue::Text(line["body"].to_string());
+                rows.push(vec![number("seq"), id, number("revision"), body]);
+            }
+        }
+        let floor = self.count("SELECT COALESCE(MAX(archived_seq), 0) FROM retention");
+        let first = self.count("SELECT COALESCE(MIN(seq), 0) FROM events");
+        let places: Vec<i64> = rows.iter().map(|row| int(&row[0])).collect();
+        if places != (1..=floor).collect::<Vec<_>>() || (floor > 0 && first != floor + 1) {
+            return Err(format!("the archive to {floor} has {places:?}, SQLite begins at {first}"));
+        }
+        Ok(rows)
+    }
+
+    /// The stored or archived body of an event.
+    fn event(&self, id: &str) -> Result<Option<Value>, String> {
+        let stored = self.rows(&format!("SELECT body FROM events WHERE id = '{id}'"));
+        let archived = self.archived_rows()?;
+        let archived = archived.iter().find(|row| text(&row[1]) == id).map(|row| value(&text(&row[3])));
+        match (stored.first(), archived) {
+            (Some(_), Some(_)) => Err(format!("{id} is stored and archived")),
+            (Some(row), None) => Ok(Some(value(&text(&row[0])))),
+            (None, archived) => Ok(archived),
+        }
+    }
+
+    fn check_old_view(&self, index: usize, rows: &[Row], archived: &[Row]) -> Result<(), String> {
         let client = &self.clients[index];
-        let mut keys = BTreeSet::new();
+        let mut keys: BTreeSet<String> =
+            archived.iter().map(|row| key_of(&self.bodies[&(int(&row[0]), int(&row[2]))])).collect();
         for row in rows {
             let mut body = self.bodies[&(int(&row[0]), int(&row[2]))].clone();
             match body["type"].as_str() {
@@ -239,10 +288,10 @@ impl World {
             .collect();
         for id in &accepted {
             let rows = self.rows(&format!("SELECT status, outcome FROM messages WHERE id = '{id}'"));
-            let ends = self.rows(&format!("SELECT body FROM events WHERE id = 'execution_complete:{id}'"));
+            let ends = self.event(&format!("execution_complete:{id}"))?;
             let Some(row) = rows.first() else {
                 let gone = self.count(&format!("SELECT COUNT(*) FROM cancelled_requests WHERE message_id = '{id}'"));
-                if gone == 1 && ends.is_empty() {
+                if gone == 1 && ends.is_none() {
                     continue;
                 }
                 return Err(format!("the accepted prompt {id} is lost"));
@@ -257,16 +306,20 @@ impl World {
                 "stopped" => self.tally.stopped += 1,
                 _ => self.tally.failed += 1,
             }
-            let told: Vec<Value> = ends.iter().map(|row| value(&text(&row[0]))["outcome"].clone()).collect();
+            let told: Vec<Value> = ends.iter().map(|end| end["outcome"].clone()).collect();
             if !["completed", "failed"].contains(&status.as_str()) || told != [json!(outcome)] {
                 return Err(format!("{id} is {status} {outcome}, told is {told:?}"));
             }
         }
         // Given out first in, first out.
-        let order: Vec<i64> = self
-            .rows("SELECT m.number FROM events e JOIN messages m ON e.message_id = m.id WHERE e.type = 'user_message' ORDER BY e.seq")
+        let archived = self.archived_rows()?;
+        self.tally.archived += archived.len() as u64;
+        let stored = self.rows("SELECT seq, id FROM events ORDER BY seq");
+        let order: Vec<i64> = archived
             .iter()
-            .map(|row| int(&row[0]))
+            .chain(&stored)
+            .filter_map(|row| text(&row[1]).strip_prefix("user_message:").map(str::to_owned))
+            .map(|id| self.count(&format!("SELECT number FROM messages WHERE id = '{id}'")))
             .collect();
         if order.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(format!("prompts were given out as {order:?}"));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use oi_session::call::{Principal, SessionCall};
 use oi_session::job::{ClaimedJob, IndexSession, Job, JobResult};
 use rand::Rng;
 
@@ -43,6 +44,8 @@ pub struct Outside {
     pub index: Option<IndexSession>,
     /// Pull requests by head.
     pub pulls: BTreeMap<String, i64>,
+    /// What is in the bucket.
+    pub files: BTreeMap<String, String>,
     /// Highest attempt of each job.
     pub claimed: BTreeMap<i64, i64>,
 }
@@ -149,6 +152,22 @@ impl World {
                 }
                 JobResult::Done
             }
+            Job::ArchiveEvents(archive) => {
+                // The runner asks the session for the rows, which may fail as any call may.
+                let call = SessionCall::ArchiveFile { first_seq: archive.first_seq, last_seq: archive.last_seq };
+                let answer = self.host.call(Principal::Platform, call).ok();
+                match answer.and_then(|reply| self.host.replies.remove(&reply)) {
+                    Some(answer) if answer.status == 200 => {
+                        self.outside.files.insert(archive.key.clone(), answer.body);
+                        JobResult::Done
+                    }
+                    answer => JobResult::Failed { error: format!("{answer:?}"), transient: answer.is_none() },
+                }
+            }
+            Job::ReadArchive(read) => match self.outside.files.get(&read.key) {
+                Some(text) => JobResult::ArchiveRead { text: text.clone() },
+                None => JobResult::Failed { error: "no such file".to_owned(), transient: false },
+            },
             Job::OpenPullRequest(open) => {
                 let next = self.outside.pulls.len() as i64 + 1;
                 let number = *self.outside.pulls.entry(open.head.clone()).or_insert(next);

@@ -34,10 +34,12 @@ pub struct Tally {
     pub strangers: u64,
     pub marks_checked: u64,
     pub views_checked: u64,
+    /// Rows that left SQLite for a file.
+    pub archived: u64,
 }
 
 impl Tally {
-    pub fn list(&self) -> [(&'static str, u64); 14] {
+    pub fn list(&self) -> [(&'static str, u64); 15] {
         [
             ("prompts", self.prompts),
             ("done", self.done),
@@ -53,6 +55,7 @@ impl Tally {
             ("frames of replaced sandboxes", self.strangers),
             ("marks checked", self.marks_checked),
             ("views checked", self.views_checked),
+            ("archived rows", self.archived),
         ]
     }
 
@@ -71,6 +74,7 @@ impl Tally {
         self.strangers += other.strangers;
         self.marks_checked += other.marks_checked;
         self.views_checked += other.views_checked;
+        self.archived += other.archived;
     }
 }
 
@@ -103,6 +107,9 @@ impl World {
         host.config.execution_timeout_ms = 600_000;
         host.config.inactivity_timeout_ms = 300_000;
         host.config.connect_hard_timeout_ms = 400_000;
+        if rng.random_bool(0.5) {
+            host.config.retention_rows = rng.random_range(25..80);
+        }
         let clients = (0..rng.random_range(2..4))
             .map(|n| Client::new(format!("Page {n}"), if n == 0 || rng.random_bool(0.5) { 2 } else { 1 }))
             .collect();

@@ -202,7 +202,7 @@ impl Session {
                     self.stopped.push(stop.clone());
                     JobResult::Done
                 }
-                Job::OpenPullRequest(_) => {
+                Job::OpenPullRequest(_) | Job::ArchiveEvents(_) | Job::ReadArchive(_) => {
                     waiting.push(claimed);
                     continue;
                 }

@@ -3,15 +3,18 @@
 use oi_protocol::rest::PromptRequest;
 use oi_protocol::text::utf16_len;
 use oi_protocol::{ErrorCode, limits};
+use oi_session::archive_file::{self, ArchivePointer};
 use oi_session::call::{EnqueuePrompt, SessionCall};
+use oi_worker_kit::failure::while_doing;
 use oi_worker_kit::log::Line;
-use oi_worker_kit::{Failure, Refusal, request_body};
+use oi_worker_kit::{Failure, Fault, Refusal, reply, request_body};
 use serde::Deserialize;
 use worker::Response;
 
 use crate::identity::{
     self, NOT_IN_A_PROMPT, NOT_IN_A_TOKEN_REQUEST, NOT_IN_AN_EDIT, Shown, acting_person, refuse_claims,
 };
+use crate::media_store::MediaStore;
 use crate::models::Models;
 use crate::request::Cx;
 use crate::session_client;
@@ -155,14 +158,34 @@ pub(super) async fn client_token(cx: &Cx<'_>) -> Result<Response, Failure> {
     session_client::relay(cx.env, &id, principal, SessionCall::MintClientToken { person: Box::new(person) }).await
 }
 
+/// Files of archived events that one listing looks into: a filter may leave nothing of one.
+const FILES_A_LISTING: usize = 4;
+
+/// Newest first. Where the session points to a file of archived events, the page comes from there, with the same
+/// cursors.
 pub(super) async fn events(cx: &Cx<'_>) -> Result<Response, Failure> {
-    let call = SessionCall::Events {
-        cursor: word(cx, "cursor")?,
-        limit: number(cx, "limit")?,
-        event_type: word(cx, "type")?,
-        message_id: word(cx, "message_id")?,
-    };
-    relay(cx, call).await
+    let (event_type, message_id) = (word(cx, "type")?, word(cx, "message_id")?);
+    let (mut cursor, limit) = (word(cx, "cursor")?, number(cx, "limit")?);
+    let mut files = 0;
+    loop {
+        let (event_type, message_id) = (event_type.clone(), message_id.clone());
+        let call =
+            SessionCall::Events { cursor, limit, event_type: event_type.clone(), message_id: message_id.clone() };
+        let mut response = relay(cx, call).await?;
+        if response.status_code() != archive_file::ELSEWHERE {
+            return Ok(response);
+        }
+        let pointer: ArchivePointer = response.json().await.map_err(while_doing("reading where events are"))?;
+        let text = MediaStore::of(cx.env)?.text(&pointer.key).await?;
+        let text = text.ok_or_else(|| Fault::new("reading archived events", "the file is missing"))?;
+        let page = archive_file::list(&text, &pointer, event_type.as_deref(), message_id.as_deref())
+            .map_err(while_doing("reading archived events"))?;
+        files += 1;
+        if page.found > 0 || page.cursor.is_none() || files == FILES_A_LISTING {
+            return reply::json_text(200, page.body);
+        }
+        cursor = page.cursor;
+    }
 }
 
 pub(super) async fn messages(cx: &Cx<'_>) -> Result<Response, Failure> {
