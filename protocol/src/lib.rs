@@ -6,10 +6,12 @@
 //! Integers stay below 2^53 and are `number` in TypeScript. `Option` with `absent` means that the key may be
 //! absent but is never `null`; a plain `Option` field without it is written as `null`.
 
+pub mod callback;
 pub mod client_socket;
 pub mod error;
 pub mod event;
 pub mod ids;
+pub mod js_json;
 pub mod limits;
 pub mod local_backend;
 pub mod rest;

@@ -1,10 +1,14 @@
 //! Calls from the control plane to one session: one enum, carried as JSON, never a path.
 
+use oi_protocol::callback::CallbackContext;
 use oi_protocol::client_socket::AttachmentRef;
 use oi_protocol::rest::CreatePullRequestRequest;
-use oi_protocol::session_state::{PromptSource, SpawnSource};
+use oi_protocol::session_state::{PromptSource, SessionStatus, SpawnSource};
 use oi_protocol::{ErrorBody, ErrorCode, SessionId};
 use serde::{Deserialize, Serialize};
+
+use crate::child_summary::SummaryQuery;
+use crate::family::{ChildOf, ForkOf};
 
 /// Somebody who acts in a session, as the control plane knows them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -68,6 +72,12 @@ pub struct InitSession {
     pub spawn_source: SpawnSource,
     /// Whether to start a sandbox at once.
     pub warm: bool,
+    /// For a session that another one's agent started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_of: Option<ChildOf>,
+    /// For a session that continues another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork_of: Option<ForkOf>,
 }
 
 /// A prompt by REST.
@@ -92,6 +102,9 @@ pub struct EnqueuePrompt {
     /// Header `Idempotency-Key`: a repetition answers the first prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// From a bot that asks to be told of the prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback_context: Option<CallbackContext>,
 }
 
 /// Who calls, as the Worker authenticated them.
@@ -199,6 +212,52 @@ pub enum SessionCall {
         /// Last place.
         last_seq: i64,
     },
+    /// For a sandbox: whether its token is the current one. → 200 `{valid:true}`
+    VerifySandbox,
+    /// For a sandbox: what a child is created with. → 200 `SpawnContext`
+    SpawnContext,
+    /// What a parent's agent is told of this session. → 200
+    ChildSummary(SummaryQuery),
+    /// A child of this session changed; its pages are told. → 200 `{ok:true}`
+    ChildChanged {
+        /// The child.
+        child_session_id: SessionId,
+        /// Its status.
+        status: SessionStatus,
+        /// Its title.
+        title: Option<String>,
+    },
+    /// The parent's agent prompts this session. → 200 `PromptResponse`
+    ParentPrompt {
+        /// The parent; 404 when it is another's.
+        parent_session_id: SessionId,
+        /// The text.
+        content: String,
+        /// Who prompted the parent.
+        author: Box<Person>,
+    },
+    /// Archives a session that nobody ever used. → 200 `{outcome, status}`
+    ExpireDraft,
+    /// Jobs of the outbox that wait, run or were given up, newest first. → 200 `{deliveries}`
+    Deliveries,
+    /// Where a fork begins and ends: at an event, a place, or the newest event. → 200 `ForkPoint`
+    ForkPoint {
+        /// The event.
+        #[serde(default)]
+        event_id: Option<String>,
+        /// Or its place.
+        #[serde(default)]
+        sequence: Option<i64>,
+    },
+    /// A page of stored events for a fork. → 200 `TimelinePage`
+    ForkPage {
+        /// First place.
+        from_sequence: i64,
+        /// Last place.
+        through_sequence: i64,
+    },
+    /// Deletes the session and all that it keeps. → 200 `{status:"deleting", sessionId}`; 404 once it is gone
+    Delete,
     /// Test deployments only: panics after a write, inside the transaction.
     Fault,
 }

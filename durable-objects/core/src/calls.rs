@@ -26,6 +26,8 @@ impl Turn<'_, '_> {
                 SessionCall::SandboxRepositories
                     | SessionCall::CreatePullRequest { .. }
                     | SessionCall::AuthorizeOutput { .. }
+                    | SessionCall::VerifySandbox
+                    | SessionCall::SpawnContext
             );
             if !allowed {
                 return self.answer(reply, CallReply::refuse(403, ErrorCode::Forbidden, "Not for sandboxes"));
@@ -66,6 +68,7 @@ impl Turn<'_, '_> {
                     reasoning_effort: prompt.reasoning_effort.as_deref(),
                     attachment_ids: prompt.attachments.iter().map(|a| a.attachment_id.as_str()).collect(),
                     request_id: prompt.idempotency_key.as_deref(),
+                    callback_context: prompt.callback_context.as_ref(),
                 };
                 match self.enqueue_prompt(&new)? {
                     Ok(enqueued) => {
@@ -99,7 +102,21 @@ impl Turn<'_, '_> {
                 panic!("a fault was asked for");
             }
             SessionCall::Fault => CallReply::refuse(404, ErrorCode::NotFound, "Not found"),
+            SessionCall::VerifySandbox => CallReply::json(200, &json!({"valid": true})),
+            SessionCall::ChildChanged { child_session_id, status, title } => {
+                self.child_changed(&child_session_id, status, title)
+            }
+            SessionCall::ParentPrompt { parent_session_id, content, author } => {
+                self.parent_prompt(&parent_session_id, &content, &author)?
+            }
+            SessionCall::ExpireDraft => self.expire_draft()?,
+            SessionCall::Delete => self.delete()?,
             SessionCall::Init(_)
+            | SessionCall::SpawnContext
+            | SessionCall::ChildSummary(_)
+            | SessionCall::Deliveries
+            | SessionCall::ForkPoint { .. }
+            | SessionCall::ForkPage { .. }
             | SessionCall::Snapshot { .. }
             | SessionCall::Events { .. }
             | SessionCall::Messages { .. }
@@ -130,7 +147,7 @@ impl Turn<'_, '_> {
             reasoning_effort: init.reasoning_effort,
             status: SessionStatus::Created,
             spawn_source: init.spawn_source,
-            parent_session_id: None,
+            parent_session_id: init.child_of.as_ref().map(|child| child.parent_session_id.clone()),
             total_cost: 0.0,
             message_count: 0,
             pr_count: 0,
@@ -156,6 +173,7 @@ impl Turn<'_, '_> {
         }
         Participant::upsert(self.sql, self.cx, &init.owner, "owner")?;
         self.hot.session = Some(session);
+        self.join_family(init.child_of, init.fork_of)?;
         self.hot.sandbox_dirty = true;
         if init.warm {
             self.warm()?;
@@ -175,7 +193,7 @@ impl Turn<'_, '_> {
         Ok(CallReply::json(200, &json!({"title": title})))
     }
 
-    fn archive(&mut self) -> Result<CallReply, SqlError> {
+    pub(crate) fn archive(&mut self) -> Result<CallReply, SqlError> {
         let conflict = |sentence: &str| Ok(CallReply::refuse(409, ErrorCode::Conflict, sentence));
         match self.hot.session.as_ref().map(|session| session.status) {
             Some(SessionStatus::Cancelled) => return conflict("Cancelled sessions cannot be archived"),

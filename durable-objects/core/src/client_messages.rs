@@ -77,6 +77,7 @@ impl Turn<'_, '_> {
                     return Ok(());
                 };
                 let prompt = NewPrompt {
+                    callback_context: None,
                     author: &author,
                     content: &content,
                     source: PromptSource::Web,

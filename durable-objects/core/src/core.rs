@@ -6,6 +6,7 @@ use oi_protocol::{MessageId, UnixMillis};
 use crate::archive::Archived;
 use crate::call::{CallReply, SessionCall};
 use crate::clock::Cx;
+use crate::family::FamilyRow;
 use crate::input::{Input, Outputs, ReplyId, SocketId};
 use crate::parts::{GATHER_MS, OpenParts, WRITE_MS, batch};
 use crate::projection::Dialect;
@@ -47,6 +48,7 @@ pub(crate) struct Running {
 #[derive(Debug, Clone)]
 pub(crate) struct Hot {
     pub session: Option<SessionRow>,
+    pub family: FamilyRow,
     pub sandbox: SandboxRow,
     pub running: Option<Running>,
     pub pending: i64,
@@ -58,6 +60,10 @@ pub(crate) struct Hot {
     /// Highest frame number dealt with; in memory ahead of SQLite while text is being gathered.
     pub received: i64,
     pub outbox_next: Option<UnixMillis>,
+    /// Memory only: when a bot was last told of a tool call, or nobody was there to tell.
+    pub tool_told_at: Option<UnixMillis>,
+    /// The parent is to be told.
+    pub parent_dirty: bool,
     pub operations_next: Option<UnixMillis>,
     /// How far the archive goes.
     pub archived: Archived,
@@ -82,6 +88,7 @@ impl Hot {
     fn empty(now: UnixMillis) -> Self {
         Self {
             session: None,
+            family: FamilyRow::default(),
             sandbox: SandboxRow::none(),
             running: None,
             pending: 0,
@@ -90,6 +97,8 @@ impl Hot {
             revision: 0,
             received: 0,
             outbox_next: None,
+            tool_told_at: None,
+            parent_dirty: false,
             operations_next: None,
             archived: Archived::default(),
             waiters: Vec::new(),
@@ -109,6 +118,9 @@ impl Hot {
         let sandbox = SandboxRow::load(sql)?;
         let archived = Archived::load(sql)?;
         let (seq, revision) = timeline::load_counters(sql, archived)?;
+        let family = FamilyRow::load(sql)?;
+        // Places up to the fork belong to what is copied, whether it is here yet or not.
+        let seq = seq.max(family.fork_through);
         Ok(Self {
             session: SessionRow::load(sql)?,
             running: prompts::load_running(sql)?,
@@ -120,6 +132,7 @@ impl Hot {
             heartbeat_saved: sandbox.last_heartbeat,
             archived,
             sandbox,
+            family,
             seq,
             revision,
             ..Self::empty(now)
@@ -274,6 +287,9 @@ impl Turn<'_, '_> {
             // There are no tables that it could be about.
             return Ok(());
         }
+        if crate::deletion::is_deleting(self.hot) {
+            return self.take_while_deleting(input);
+        }
         match input {
             Input::Woken { sockets } => self.woken(sockets),
             Input::ClientOpened { socket } => {
@@ -308,7 +324,12 @@ impl Turn<'_, '_> {
         if self.hot.session.is_none() {
             return Ok(());
         }
-        self.archive_when_due()?;
+        if !crate::deletion::is_deleting(self.hot) {
+            self.archive_when_due()?;
+        }
+        if std::mem::take(&mut self.hot.parent_dirty) {
+            self.tell_parent()?;
+        }
         self.claim_due_jobs()?;
         // A job that was given up just now may have changed what the index lists.
         while std::mem::take(&mut self.hot.index_dirty) {
@@ -332,6 +353,7 @@ impl Turn<'_, '_> {
             self.hot.sandbox.save(self.sql)?;
             self.hot.heartbeat_saved = self.hot.sandbox.last_heartbeat;
         }
+        self.finish_deletion()?;
         if self.hot.received_dirty {
             self.hot.received_dirty = false;
             save_received(self.sql, self.hot.sandbox.generation, self.hot.received)?;

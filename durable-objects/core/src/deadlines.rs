@@ -34,6 +34,8 @@ pub(crate) fn earliest(hot: &Hot, sockets: &Sockets, config: &crate::clock::Conf
         hot.sandbox.next_spawn_at.filter(|_| hot.pending > 0),
         hot.outbox_next,
         hot.operations_next,
+        // Nothing is left to do outside: the storage goes, at the latest when the alarm fires.
+        hot.family.deleting_since.filter(|_| hot.outbox_next.is_none()),
     ]
     .into_iter()
     .flatten()

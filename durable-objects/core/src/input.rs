@@ -147,6 +147,8 @@ pub struct Outputs {
     pub alarm: Option<UnixMillis>,
     /// Call [`crate::core::SessionCore::tick`] after this many ms of memory time.
     pub tick_in_ms: Option<i64>,
+    /// Delete all storage of the object, its alarm and this core: the session is gone.
+    pub erase: bool,
     /// Lines for the log, one a transition.
     pub log: Vec<String>,
 }

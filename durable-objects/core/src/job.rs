@@ -8,6 +8,9 @@ use oi_protocol::{SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::call::InitRepository;
+use crate::callbacks::{BotCallback, Notice};
+use crate::children::{OfferResult, TellParent};
+use crate::fork::{CopyTimeline, TimelinePage};
 
 /// Facts of the session for the D1 index. D1 accepts them only when `counter` is greater than the one it holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,6 +135,14 @@ pub struct ReadArchive {
     pub socket: u64,
 }
 
+/// Delete what the session keeps in the bucket, a page at a time. Idempotent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CollectStorage {
+    /// The session.
+    pub session_id: SessionId,
+}
+
 /// One thing to do outside.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -148,6 +159,16 @@ pub enum Job {
     ArchiveEvents(ArchiveEvents),
     /// Read them again.
     ReadArchive(ReadArchive),
+    /// Tell a bot of its prompt.
+    BotCallback(Box<BotCallback>),
+    /// Tell the parent's pages.
+    TellParent(TellParent),
+    /// Prompt the parent's agent with a result.
+    OfferResult(Box<OfferResult>),
+    /// Copy a page of the timeline that this session continues.
+    CopyTimeline(CopyTimeline),
+    /// Empty the bucket.
+    CollectStorage(CollectStorage),
 }
 
 impl Job {
@@ -160,6 +181,11 @@ impl Job {
             Self::OpenPullRequest(_) => "open_pull_request",
             Self::ArchiveEvents(_) => "archive_events",
             Self::ReadArchive(_) => "read_archive",
+            Self::BotCallback(_) => "bot_callback",
+            Self::TellParent(_) => "tell_parent",
+            Self::OfferResult(_) => "offer_result",
+            Self::CopyTimeline(_) => "copy_timeline",
+            Self::CollectStorage(_) => "collect_storage",
         }
     }
 
@@ -167,18 +193,30 @@ impl Job {
     pub const fn attempt_budget(&self) -> i64 {
         match self {
             Self::IndexSession(_) => 12,
-            Self::StopSandbox(_) | Self::ArchiveEvents(_) => 8,
+            Self::StopSandbox(_) | Self::ArchiveEvents(_) | Self::CopyTimeline(_) => 8,
             Self::OpenPullRequest(_) => 4,
             Self::StartSandbox(_) => 3,
             Self::ReadArchive(_) => 2,
+            // What a tool does is old soon; that a prompt ended is not.
+            Self::BotCallback(callback) => match callback.notice {
+                Notice::ToolCall { .. } => 1,
+                Notice::Start => 4,
+                Notice::Complete { .. } => 8,
+            },
+            Self::TellParent(_) => 6,
+            Self::OfferResult(_) | Self::CollectStorage(_) => 10,
         }
     }
 
     /// Deadline of one attempt, in ms: the lease, and what the runner gives its calls.
     pub const fn attempt_deadline_ms(&self) -> i64 {
         match self {
-            Self::IndexSession(_) | Self::ReadArchive(_) => 15_000,
-            Self::StopSandbox(_) | Self::ArchiveEvents(_) => 30_000,
+            Self::IndexSession(_)
+            | Self::ReadArchive(_)
+            | Self::BotCallback(_)
+            | Self::TellParent(_)
+            | Self::OfferResult(_) => 15_000,
+            Self::StopSandbox(_) | Self::ArchiveEvents(_) | Self::CopyTimeline(_) | Self::CollectStorage(_) => 30_000,
             Self::OpenPullRequest(_) | Self::StartSandbox(_) => 90_000,
         }
     }
@@ -202,6 +240,10 @@ pub struct ClaimedJob {
 pub enum JobResult {
     /// Done, nothing to tell.
     Done,
+    /// A page is done and more follow: the same again, with attempts of its own.
+    More,
+    /// A page of the timeline that this session continues.
+    Page(TimelinePage),
     /// The sandbox was started, or found.
     SandboxStarted {
         /// The backend's handle.

@@ -10,8 +10,13 @@
 
 pub mod archive_file;
 pub mod call;
+pub mod callbacks;
+pub mod child_summary;
+pub mod children;
 pub mod clock;
 pub mod core;
+pub mod family;
+pub mod fork;
 pub mod input;
 pub mod job;
 pub mod sql;
@@ -25,6 +30,7 @@ mod artifacts;
 mod calls;
 mod client_messages;
 mod deadlines;
+mod deletion;
 mod lifecycle;
 mod outbox;
 mod participants;

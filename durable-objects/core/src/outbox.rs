@@ -2,7 +2,10 @@
 
 use oi_protocol::UnixMillis;
 use oi_protocol::text::truncate_bytes;
+use serde::Serialize;
+use serde_json::json;
 
+use crate::call::CallReply;
 use crate::core::Turn;
 use crate::job::{ClaimedJob, IndexSession, Job, JobResult, StartSandbox, StopSandbox};
 use crate::sql::{Columns, Sql, SqlError, params};
@@ -13,6 +16,8 @@ const CLAIM_MAX: i64 = 8;
 const ERROR_MAX_BYTES: usize = 2_000;
 /// Starts that ended and are remembered.
 const STARTS_KEPT: i64 = 20;
+/// Jobs shown to operators.
+const DELIVERIES_SHOWN: i64 = 100;
 /// Rows that were given up and are kept to be seen.
 const GIVEN_UP_KEPT: i64 = 100;
 
@@ -103,7 +108,13 @@ impl Turn<'_, '_> {
             Job::OpenPullRequest(open) => self.pull_request_failed(&open.operation_id.clone(), 502, error),
             Job::ArchiveEvents(archive) => self.archive_given_up(archive),
             Job::ReadArchive(read) => self.archive_unreadable(read),
-            Job::IndexSession(_) | Job::StopSandbox(_) => Ok(()),
+            Job::CopyTimeline(_) => self.copy_failed(error),
+            Job::IndexSession(_)
+            | Job::StopSandbox(_)
+            | Job::BotCallback(_)
+            | Job::TellParent(_)
+            | Job::OfferResult(_)
+            | Job::CollectStorage(_) => Ok(()),
         }
     }
 
@@ -235,10 +246,52 @@ impl Turn<'_, '_> {
             }
             (Job::ArchiveEvents(archive), JobResult::Done) => self.events_archived(&archive),
             (Job::ReadArchive(read), JobResult::ArchiveRead { text }) => self.archive_read(&read, &text),
+            (Job::BotCallback(callback), JobResult::Done) => self.bot_told(&callback),
+            (Job::CopyTimeline(copy), JobResult::Page(page)) => self.page_copied(&copy, page),
+            (job @ Job::CollectStorage(_), JobResult::More) => self.enqueue(&job, Some("collect_storage")),
             (job, result) => {
                 self.out.log.push(format!("job done: {} ({})", job.kind(), matches!(result, JobResult::Done)));
                 Ok(())
             }
         }
     }
+}
+
+/// A job that has not been done, as operators see it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Delivery {
+    id: i64,
+    kind: String,
+    key: Option<String>,
+    state: String,
+    attempt: i64,
+    due_at: i64,
+    last_error: Option<String>,
+}
+
+/// Jobs that wait, run or were given up, newest first.
+pub(crate) fn deliveries(sql: &dyn Sql) -> Result<CallReply, SqlError> {
+    let rows = sql.run(
+        "SELECT id, payload, dedup_key, state, attempt, due_at, last_error FROM outbox WHERE state <> 'done'
+            ORDER BY id DESC LIMIT ?",
+        params![DELIVERIES_SHOWN],
+    )?;
+    let listed: Result<Vec<Delivery>, SqlError> = rows
+        .into_iter()
+        .map(|row| {
+            let mut c = Columns::of(row);
+            let (id, payload) = (c.int()?, c.text()?);
+            Ok(Delivery {
+                id,
+                kind: serde_json::from_str::<Job>(&payload).map_or("unknown", |job| job.kind()).to_owned(),
+                key: c.opt_text()?,
+                state: c.text()?,
+                attempt: c.int()?,
+                due_at: c.int()?,
+                last_error: c.opt_text()?,
+            })
+        })
+        .collect();
+    Ok(CallReply::json(200, &json!({"deliveries": listed?})))
 }

@@ -65,6 +65,7 @@ impl Turn<'_, '_> {
                 message_id.as_str(),
             ],
         )?;
+        let told = error.clone();
         let event = Event::ExecutionComplete(ExecutionComplete {
             message_id: message_id.clone(),
             success,
@@ -75,7 +76,8 @@ impl Turn<'_, '_> {
         });
         self.put(format!("execution_complete:{message_id}"), Some(message_id.as_str()), &event)?;
         self.out.log.push(format!("prompt ended: {message_id} {word}"));
-        Ok(())
+        self.tell_bot_of_end(message_id, success, told.as_deref())?;
+        self.offer_result(message_id, outcome, told.as_deref())
     }
 
     /// Ends the running prompt from our side.
@@ -150,6 +152,7 @@ impl Turn<'_, '_> {
         let moved = status.filter(|status| *status != session.status);
         if let Some(status) = moved {
             session.status = status;
+            self.hot.parent_dirty = true;
             self.broadcast(&ServerMessage::SessionStatus { status });
         }
         self.hot.index_dirty = true;

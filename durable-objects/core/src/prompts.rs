@@ -28,6 +28,8 @@ pub(crate) struct NewPrompt<'a> {
     pub reasoning_effort: Option<&'a str>,
     pub attachment_ids: Vec<&'a str>,
     pub request_id: Option<&'a str>,
+    /// What a bot asked to be told with.
+    pub callback_context: Option<&'a oi_protocol::callback::CallbackContext>,
 }
 
 /// A refusal of a prompt, with its REST status.
@@ -217,6 +219,10 @@ impl Turn<'_, '_> {
                 self.cx.now.0,
             ],
         )?;
+        if let Some(context) = prompt.callback_context.and_then(|context| serde_json::to_string(context).ok()) {
+            self.sql
+                .run("UPDATE messages SET callback_context = ? WHERE id = ?", params![context, message_id.as_str()])?;
+        }
         self.hot.pending += 1;
         if let Some(session) = &mut self.hot.session {
             session.message_count += 1;
@@ -293,6 +299,10 @@ impl Turn<'_, '_> {
     /// Gives the oldest waiting prompt to the agent when nothing runs and nothing is being stopped; asks for a sandbox
     /// when there is none.
     pub(crate) fn dispatch(&mut self) -> Result<(), SqlError> {
+        // A fork begins once its past is here.
+        if self.hot.family.fork_next.is_some() {
+            return Ok(());
+        }
         if self.hot.pending == 0 || self.hot.running.is_some() || self.hot.stopping.is_some() {
             return Ok(());
         }
@@ -332,6 +342,7 @@ impl Turn<'_, '_> {
         self.touch_activity();
         self.hot.sandbox_dirty = true;
         self.send_running_prompt()?;
+        self.tell_bot_of_start(&message_id)?;
         self.put(format!("user_message:{message_id}"), Some(message_id.as_str()), &event)?;
         self.broadcast(&ServerMessage::ProcessingStatus { is_processing: true });
         self.broadcast_queue()
@@ -348,6 +359,10 @@ impl Turn<'_, '_> {
         let mut c = Columns::of(row);
         let (content, model, effort) = (c.text()?, c.opt_text()?, c.opt_text()?);
         let Some(author) = Participant::by_id(self.sql, &running.author_id)? else { return Ok(()) };
+        let content = match self.fork_transcript()? {
+            Some(transcript) => transcript + &content,
+            None => content,
+        };
         let (message_id, repeat_at) = (running.message_id.clone(), self.cx.now.plus(ACCEPT_WITHIN_MS));
         let session = self.hot.session.as_ref();
         let command = SandboxCommand::Prompt {

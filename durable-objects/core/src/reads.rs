@@ -119,11 +119,16 @@ pub(crate) fn read(
             | SessionCall::Artifacts
             | SessionCall::Participants
             | SessionCall::ArchiveFile { .. }
+            | SessionCall::SpawnContext
+            | SessionCall::ChildSummary(_)
+            | SessionCall::Deliveries
+            | SessionCall::ForkPoint { .. }
+            | SessionCall::ForkPage { .. }
     );
     if !reads {
         return Ok(None);
     }
-    if hot.session.is_none() {
+    if hot.session.is_none() || crate::deletion::is_deleting(hot) {
         return Ok(Some(not_found()));
     }
     Ok(Some(match call {
@@ -138,6 +143,13 @@ pub(crate) fn read(
         SessionCall::Artifacts => CallReply::json(200, &json!({"artifacts": artifacts::list(sql)?})),
         SessionCall::Participants => participants(sql)?,
         SessionCall::ArchiveFile { first_seq, last_seq } => archive::file(sql, *first_seq, *last_seq)?,
+        SessionCall::SpawnContext => crate::children::spawn_context(sql, hot)?,
+        SessionCall::ChildSummary(query) => crate::child_summary::summary(sql, hot, query)?,
+        SessionCall::Deliveries => crate::outbox::deliveries(sql)?,
+        SessionCall::ForkPoint { event_id, sequence } => crate::fork::point(sql, hot, event_id.as_deref(), *sequence)?,
+        SessionCall::ForkPage { from_sequence, through_sequence } => {
+            crate::fork::page(sql, *from_sequence, *through_sequence)?
+        }
         _ => return Ok(None),
     }))
 }
@@ -147,7 +159,7 @@ fn bad_parameter(sentence: String) -> CallReply {
 }
 
 /// The place that a REST cursor names: `<createdAt>:<sequence>:<id>`.
-fn parse_cursor(cursor: Option<&str>) -> Result<Option<i64>, CallReply> {
+pub(crate) fn parse_cursor(cursor: Option<&str>) -> Result<Option<i64>, CallReply> {
     let Some(cursor) = cursor else { return Ok(None) };
     let place = cursor.split(':').nth(1).and_then(|seq| seq.parse::<i64>().ok()).filter(|seq| *seq >= 0);
     place.map(Some).ok_or_else(|| bad_parameter("Invalid cursor".to_owned()))

@@ -408,6 +408,7 @@ impl Turn<'_, '_> {
     pub(crate) fn set_title(&mut self, title: &str) -> Result<(), SqlError> {
         if let Some(session) = &mut self.hot.session {
             session.title = Some(title.to_owned());
+            self.hot.parent_dirty = true;
         }
         self.broadcast(&ServerMessage::SessionTitle { title: title.to_owned() });
         self.touch_session(None)

@@ -82,6 +82,15 @@ const STEPS: &[&[&str]] = &[
         one INTEGER PRIMARY KEY CHECK (one = 1), archived_seq INTEGER NOT NULL, floor INTEGER NOT NULL,
         writing INTEGER NOT NULL)",
     ],
+    &[
+        // Children, forks and deletion; and what a bot asked to be told of a prompt.
+        "CREATE TABLE family (
+        one INTEGER PRIMARY KEY CHECK (one = 1), spawn_depth INTEGER NOT NULL DEFAULT 0,
+        notify_parent INTEGER NOT NULL DEFAULT 0, forked_from TEXT, fork_through INTEGER NOT NULL DEFAULT 0,
+        fork_next INTEGER, deleting_since INTEGER)",
+        "ALTER TABLE messages ADD COLUMN callback_context TEXT",
+        "CREATE TABLE told_tools (number INTEGER PRIMARY KEY, call_id TEXT NOT NULL UNIQUE)",
+    ],
 ];
 
 /// Whether the session was ever created here; an object that was not stays empty.

@@ -51,6 +51,28 @@ pub(crate) const fn type_of(event: &Event) -> &'static str {
     }
 }
 
+/// The word of a stored type, of one that another session wrote.
+pub(crate) fn known_type(word: &str) -> Option<&'static str> {
+    const STORED: [&str; 15] = [
+        "user_message",
+        "part",
+        "tool_call",
+        "step_start",
+        "step_finish",
+        "context_compacted",
+        "error",
+        "execution_complete",
+        "ready",
+        "boot_progress",
+        "warning",
+        "git_sync",
+        "push_complete",
+        "push_error",
+        "artifact",
+    ];
+    STORED.into_iter().find(|known| *known == word)
+}
+
 pub(crate) fn body_of(event: &Event) -> Result<String, SqlError> {
     serde_json::to_string(event).map_err(|error| SqlError(format!("an event cannot be written: {error}")))
 }

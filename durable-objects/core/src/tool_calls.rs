@@ -66,6 +66,7 @@ impl Turn<'_, '_> {
         };
         let key = serde_json::json!([call.message_id, scope, call.call_id]).to_string();
         let message_id = call.message_id.clone();
+        self.tell_bot_of_tool(&call)?;
         self.put(format!("tool_call:{key}"), Some(message_id.as_str()), &Event::ToolCall(call))?;
         Ok(Verdict::Taken)
     }

@@ -124,6 +124,18 @@ impl<E: Effects> Inner<E> {
         }
     }
 
+    /// The session is deleted: nothing of it stays in storage or in memory. When the storage refuses, the alarm, which
+    /// stays armed, tries again.
+    fn erase(self: &Rc<Self>) {
+        let erased = self.transactions.erase();
+        *self.core.borrow_mut() = None;
+        self.armed.set(None);
+        if let Err(reason) = erased {
+            console_error!("{{\"level\":\"error\",\"event\":\"session.not_erased\",\"reason\":{}}}", json(&reason));
+            alarm::retry_soon(self);
+        }
+    }
+
     /// Carries out outputs in their order; an upgrade's answer is the caller's.
     pub fn carry_out(self: &Rc<Self>, outputs: Outputs) -> Option<UpgradeAnswer> {
         for line in &outputs.log {
@@ -141,6 +153,10 @@ impl<E: Effects> Inner<E> {
             if let Some(waiter) = self.waiters.borrow_mut().remove(&id) {
                 let _ = waiter.send(reply);
             }
+        }
+        if outputs.erase {
+            self.erase();
+            return upgrade;
         }
         for claimed in outputs.jobs {
             jobs::start(self, claimed);

@@ -16,6 +16,12 @@ extern "C" {
         callback: &mut dyn FnMut() -> Result<(), JsValue>,
     ) -> Result<JsValue, JsValue>;
 
+    #[wasm_bindgen(method, catch, js_name = deleteAll)]
+    fn delete_all(this: &JsStorage) -> Result<js_sys::Promise, JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = deleteAlarm)]
+    fn delete_alarm(this: &JsStorage) -> Result<js_sys::Promise, JsValue>;
+
     #[wasm_bindgen(method, catch, js_name = setAlarm)]
     fn set_alarm(this: &JsStorage, at: f64) -> Result<js_sys::Promise, JsValue>;
 }
@@ -56,6 +62,12 @@ impl TransactionalStorage {
             (Some(Err(error)), _) => Err(TransactionError::Body(error)),
             (_, outcome) => Err(TransactionError::Storage(format!("{:?}", outcome.err()))),
         }
+    }
+
+    /// Deletes everything: the alarm, and the database with it. What is left is an object that was never created.
+    pub fn erase(&self) -> Result<(), String> {
+        let erased = self.storage.delete_alarm().and_then(|_| self.storage.delete_all());
+        erased.map(drop).map_err(|error| format!("{error:?}"))
     }
 
     /// Arms the alarm in this same turn; the platform's output gate waits for it.

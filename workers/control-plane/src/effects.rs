@@ -13,6 +13,7 @@ use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, random};
 use worker::Env;
 
+use crate::family_effects;
 use crate::media_store::{ContentType, MediaStore};
 use crate::models::Models;
 use crate::sandbox_backend::{self, BackendError, SandboxBackend};
@@ -68,6 +69,11 @@ impl Effects for ControlPlaneEffects {
             Job::ArchiveEvents(archive) => archive_events(&self.env, archive).await,
             Job::ReadArchive(read) => read_archive(&self.env, read).await,
             Job::OpenPullRequest(open) => open_pull_request(&self.env, open, claimed.look_first).await,
+            Job::BotCallback(callback) => family_effects::tell_bot(&self.env, callback).await,
+            Job::TellParent(notice) => family_effects::tell_parent(&self.env, notice).await,
+            Job::OfferResult(offer) => family_effects::offer_result(&self.env, offer).await,
+            Job::CopyTimeline(copy) => family_effects::copy_timeline(&self.env, copy).await,
+            Job::CollectStorage(collect) => family_effects::collect_storage(&self.env, collect).await,
         };
         outcome.unwrap_or_else(|failed| {
             Line::warn("control-plane", "job.failed")
@@ -83,9 +89,11 @@ impl Effects for ControlPlaneEffects {
 
 /// Why an attempt failed: a sentence for people, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Failed {
-    error: String,
-    transient: bool,
+pub(crate) struct Failed {
+    /// The sentence.
+    pub error: String,
+    /// Whether a repetition may help.
+    pub transient: bool,
 }
 
 impl From<Failure> for Failed {
@@ -114,7 +122,7 @@ impl From<ForgeError> for Failed {
     }
 }
 
-fn permanent(error: impl Into<String>) -> Failed {
+pub(crate) fn permanent(error: impl Into<String>) -> Failed {
     Failed { error: error.into(), transient: false }
 }
 

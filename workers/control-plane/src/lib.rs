@@ -8,6 +8,7 @@ mod assets;
 mod auth;
 mod edge;
 mod effects;
+mod family_effects;
 mod handlers;
 mod identity;
 mod media_store;

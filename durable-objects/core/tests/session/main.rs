@@ -4,8 +4,12 @@
 mod support;
 
 mod archive;
+mod callbacks;
 mod calls;
+mod children;
+mod delete;
 mod faults;
+mod fork;
 mod outputs;
 mod prompts;
 mod pull_requests;

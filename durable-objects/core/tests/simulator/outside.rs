@@ -181,6 +181,11 @@ impl World {
                     updated: number != next,
                 }
             }
+            Job::BotCallback(_)
+            | Job::TellParent(_)
+            | Job::OfferResult(_)
+            | Job::CopyTimeline(_)
+            | Job::CollectStorage(_) => JobResult::Done,
         }
     }
 }

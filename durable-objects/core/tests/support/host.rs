@@ -68,6 +68,8 @@ pub struct Host {
     died: bool,
     pub deaths: u64,
     pub faults: u64,
+    /// How often all storage was deleted.
+    pub erased: u64,
     /// What was stored when the last fault had been rolled back, when asked for.
     pub dump_at_fault: Option<Dump>,
     pub dumps_faults: bool,
@@ -99,6 +101,7 @@ impl Host {
             died: false,
             deaths: 0,
             faults: 0,
+            erased: 0,
             dump_at_fault: None,
             dumps_faults: false,
             rng: StdRng::seed_from_u64(seed),
@@ -217,6 +220,13 @@ impl Host {
         }
         if let Some(after) = outputs.tick_in_ms {
             self.tick_at.get_or_insert(self.now.plus(after.clamp(1, 1_000)));
+        }
+        if outputs.erase {
+            self.sql = Probe::new();
+            self.evict();
+            self.alarm = None;
+            self.erased += 1;
+            return;
         }
         if let Some(message_id) = outputs.prompt_sent {
             self.feed_or_rebuild(Input::PromptSent { message_id });

@@ -66,6 +66,8 @@ pub fn init(warm: bool) -> InitSession {
         owner: person("Ada"),
         spawn_source: SpawnSource::User,
         warm,
+        child_of: None,
+        fork_of: None,
     }
 }
 
@@ -178,6 +180,7 @@ impl Session {
             reasoning_effort: None,
             attachments: Vec::new(),
             idempotency_key: key.map(str::to_owned),
+            callback_context: None,
         })))
     }
 
@@ -202,7 +205,10 @@ impl Session {
                     self.stopped.push(stop.clone());
                     JobResult::Done
                 }
-                Job::OpenPullRequest(_) | Job::ArchiveEvents(_) | Job::ReadArchive(_) => {
+                Job::BotCallback(_) | Job::TellParent(_) | Job::OfferResult(_) | Job::CollectStorage(_) => {
+                    JobResult::Done
+                }
+                Job::OpenPullRequest(_) | Job::ArchiveEvents(_) | Job::ReadArchive(_) | Job::CopyTimeline(_) => {
                     waiting.push(claimed);
                     continue;
                 }

@@ -1,5 +1,6 @@
 //! Calls that go on to the session.
 
+use oi_protocol::callback::CallbackContext;
 use oi_protocol::rest::PromptRequest;
 use oi_protocol::text::utf16_len;
 use oi_protocol::{ErrorCode, limits};
@@ -7,6 +8,7 @@ use oi_session::archive_file::{self, ArchivePointer};
 use oi_session::call::{EnqueuePrompt, SessionCall};
 use oi_worker_kit::failure::while_doing;
 use oi_worker_kit::log::Line;
+use oi_worker_kit::service_signature::Service;
 use oi_worker_kit::{Failure, Fault, Refusal, reply, request_body};
 use serde::Deserialize;
 use worker::Response;
@@ -16,6 +18,7 @@ use crate::identity::{
 };
 use crate::media_store::MediaStore;
 use crate::models::Models;
+use crate::policy::Caller;
 use crate::request::Cx;
 use crate::session_client;
 use crate::source_control::require_github;
@@ -102,16 +105,25 @@ pub(super) async fn cancel(cx: &Cx<'_>) -> Result<Response, Failure> {
     relay(cx, SessionCall::Cancel).await
 }
 
+/// What a bot asks to be told of its prompt with. From anybody else it is dropped.
+fn callback_context(cx: &Cx<'_>, body: &serde_json::Value) -> Result<Option<CallbackContext>, Refusal> {
+    let Some(context) = body.get("callbackContext").filter(|context| !context.is_null()) else { return Ok(None) };
+    let takes = matches!(cx.who.caller, Caller::Bot { service: Service::SlackBot | Service::LinearBot, .. });
+    if !takes {
+        Line::warn("control-plane", "identity.callback_context_dropped").trace(cx.trace).write();
+        return Ok(None);
+    }
+    let context = CallbackContext::deserialize(context).ok().filter(CallbackContext::is_valid);
+    context.map(Some).ok_or_else(|| Refusal::invalid_body("callbackContext is not of a known shape"))
+}
+
 pub(super) async fn prompt(cx: &Cx<'_>) -> Result<Response, Failure> {
     require_github(cx.env)?;
     let idempotency_key = idempotency_key(cx)?;
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     refuse_claims(&body, NOT_IN_A_PROMPT)?;
     let shown: Shown = request_body::parse(&cx.body, "").unwrap_or_default();
-    if body.get("callbackContext").is_some() {
-        // Bots get their callbacks with their own issues; nobody else ever may.
-        Line::info("control-plane", "identity.callback_context_dropped").trace(cx.trace).write();
-    }
+    let callback_context = callback_context(cx, &body)?;
     let invalid = |sentence: &'static str| Refusal::new(400, ErrorCode::InvalidPrompt, sentence);
     let request: PromptRequest =
         request_body::parse(&cx.body, "content is required").map_err(|_| invalid("content is required"))?;
@@ -140,6 +152,7 @@ pub(super) async fn prompt(cx: &Cx<'_>) -> Result<Response, Failure> {
         reasoning_effort: request.reasoning_effort,
         attachments,
         idempotency_key,
+        callback_context,
     };
     let principal = identity::principal(&cx.who.caller);
     session_client::relay(cx.env, &id, principal, SessionCall::Prompt(Box::new(prompt))).await

@@ -122,6 +122,8 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
         owner,
         spawn_source: new.spawn_source,
         warm: true,
+        child_of: None,
+        fork_of: None,
     };
     let principal = identity::principal(&cx.who.caller);
     let told = session_client::call(cx.env, &new.id, principal, SessionCall::Init(Box::new(init))).await;
