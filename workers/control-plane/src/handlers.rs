@@ -2,15 +2,18 @@
 
 mod app_config;
 mod auth;
+mod children;
 mod faults;
 mod outputs;
 mod repositories;
 mod sandbox_broker;
 mod session_calls;
+mod session_life;
 mod session_list;
 mod sessions;
 mod webhook_deliveries;
 
+pub(crate) use children::abandon as abandon_child;
 use oi_worker_kit::{Failure, reply};
 use serde_json::json;
 use worker::Response;
@@ -46,6 +49,14 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::ListParticipants => session_calls::participants(cx).await,
         Handler::ScmCredentials => sandbox_broker::scm_credentials(cx).await,
         Handler::CreatePullRequest => sandbox_broker::create_pull_request(cx).await,
+        Handler::SpawnChild => children::spawn(cx).await,
+        Handler::ListChildren => children::list(cx).await,
+        Handler::GetChild => children::get(cx).await,
+        Handler::PromptChild => children::prompt(cx).await,
+        Handler::CancelChild => children::cancel(cx).await,
+        Handler::Fork => session_life::fork(cx).await,
+        Handler::DeleteSession => session_life::delete(cx).await,
+        Handler::ListDeliveries => session_life::deliveries(cx).await,
         Handler::StoreWebhookDelivery => webhook_deliveries::store(cx).await,
         Handler::ListWebhookDeliveries => webhook_deliveries::list(cx).await,
         Handler::PutOutput => outputs::put(cx).await,

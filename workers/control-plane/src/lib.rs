@@ -21,6 +21,7 @@ mod sandbox_backend;
 mod schedule;
 mod session_client;
 mod session_object;
+mod session_sweeps;
 mod source_control;
 mod store;
 mod upgrade;

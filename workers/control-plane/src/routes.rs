@@ -4,7 +4,7 @@
 use crate::policy::Policy;
 use crate::router::{Method, Route, Surface};
 
-use Method::{Get, Patch, Post, Put};
+use Method::{Delete, Get, Patch, Post, Put};
 use Policy::{Bot, Person, PersonOrService, PersonServiceOrSandbox, Public, Sandbox, WebService};
 use Surface::{Api, Both, Root};
 
@@ -48,6 +48,14 @@ pub enum Handler {
     ListParticipants,
     ScmCredentials,
     CreatePullRequest,
+    SpawnChild,
+    ListChildren,
+    GetChild,
+    PromptChild,
+    CancelChild,
+    Fork,
+    DeleteSession,
+    ListDeliveries,
     StoreWebhookDelivery,
     ListWebhookDeliveries,
     PutOutput,
@@ -103,6 +111,14 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Post, "/sessions/:id/pr", Root, PersonServiceOrSandbox, PULL_REQUEST, Handler::CreatePullRequest),
     route(Put, "/sessions/:id/outputs/:output", Root, Sandbox, OUTPUT, Handler::PutOutput),
     route(Get, "/sessions/:id/outputs/:output", Both, PersonOrService, 0, Handler::GetOutput),
+    route(Post, "/sessions/:id/children", Both, PersonServiceOrSandbox, PROMPT, Handler::SpawnChild),
+    route(Get, "/sessions/:id/children", Both, PersonServiceOrSandbox, 0, Handler::ListChildren),
+    route(Get, "/sessions/:id/children/:child", Both, PersonServiceOrSandbox, 0, Handler::GetChild),
+    route(Post, "/sessions/:id/children/:child/cancel", Both, PersonServiceOrSandbox, SMALL, Handler::CancelChild),
+    route(Post, "/sessions/:id/children/:child/prompt", Root, Sandbox, PROMPT, Handler::PromptChild),
+    route(Post, "/sessions/:id/fork", Both, PersonOrService, SMALL, Handler::Fork),
+    route(Delete, "/sessions/:id", Both, PersonOrService, 0, Handler::DeleteSession),
+    route(Get, "/sessions/:id/deliveries", Both, Person, 0, Handler::ListDeliveries),
     route(Post, "/internal/webhook-deliveries", Root, Bot, WEBHOOK, Handler::StoreWebhookDelivery),
     route(Get, "/internal/webhook-deliveries", Root, WebService, 0, Handler::ListWebhookDeliveries),
     route(Post, "/internal/faults/panic", Root, WebService, SMALL, Handler::ProvokePanic),

@@ -5,7 +5,7 @@ use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
 use crate::store::{D1, browser_sessions, oauth_states, service_nonces};
-use crate::webhook_work;
+use crate::{session_sweeps, webhook_work};
 
 /// Automations that are due, and what must not be left behind.
 const EVERY_MINUTE: &str = "* * * * *";
@@ -38,10 +38,11 @@ async fn every_minute(env: &Env) -> Result<(), Failure> {
     let (db, now) = (D1::of(env)?, clock::now());
     service_nonces::sweep(&db, now).await?;
     oauth_states::sweep(&db, now).await?;
-    Ok(())
+    session_sweeps::every_minute(env).await
 }
 
 async fn every_hour(env: &Env) -> Result<(), Failure> {
     browser_sessions::sweep(&D1::of(env)?, clock::now()).await?;
-    webhook_work::forget_old(env).await
+    webhook_work::forget_old(env).await?;
+    session_sweeps::every_hour(env).await
 }

@@ -1,6 +1,8 @@
 //! D1: what all sessions and people share. One module a table holds all SQL of that table.
 
 pub mod browser_sessions;
+pub mod children;
+pub mod deleted_sessions;
 pub mod oauth_states;
 pub mod service_nonces;
 pub mod sessions;

@@ -52,7 +52,7 @@ fn query(pairs: &[(String, String)], me: Option<&str>) -> Result<ListQuery, Refu
     })
 }
 
-fn item(row: ListedSession) -> Option<SessionListItem> {
+pub(super) fn item(row: ListedSession) -> Option<SessionListItem> {
     Some(SessionListItem {
         id: SessionId::parse(&row.id).ok()?,
         title: row.title,

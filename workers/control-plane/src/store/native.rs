@@ -9,7 +9,10 @@ use serde_json::Map;
 
 use super::{Database, DbError, Param, Statement};
 
-const MIGRATIONS: [&str; 1] = [include_str!("../../../../d1-migrations/0001_people_sessions_deliveries.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../../d1-migrations/0001_people_sessions_deliveries.sql"),
+    include_str!("../../../../d1-migrations/0004_children_callbacks.sql"),
+];
 
 /// A new, empty, migrated database in memory.
 pub(crate) struct Native(RefCell<Connection>);

@@ -83,6 +83,36 @@ pub async fn project(db: &impl Database, facts: &IndexSession) -> Result<(), DbE
             facts.active_duration_ms,
         ],
     )
+    .await?;
+    if facts.status == SessionStatus::Active {
+        // A child that says that it is active counts as such: its lease ends.
+        db.change("DELETE FROM child_admission_leases WHERE child_session_id = ?", params![facts.session_id.as_str()])
+            .await?;
+    }
+    Ok(())
+}
+
+/// Sessions that nobody ever used and that nothing changed since `before`, oldest first.
+pub async fn abandoned_drafts(db: &impl Database, before: UnixMillis) -> Result<Vec<String>, DbError> {
+    #[derive(Deserialize)]
+    struct Draft {
+        id: String,
+    }
+    let drafts: Vec<Draft> = db
+        .rows(
+            "SELECT id FROM sessions WHERE status = 'created' AND updated_at < ? ORDER BY updated_at, id LIMIT 50",
+            params![before.0],
+        )
+        .await?;
+    Ok(drafts.into_iter().map(|draft| draft.id).collect())
+}
+
+/// Archives a draft that has no object.
+pub async fn archive_draft(db: &impl Database, id: &str, now: UnixMillis) -> Result<(), DbError> {
+    db.change(
+        "UPDATE sessions SET status = 'archived', updated_at = ? WHERE id = ? AND status = 'created'",
+        params![now.0, id],
+    )
     .await
     .map(|_| ())
 }
@@ -139,12 +169,16 @@ pub struct ListedSession {
     pub updated_at: i64,
 }
 
+impl ListedSession {
+    /// Its columns.
+    pub const COLUMNS: &str = "id, title, repo_owner, repo_name, model, reasoning_effort, base_branch, status,
+        parent_session_id, spawn_source, spawn_depth, automation_id, automation_run_id, scm_login, user_id, total_cost,
+        active_duration_ms, message_count, pr_count, environment_id, created_at, updated_at";
+}
+
 /// A page of the list, newest change first, and whether more follow.
 pub async fn list(db: &impl Database, query: &ListQuery) -> Result<(Vec<ListedSession>, bool), DbError> {
-    let mut sql = "SELECT id, title, repo_owner, repo_name, model, reasoning_effort, base_branch, status,
-        parent_session_id, spawn_source, spawn_depth, automation_id, automation_run_id, scm_login, user_id, total_cost,
-        active_duration_ms, message_count, pr_count, environment_id, created_at, updated_at FROM sessions WHERE 1 = 1"
-        .to_owned();
+    let mut sql = format!("SELECT {} FROM sessions WHERE 1 = 1", ListedSession::COLUMNS);
     let mut values: Vec<Param> = Vec::new();
     if let Some(status) = query.status {
         sql += " AND status = ?";

@@ -1,0 +1,154 @@
+//! A session forked, deleted, and seen by operators.
+
+use oi_protocol::rest::CreateSessionResponse;
+use oi_protocol::session_state::SessionStatus;
+use oi_protocol::text::utf16_len;
+use oi_protocol::{SessionId, limits};
+use oi_session::call::{InitSession, Principal, SessionCall};
+use oi_session::family::ForkOf;
+use oi_session::fork::ForkPoint;
+use oi_worker_kit::log::Line;
+use oi_worker_kit::{Failure, Fault, Refusal, clock, random, reply, request_body};
+use serde::Deserialize;
+use serde_json::json;
+use worker::Response;
+
+use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_claims};
+use crate::request::Cx;
+use crate::session_client;
+use crate::source_control::require_github;
+use crate::store::deleted_sessions;
+use crate::store::sessions::{self, NewSession};
+
+const SHAPE: &str = "Invalid fork body";
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fork {
+    #[serde(default)]
+    event_id: Option<String>,
+    #[serde(default)]
+    timeline_sequence: Option<i64>,
+    #[serde(default)]
+    title: Option<String>,
+}
+
+fn fork_body(body: &[u8]) -> Result<Fork, Refusal> {
+    let value: serde_json::Value = request_body::parse(body, "Invalid JSON body")?;
+    refuse_claims(&value, NOT_IN_A_NEW_SESSION)?;
+    let mut fork: Fork = request_body::parse(body, SHAPE)?;
+    if fork.event_id.is_some() && fork.timeline_sequence.is_some() {
+        return Err(Refusal::invalid_body("eventId and timelineSequence exclude each other"));
+    }
+    if fork.event_id.as_deref().is_some_and(|id| id.is_empty() || id.len() > 2_048) {
+        return Err(Refusal::invalid_body(SHAPE));
+    }
+    fork.title = fork.title.map(|title| title.trim().to_owned()).filter(|title| !title.is_empty());
+    if fork.title.as_deref().is_some_and(|title| utf16_len(title) > limits::TITLE_MAX_UTF16) {
+        return Err(Refusal::invalid_body("title must be 200 characters or fewer"));
+    }
+    Ok(fork)
+}
+
+/// Makes a session that continues another one from one of its events.
+pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    let wanted = fork_body(if cx.body.is_empty() { b"{}" } else { &cx.body })?;
+    let source = cx.session_id()?;
+    let db = cx.db()?;
+    if !sessions::exists(&db, &source).await? {
+        return Err(Refusal::not_found("Session not found").into());
+    }
+    let owner = acting_person(cx, &Shown::default())
+        .await?
+        .ok_or_else(|| Refusal::forbidden("A user identity is required to create a session"))?;
+    let principal = identity::principal(&cx.who.caller);
+    let ask = SessionCall::ForkPoint { event_id: wanted.event_id, sequence: wanted.timeline_sequence };
+    let answer = session_client::call(cx.env, &source, principal.clone(), ask).await?;
+    if !answer.is_success() {
+        return Err(answer.refusal());
+    }
+    let point: ForkPoint =
+        serde_json::from_str(&answer.body).map_err(|error| Fault::new("reading a fork's point", error))?;
+    let primary = point.repositories.first();
+    let new = NewSession {
+        id: SessionId::from_bytes(random::bytes()),
+        title: wanted.title.or(point.title),
+        repository: primary.map(|r| (r.repo_owner.clone(), r.repo_name.clone(), r.base_branch.clone())),
+        model: point.model,
+        reasoning_effort: point.reasoning_effort,
+        spawn_source: identity::spawn_source(&cx.who.caller),
+        user_id: owner.canonical_user_id.clone(),
+        scm_login: owner.scm_login.clone(),
+    };
+    sessions::insert(&db, &new, clock::now()).await?;
+    let init = InitSession {
+        session_id: new.id.clone(),
+        title: new.title,
+        repositories: point.repositories,
+        model: new.model,
+        reasoning_effort: new.reasoning_effort,
+        owner,
+        spawn_source: new.spawn_source,
+        warm: false,
+        child_of: None,
+        fork_of: Some(ForkOf {
+            session_id: source,
+            from_sequence: point.from_sequence,
+            through_sequence: point.through_sequence,
+        }),
+    };
+    let told = session_client::call(cx.env, &new.id, principal, SessionCall::Init(Box::new(init))).await;
+    if let Err(failure) = told.and_then(|answer| if answer.is_success() { Ok(()) } else { Err(answer.refusal()) }) {
+        sessions::mark_failed(&db, &new.id, clock::now()).await?;
+        return Err(Fault::new("forking a session", failure).into());
+    }
+    reply::json(201, &CreateSessionResponse { session_id: new.id, status: SessionStatus::Created })
+}
+
+/// Deletes a session. It is off the list at once; what it holds goes after, and a sweep sees to it that it does.
+pub(super) async fn delete(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let id = cx.session_id()?;
+    if !deleted_sessions::delete(&cx.db()?, &id, clock::now()).await? {
+        return Err(Refusal::not_found("Session not found").into());
+    }
+    let told = session_client::call(cx.env, &id, Principal::Platform, SessionCall::Delete).await;
+    let trouble = match told {
+        Ok(answer) if answer.is_success() || answer.status == 404 => None,
+        Ok(answer) => Some(format!("status {}", answer.status)),
+        Err(failure) => Some(failure.to_string()),
+    };
+    let line = Line::info("control-plane", "session.deleted").trace(cx.trace).with("session_id", id.as_str());
+    line.with("left_to_the_sweep", trouble.unwrap_or_default()).write();
+    reply::json(200, &json!({"status": "deleted", "sessionId": id}))
+}
+
+/// What the session has yet to do outside, and what it gave up.
+pub(super) async fn deliveries(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let id = cx.session_id()?;
+    session_client::relay(cx.env, &id, identity::principal(&cx.who.caller), SessionCall::Deliveries).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fork_names_one_place_at_most_and_nobody() {
+        assert_eq!(
+            fork_body(br#"{"eventId":"e","title":" t "}"#),
+            Ok(Fork { event_id: Some("e".to_owned()), timeline_sequence: None, title: Some("t".to_owned()) })
+        );
+        assert!(fork_body(b"{}").is_ok());
+        for bad in [
+            r#"{"eventId":"e","timelineSequence":1}"#,
+            r#"{"eventId":""}"#,
+            r#"{"timelineSequence":"1"}"#,
+            r#"{"userId":"me"}"#,
+            "[]",
+            "{",
+        ] {
+            assert_eq!(fork_body(bad.as_bytes()).expect_err(bad).status, 400, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What of sessions must not be left behind: drafts that nobody used, children whose start was cut off, deletions that
+//! are not finished.
+
+use oi_protocol::SessionId;
+use oi_session::call::{Principal, SessionCall};
+use oi_session::job::{CollectStorage, JobResult};
+use oi_worker_kit::log::Line;
+use oi_worker_kit::{Failure, clock};
+use worker::Env;
+
+use crate::handlers::abandon_child;
+use crate::store::{D1, children, deleted_sessions, sessions};
+use crate::{family_effects, session_client};
+
+/// A draft that nothing changed for this long is archived, in ms.
+const DRAFT_AGE_MS: i64 = 8 * 3_600_000;
+
+fn log(event: &'static str, id: &str, failure: &Failure) {
+    Line::error("control-plane", event).with("session_id", id).with("error", failure.to_string()).write();
+}
+
+/// Every minute: what stands in the way of others.
+pub async fn every_minute(env: &Env) -> Result<(), Failure> {
+    let (db, now) = (D1::of(env)?, clock::now());
+    children::sweep_leases(&db, now).await?;
+    for member in children::half_born(&db, now).await? {
+        let Ok(id) = SessionId::parse(&member.id) else { continue };
+        if let Err(failure) = abandon_child(env, &id).await {
+            log("child.not_abandoned", &member.id, &failure);
+        }
+    }
+    for open in deleted_sessions::due(&db, now).await? {
+        match finish_deletion(env, &open.session_id).await {
+            Ok(true) => deleted_sessions::finish(&db, &open.session_id, now).await?,
+            Ok(false) => {}
+            Err(failure) => {
+                log("session.not_deleted", &open.session_id, &failure);
+                deleted_sessions::note(&db, &open.session_id, "something failed on our side").await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether nothing of a deleted session is left. Its object answers that it knows no session once its storage is gone;
+/// what was on its way into the bucket meanwhile goes now.
+async fn finish_deletion(env: &Env, id: &str) -> Result<bool, Failure> {
+    let Ok(id) = SessionId::parse(id) else { return Ok(true) };
+    let answer = session_client::call(env, &id, Principal::Platform, SessionCall::Delete).await?;
+    if answer.status != 404 {
+        return Ok(false);
+    }
+    let emptied = family_effects::collect_storage(env, &CollectStorage { session_id: id }).await;
+    Ok(matches!(emptied, Ok(JobResult::Done)))
+}
+
+/// Every hour: drafts. Their objects decide; one that has no object is archived in the list.
+pub async fn every_hour(env: &Env) -> Result<(), Failure> {
+    let (db, now) = (D1::of(env)?, clock::now());
+    deleted_sessions::forget_old(&db, now).await?;
+    let drafts = sessions::abandoned_drafts(&db, now.plus(-DRAFT_AGE_MS)).await?;
+    let found = drafts.len();
+    let outcomes = futures_util::future::join_all(drafts.iter().map(|id| expire(env, &db, id))).await;
+    let settled = outcomes.iter().filter(|settled| **settled).count();
+    let line = if found > 0 && settled == 0 {
+        Line::error("control-plane", "drafts.no_progress")
+    } else {
+        Line::info("control-plane", "drafts.expired")
+    };
+    line.with("found", found).with("settled", settled).write();
+    Ok(())
+}
+
+async fn expire(env: &Env, db: &D1, id: &str) -> bool {
+    let Ok(session) = SessionId::parse(id) else { return sessions::archive_draft(db, id, clock::now()).await.is_ok() };
+    match session_client::call(env, &session, Principal::Platform, SessionCall::ExpireDraft).await {
+        Ok(answer) if answer.status == 404 => sessions::archive_draft(db, id, clock::now()).await.is_ok(),
+        Ok(answer) => answer.is_success(),
+        Err(failure) => {
+            log("draft.not_expired", id, &failure);
+            false
+        }
+    }
+}
