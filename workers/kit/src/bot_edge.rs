@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 use oi_protocol::ErrorCode;
+use serde_json::json;
 use worker::{Env, Request, Response};
 
 use crate::failure::{Failure, Fault, Refusal};
@@ -12,7 +13,7 @@ use crate::service_signature::Service;
 use crate::trace::{REQUEST_HEADER, TRACE_HEADER, Trace};
 use crate::vars::Vars;
 use crate::webhook_inbox::{self, StoredDelivery, WEBHOOK_MAX_BYTES, WebhookDelivery};
-use crate::{clock, reply, request_body};
+use crate::{callback_inbox, clock, reply, request_body};
 
 /// A request to a bot.
 pub struct BotRequest {
@@ -74,6 +75,25 @@ impl BotRequest {
             .write();
         Ok(stored)
     }
+}
+
+/// Takes a callback of the control plane: verified, stored once, answered. What is done about it is worked on from
+/// where it is stored.
+pub async fn take_callback(
+    mut request: BotRequest,
+    env: &Env,
+    service: Service,
+    kind: callback_inbox::Kind,
+) -> Result<Response, Failure> {
+    let body = request.body().await?;
+    let secret = Vars::get(env, "SERVICE_AUTH_SECRET");
+    let callback = callback_inbox::read(service, kind, secret.as_deref(), &body, clock::now())?;
+    if callback.is_stale {
+        return reply::json(200, &json!({"ok": true, "outcome": "stale_callback"}));
+    }
+    let stored = request.store(env, service, (&callback.key, &callback.event), body).await;
+    let stored = stored.map_err(|_| Refusal::new(503, ErrorCode::Retry, "completion enqueue failed"))?;
+    reply::json(200, &json!({"ok": true, "deliveryId": stored.id}))
 }
 
 /// A variable that the bot cannot do without; 500 when it is not set.

@@ -3,6 +3,7 @@
 //! Everything that can be checked without a Worker is free of the platform and tested natively.
 
 pub mod bot_edge;
+pub mod callback_inbox;
 pub mod clock;
 pub mod failure;
 pub mod http_client;

@@ -1,8 +1,9 @@
-//! The Linear bot: takes the agent's webhooks, stores them, answers at once.
+//! The Linear bot: takes the agent's webhooks and the control plane's callbacks, stores them, answers at once.
 
 mod delivery;
 
 use oi_worker_kit::bot_edge::{self, BotRequest, webhook_secret};
+use oi_worker_kit::callback_inbox::Kind;
 use oi_worker_kit::service_signature::Service;
 use oi_worker_kit::{Failure, clock, reply};
 use serde_json::json;
@@ -24,10 +25,21 @@ async fn fetch(request: Request, env: Env, _context: Context) -> worker::Result<
 }
 
 async fn serve(request: BotRequest, env: &Env) -> Result<Response, Failure> {
+    if request.method == "POST"
+        && let Some(kind) = Kind::of_path(&request.path, Service::LinearBot)
+    {
+        return bot_edge::take_callback(request, env, Service::LinearBot, kind).await;
+    }
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", HEALTH_PATH) => reply::json(200, &json!({"status": "healthy", "service": "open-inspect-linear-bot"})),
         ("POST", WEBHOOK_PATH) => webhook(request, env).await,
-        _ => Err(request.unknown(&[("GET", HEALTH_PATH), ("POST", WEBHOOK_PATH)])),
+        _ => Err(request.unknown(&[
+            ("GET", HEALTH_PATH),
+            ("POST", WEBHOOK_PATH),
+            ("POST", "/callbacks/start"),
+            ("POST", "/callbacks/complete"),
+            ("POST", "/callbacks/tool_call"),
+        ])),
     }
 }
 

@@ -352,6 +352,9 @@ impl Stack<'_> {
             Some(model) => vars.push(("DEMO_MODEL_URL".into(), format!("{model}/v1"))),
             None => vars.extend(from_environment(MODEL_VARIABLES)),
         }
+        for (name, port) in [("SLACK_BOT_URL", self.ports.slack), ("LINEAR_BOT_URL", self.ports.linear)] {
+            vars.extend(port.map(|port| (name.to_owned(), format!("http://127.0.0.1:{port}"))));
+        }
         vars.extend(from_environment(PASSED_ON));
         vars.extend_from_slice(self.vars);
         vars

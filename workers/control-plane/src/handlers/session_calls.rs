@@ -22,6 +22,7 @@ use crate::policy::Caller;
 use crate::request::Cx;
 use crate::session_client;
 use crate::source_control::require_github;
+use crate::store::children;
 
 async fn relay(cx: &Cx<'_>, call: SessionCall) -> Result<Response, Failure> {
     let id = cx.session_id()?;
@@ -102,7 +103,15 @@ pub(super) async fn stop(cx: &Cx<'_>) -> Result<Response, Failure> {
 pub(super) async fn cancel(cx: &Cx<'_>) -> Result<Response, Failure> {
     require_github(cx.env)?;
     optional_body(cx, &[])?;
-    relay(cx, SessionCall::Cancel).await
+    // From here on no child of it is admitted, whatever was asked for before; a session that ended already keeps its rights.
+    let (db, id, now) = (cx.db()?, cx.session_id()?, oi_worker_kit::clock::now());
+    children::bar(&db, &id, now, false).await?;
+    let answer = relay(cx, SessionCall::Cancel).await;
+    match &answer {
+        Ok(_) => children::bar(&db, &id, now, true).await?,
+        Err(_) => children::lift(&db, &id).await?,
+    }
+    answer
 }
 
 /// What a bot asks to be told of its prompt with. From anybody else it is dropped.
