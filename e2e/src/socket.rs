@@ -84,7 +84,7 @@ impl Socket {
         }
     }
 
-    /// Waits for a JSON frame that fits; others are passed over.
+    /// Waits for a JSON frame that fits, alone or in a batch; others are passed over.
     pub async fn wait_for(&mut self, within: Duration, fits: impl Fn(&Value) -> bool) -> Outcome<Value> {
         let deadline = Instant::now() + within;
         let mut seen = Vec::new();
@@ -92,6 +92,12 @@ impl Socket {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.receive(left).await {
                 Ok(Received::Json(frame)) if fits(&frame) => return Ok(frame),
+                Ok(Received::Json(frame)) if frame["type"] == "batch" => {
+                    let mut messages = frame["messages"].as_array().into_iter().flatten();
+                    if let Some(message) = messages.find(|message| fits(message)) {
+                        return Ok(message.clone());
+                    }
+                }
                 Ok(Received::Json(frame)) => seen.push(frame["type"].as_str().unwrap_or("?").to_owned()),
                 Ok(Received::Closed(code, reason)) => {
                     return Err(Failed(format!("closed with {code} {reason} after {seen:?}")));

@@ -7,6 +7,7 @@ use crate::archive::Archived;
 use crate::call::{CallReply, SessionCall};
 use crate::clock::Cx;
 use crate::family::FamilyRow;
+use crate::gather::batch_frames;
 use crate::input::{Input, Outputs, ReplyId, SocketId};
 use crate::parts::{GATHER_MS, OpenParts, WRITE_MS, batch};
 use crate::projection::Dialect;
@@ -81,6 +82,8 @@ pub(crate) struct Hot {
     pub session_dirty: bool,
     pub sandbox_dirty: bool,
     pub received_dirty: bool,
+    /// An event followed text that is held: the text is written with it.
+    pub text_due: bool,
     pub index_dirty: bool,
 }
 
@@ -110,6 +113,7 @@ impl Hot {
             session_dirty: false,
             sandbox_dirty: false,
             received_dirty: false,
+            text_due: false,
             index_dirty: false,
         }
     }
@@ -205,6 +209,9 @@ impl SessionCore {
         turn.take(input)?;
         turn.settle()?;
         let mut out = turn.out;
+        if std::mem::take(&mut out.batched) {
+            out.frames = batch_frames(out.frames, &self.sockets.watchers(Dialect::Two));
+        }
         let Some(hot) = &self.hot else { return Ok(out) };
         out.alarm = deadlines::earliest(hot, &self.sockets, cx.config);
         out.tick_in_ms = self.next_tick(cx.now);
@@ -305,6 +312,17 @@ impl Turn<'_, '_> {
             }
             Input::SandboxFrame { socket, text } => self.sandbox_text(socket, text),
             Input::SandboxEvent { socket, frame } => self.sandbox_event(socket, frame),
+            Input::SandboxEvents { socket, frames } => {
+                for frame in frames {
+                    self.sandbox_event(socket, frame)?;
+                }
+                self.out.batched = true;
+                Ok(())
+            }
+            Input::SandboxFrameFaults { socket, seq } => {
+                self.pass_over(socket, seq);
+                Ok(())
+            }
             Input::PromptSent { message_id } => self.mark_sent(&message_id),
             Input::Call { reply, envelope } => self.call(reply, *envelope),
             Input::Alarm => self.alarm(),
@@ -336,7 +354,7 @@ impl Turn<'_, '_> {
             self.enqueue_index()?;
             self.claim_due_jobs()?;
         }
-        if self.hot.received_dirty {
+        if std::mem::take(&mut self.hot.text_due) || self.hot.received_dirty {
             // The mark covers text that is only in memory until here.
             // What is written is acknowledged and not sent again, so watchers get it now.
             self.flush_gathered();

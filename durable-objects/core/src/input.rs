@@ -76,6 +76,20 @@ pub enum Input<'a> {
         /// The frame.
         frame: SandboxFrame,
     },
+    /// Several, in their order, taken in one transaction: see [`crate::gather`].
+    SandboxEvents {
+        /// The socket.
+        socket: SocketId,
+        /// The frames.
+        frames: Vec<SandboxFrame>,
+    },
+    /// A bridge's frame that nothing can be made of but faults: passed over, which the bridge is told.
+    SandboxFrameFaults {
+        /// The socket.
+        socket: SocketId,
+        /// The frame's number.
+        seq: i64,
+    },
     /// A prompt was handed to a dialect 1 bridge's socket.
     PromptSent {
         /// The prompt.
@@ -151,4 +165,6 @@ pub struct Outputs {
     pub erase: bool,
     /// Lines for the log, one a transition.
     pub log: Vec<String>,
+    /// Whether frames to the same watchers of dialect 2 may travel as one.
+    pub batched: bool,
 }

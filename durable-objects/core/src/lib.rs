@@ -17,6 +17,7 @@ pub mod clock;
 pub mod core;
 pub mod family;
 pub mod fork;
+pub mod gather;
 pub mod input;
 pub mod job;
 pub mod sql;

@@ -223,9 +223,23 @@ impl Turn<'_, '_> {
         if self.parts.dirty_since.take().is_none() {
             return Ok(());
         }
-        let sandbox_id = self.hot.sandbox.sandbox_id.clone().unwrap_or_default();
+        self.write_parts(|_| true)?;
+        self.hot.received_dirty = true;
+        Ok(())
+    }
+
+    /// Gives parts that have no row yet their place in the timeline.
+    pub(crate) fn place_open_text(&mut self) -> Result<(), SqlError> {
+        if self.parts.dirty_since.is_none() {
+            return Ok(());
+        }
+        self.write_parts(|part| !part.stored)
+    }
+
+    fn write_parts(&mut self, wanted: impl Fn(&Open) -> bool) -> Result<(), SqlError> {
+        let sandbox_id = self.hot.sandbox.sandbox_id.as_deref().unwrap_or_default();
         for part in &mut self.parts.parts {
-            if !part.dirty {
+            if !part.dirty || !wanted(part) {
                 continue;
             }
             let body = body_of(&Event::Part(Part {
@@ -233,7 +247,7 @@ impl Turn<'_, '_> {
                 part_id: part.part_id.clone(),
                 kind: part.kind,
                 text: part.text.clone(),
-                sandbox_id: sandbox_id.clone(),
+                sandbox_id: sandbox_id.to_owned(),
                 timestamp: self.cx.now.as_event_timestamp(),
             }))?;
             let id = event_id(&part.message_id, &part.part_id);
@@ -251,7 +265,6 @@ impl Turn<'_, '_> {
             }
             part.dirty = false;
         }
-        self.hot.received_dirty = true;
         Ok(())
     }
 

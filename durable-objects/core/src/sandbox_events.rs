@@ -87,6 +87,15 @@ impl Turn<'_, '_> {
         self.hot.hello_sent = false;
     }
 
+    /// A frame that faulted whenever it was taken alone: without it the ones behind it can be had.
+    pub(crate) fn pass_over(&mut self, socket: SocketId, seq: i64) {
+        if self.is_current_bridge(socket) && self.hot.sandbox.dialect >= 2 && seq == self.hot.received + 1 {
+            self.out.log.push(format!("sandbox frame {seq} faults and is passed over"));
+            self.advance(seq);
+            self.command(&SandboxCommand::EventRejected { seq, code: "EVENT_FAULTED".to_owned() });
+        }
+    }
+
     fn hello_again(&mut self) {
         if !self.hot.hello_sent && self.hot.sandbox.dialect >= 2 {
             self.say_hello();
@@ -119,8 +128,10 @@ impl Turn<'_, '_> {
             }
         }
         if !matches!(frame.event, SandboxEvent::PartDelta(_) | SandboxEvent::Token(_) | SandboxEvent::Heartbeat(_)) {
+            // A part's place precedes what follows it; its text is written once, at the end of the commit.
             self.flush_gathered();
-            self.write_open_text()?;
+            self.place_open_text()?;
+            self.hot.text_due = true;
         }
         let ack_id = frame.ack_id.clone();
         let critical = matches!(

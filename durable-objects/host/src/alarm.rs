@@ -64,3 +64,12 @@ pub(crate) fn schedule_tick<E: Effects>(inner: &Rc<Inner<E>>, after_ms: i64) {
         }
     });
 }
+
+/// Flushes the gathered frames once everything that has arrived is in: a timer fires when no frame is ready any more.
+pub(crate) fn schedule_gather<E: Effects>(inner: &Rc<Inner<E>>) {
+    let inner = Rc::clone(inner);
+    worker::wasm_bindgen_futures::spawn_local(async move {
+        Delay::from(Duration::ZERO).await;
+        inner.flush_gather();
+    });
+}

@@ -7,6 +7,7 @@ use oi_protocol::sandbox_socket::SandboxFrame;
 use oi_session::call::{CallReply, SessionCall};
 use oi_session::clock::Cx;
 use oi_session::core::{SessionCore, Streamed};
+use oi_session::gather::{Commits, Held};
 use oi_session::input::{Input, Outputs, SocketId, UpgradeAnswer};
 use std::rc::Rc;
 use worker::console_error;
@@ -24,8 +25,10 @@ fn fill_random(bytes: &mut [u8]) {
 }
 
 impl<E: Effects> Inner<E> {
-    /// Takes one input. Its outputs are carried out before this returns; an upgrade's answer is returned.
+    /// Takes one input, after the frames that arrived before it. Its outputs are carried out before this returns; an
+    /// upgrade's answer is returned.
     pub fn commit(self: &Rc<Self>, input: Input<'_>) -> Result<Option<UpgradeAnswer>, Faulted> {
+        self.flush_gather();
         self.wake()?;
         let outputs = self.transact(input)?;
         Ok(self.carry_out(outputs))
@@ -81,6 +84,7 @@ impl<E: Effects> Inner<E> {
 
     /// Answers a call that writes nothing, or gives `None`.
     pub fn read(self: &Rc<Self>, call: &SessionCall) -> Result<Option<CallReply>, Faulted> {
+        self.flush_gather();
         self.wake()?;
         let Some(mut core) = self.core.borrow_mut().take() else { return Err(Faulted) };
         match catch_unwind(AssertUnwindSafe(|| core.read(&self.sql, now(), call))) {
@@ -99,29 +103,43 @@ impl<E: Effects> Inner<E> {
         }
     }
 
-    /// Takes a bridge's frame, in memory where that is enough.
-    pub fn sandbox_frame(self: &Rc<Self>, socket: SocketId, frame: SandboxFrame) {
-        if self.wake().is_err() {
-            return;
-        }
-        let streamed = match self.core.borrow_mut().as_mut() {
-            Some(core) => core.stream(now(), socket, frame),
-            None => return,
+    /// Takes a bridge's frame and the text that it was read from: in memory where that is enough, else with those that
+    /// arrive together with it.
+    pub fn sandbox_frame(self: &Rc<Self>, socket: SocketId, frame: SandboxFrame, text: String) {
+        let (fits, empty) = {
+            let gather = self.gather.borrow();
+            (gather.fits(socket), gather.is_empty())
         };
-        match streamed {
-            Streamed::Done(outputs) => {
-                self.carry_out(outputs);
-            }
-            Streamed::NeedsCommit(frame) => self.commit_or_rebuild(Input::SandboxEvent { socket, frame }),
+        if !fits {
+            self.flush_gather();
+        }
+        let frame = if empty || !fits { Committer(self).stream(socket, frame) } else { Some(frame) };
+        let Some(frame) = frame else { return };
+        let held = self.gather.borrow_mut().push(socket, frame, text);
+        match held {
+            Held::First => alarm::schedule_gather(self),
+            Held::More => {}
+            Held::Full => self.flush_gather(),
+        }
+    }
+
+    /// Commits the frames that are held.
+    pub fn flush_gather(self: &Rc<Self>) {
+        let group = self.gather.borrow_mut().take();
+        if let Some(mut group) = group {
+            group.flush(&mut Committer(self));
+            self.gather.borrow_mut().flushed(&group);
         }
     }
 
     /// Takes an input whose sender cannot be answered. After a fault the core is rebuilt at once, so that the bridge
     /// gets its `hello` and sends again what was lost.
-    pub fn commit_or_rebuild(self: &Rc<Self>, input: Input<'_>) {
-        if self.commit(input).is_err() && self.wake().is_err() {
+    pub fn commit_or_rebuild(self: &Rc<Self>, input: Input<'_>) -> bool {
+        let taken = self.commit(input).is_ok();
+        if !taken && self.wake().is_err() {
             alarm::retry_soon(self);
         }
+        taken
     }
 
     /// The session is deleted: nothing of it stays in storage or in memory. When the storage refuses, the alarm, which
@@ -171,6 +189,32 @@ impl<E: Effects> Inner<E> {
             self.commit_or_rebuild(Input::PromptSent { message_id });
         }
         upgrade
+    }
+}
+
+/// The host as the gather sees it.
+struct Committer<'i, E: Effects>(&'i Rc<Inner<E>>);
+
+impl<E: Effects> Commits for Committer<'_, E> {
+    fn stream(&mut self, socket: SocketId, frame: SandboxFrame) -> Option<SandboxFrame> {
+        if self.0.wake().is_err() {
+            return Some(frame);
+        }
+        let streamed = match self.0.core.borrow_mut().as_mut() {
+            Some(core) => core.stream(now(), socket, frame),
+            None => return Some(frame),
+        };
+        match streamed {
+            Streamed::Done(outputs) => {
+                self.0.carry_out(outputs);
+                None
+            }
+            Streamed::NeedsCommit(frame) => Some(frame),
+        }
+    }
+
+    fn commit(&mut self, input: Input<'_>) -> bool {
+        self.0.commit_or_rebuild(input)
     }
 }
 

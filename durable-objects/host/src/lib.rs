@@ -32,6 +32,7 @@ use oi_protocol::UnixMillis;
 use oi_session::call::CallReply;
 use oi_session::clock::Config;
 use oi_session::core::SessionCore;
+use oi_session::gather::Gather;
 use oi_session::input::ReplyId;
 use oi_session::job::{ClaimedJob, JobResult};
 use worker::{Request, Response, State, WebSocket, WebSocketIncomingMessage, WebSocketRequestResponsePair};
@@ -74,6 +75,8 @@ struct Inner<E> {
     /// The alarm is not armed before this.
     alarm_floor: Cell<UnixMillis>,
     tick_scheduled: Cell<bool>,
+    /// Frames of the bridge that wait for what arrives with them.
+    gather: RefCell<Gather>,
 }
 
 fn now() -> UnixMillis {
@@ -99,6 +102,7 @@ impl<E: Effects> Host<E> {
             armed: Cell::new(None),
             alarm_floor: Cell::new(UnixMillis(0)),
             tick_scheduled: Cell::new(false),
+            gather: RefCell::new(Gather::default()),
             state,
         };
         Self { inner: Rc::new(inner) }

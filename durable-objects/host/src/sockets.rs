@@ -146,9 +146,11 @@ pub(crate) fn message<E: Effects>(inner: &Rc<Inner<E>>, socket: &WebSocket, mess
         inner.commit_or_rebuild(Input::SandboxFrame { socket: id, text: &text });
     } else {
         match SandboxFrame::parse(&text) {
-            Ok(frame) => inner.sandbox_frame(id, frame),
+            Ok(frame) => inner.sandbox_frame(id, frame, text),
             // The core says why, and counts it.
-            Err(_) => inner.commit_or_rebuild(Input::SandboxFrame { socket: id, text: &text }),
+            Err(_) => {
+                inner.commit_or_rebuild(Input::SandboxFrame { socket: id, text: &text });
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod children;
 mod delete;
 mod faults;
 mod fork;
+mod gather;
 mod outputs;
 mod prompts;
 mod pull_requests;

@@ -104,6 +104,7 @@ impl World {
     pub fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut host = Host::new(seed ^ 0x5eed);
+        host.gathers = true;
         host.config.execution_timeout_ms = 600_000;
         host.config.inactivity_timeout_ms = 300_000;
         host.config.connect_hard_timeout_ms = 400_000;
@@ -421,11 +422,18 @@ impl World {
 
     fn send_checked(&mut self, index: usize, socket: SocketId, frame: &str) -> Result<(), String> {
         let current = self.generation() == self.bridges[index].sandbox.generation;
+        if !current {
+            // What waits is the current one's.
+            self.host.flush_gather();
+        }
         let before = (!current).then(|| self.stored());
         if !current && self.bridges.iter().any(|other| self.is_open(other.socket)) {
             self.tally.strangers += 1;
         }
         self.host.bridge_sends(socket, frame);
+        if !current {
+            self.host.flush_gather();
+        }
         self.after_input()?;
         if let Some(before) = before
             && before != self.stored()

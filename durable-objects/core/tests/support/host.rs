@@ -9,6 +9,7 @@ use oi_protocol::sandbox_socket::SandboxFrame;
 use oi_session::call::{CallEnvelope, CallReply, Principal, SessionCall};
 use oi_session::clock::{Config, Cx};
 use oi_session::core::{Fault, SessionCore, Streamed};
+use oi_session::gather::{Commits, Gather, Held};
 use oi_session::input::{Input, Outputs, ReplyId, SandboxUpgrade, SocketId, UpgradeAnswer};
 use oi_session::job::{ClaimedJob, JobResult};
 use rand::rngs::StdRng;
@@ -73,6 +74,11 @@ pub struct Host {
     /// What was stored when the last fault had been rolled back, when asked for.
     pub dump_at_fault: Option<Dump>,
     pub dumps_faults: bool,
+    /// Frames of a bridge wait until anything else happens, or luck flushes them.
+    pub gathers: bool,
+    /// Luck flushes nothing.
+    pub patient: bool,
+    gather: Gather,
     rng: StdRng,
     next_socket: u64,
     next_reply: u64,
@@ -104,6 +110,9 @@ impl Host {
             erased: 0,
             dump_at_fault: None,
             dumps_faults: false,
+            gathers: false,
+            patient: false,
+            gather: Gather::default(),
             rng: StdRng::seed_from_u64(seed),
             next_socket: 0,
             next_reply: 0,
@@ -171,6 +180,7 @@ impl Host {
 
     /// Takes one input and carries out what comes of it.
     pub fn feed(&mut self, input: Input<'_>) -> Result<(), Faulted> {
+        self.flush_gather();
         self.wake()?;
         let outputs = self.transact(input)?;
         self.carry_out(outputs);
@@ -178,9 +188,19 @@ impl Host {
     }
 
     /// The same for an input whose sender cannot be answered: after a fault the core is rebuilt at once.
-    pub fn feed_or_rebuild(&mut self, input: Input<'_>) {
-        if self.feed(input).is_err() && !std::mem::take(&mut self.died) && self.wake().is_err() {
+    pub fn feed_or_rebuild(&mut self, input: Input<'_>) -> bool {
+        let taken = self.feed(input).is_ok();
+        if !taken && !std::mem::take(&mut self.died) && self.wake().is_err() {
             self.alarm = Some(self.now.plus(5_000));
+        }
+        taken
+    }
+
+    /// Commits the frames that are held.
+    pub fn flush_gather(&mut self) {
+        if let Some(mut group) = self.gather.take() {
+            group.flush(self);
+            self.gather.flushed(&group);
         }
     }
 
@@ -254,6 +274,7 @@ impl Host {
     /// A bridge asks to connect.
     pub fn upgrade(&mut self, token: &str, sandbox_id: &str, dialect: u32) -> Result<SocketId, (u16, String)> {
         let failed = || (500, "WebSocket upgrade failed".to_owned());
+        self.flush_gather();
         self.wake().map_err(|_| failed())?;
         self.next_socket += 1;
         let id = SocketId(self.next_socket);
@@ -298,10 +319,14 @@ impl Host {
             self.feed_or_rebuild(Input::SandboxFrame { socket, text });
             return;
         };
-        let Some(core) = &mut self.core else { return };
-        match core.stream(self.now, socket, frame) {
-            Streamed::Done(outputs) => self.carry_out(outputs),
-            Streamed::NeedsCommit(frame) => self.feed_or_rebuild(Input::SandboxEvent { socket, frame }),
+        if !self.gather.fits(socket) {
+            self.flush_gather();
+        }
+        let frame = if self.gather.is_empty() { self.stream(socket, frame) } else { Some(frame) };
+        let Some(frame) = frame else { return };
+        let full = self.gather.push(socket, frame, text.to_owned()) == Held::Full;
+        if full || !self.gathers || (!self.patient && self.rng.next_u32().is_multiple_of(4)) {
+            self.flush_gather();
         }
     }
 
@@ -315,6 +340,7 @@ impl Host {
 
     /// A call of the control plane; its answer comes in `replies`, now or later.
     pub fn call(&mut self, principal: Principal, call: SessionCall) -> Result<ReplyId, Faulted> {
+        self.flush_gather();
         self.next_reply += 1;
         let reply = ReplyId(self.next_reply);
         if !matches!(principal, Principal::Sandbox { .. }) {
@@ -364,6 +390,7 @@ impl Host {
 
     /// Time passes; what falls due meanwhile happens at its time.
     pub fn advance(&mut self, ms: i64) {
+        self.flush_gather();
         let end = self.now.plus(ms);
         loop {
             let next = [self.alarm, self.tick_at].into_iter().flatten().min();
@@ -385,6 +412,7 @@ impl Host {
     /// The object leaves memory; its sockets sleep.
     pub fn evict(&mut self) {
         self.core = None;
+        self.gather = Gather::default();
         self.tick_at = None;
         self.replies.clear();
         self.armed = None;
@@ -395,5 +423,25 @@ impl Host {
         self.evict();
         self.sockets.clear();
         self.jobs.clear();
+    }
+}
+
+impl Commits for Host {
+    fn stream(&mut self, socket: SocketId, frame: SandboxFrame) -> Option<SandboxFrame> {
+        if self.wake().is_err() {
+            return Some(frame);
+        }
+        let Some(core) = &mut self.core else { return Some(frame) };
+        match core.stream(self.now, socket, frame) {
+            Streamed::Done(outputs) => {
+                self.carry_out(outputs);
+                None
+            }
+            Streamed::NeedsCommit(frame) => Some(frame),
+        }
+    }
+
+    fn commit(&mut self, input: Input<'_>) -> bool {
+        self.feed_or_rebuild(input)
     }
 }

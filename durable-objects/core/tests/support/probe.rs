@@ -1,6 +1,6 @@
 //! SQLite that counts its statements and fails or panics at one of them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use oi_session::sql::{Row, Sql, SqlError, Value};
 use oi_session::sql_native::NativeSql;
@@ -22,12 +22,13 @@ pub struct Probe {
     pub inner: NativeSql,
     count: Cell<u64>,
     plan: Cell<Option<(u64, Break)>>,
+    poison: RefCell<Option<String>>,
 }
 
 impl Probe {
     pub fn new() -> Self {
         let inner = NativeSql::in_memory().expect("SQLite opens in memory");
-        Self { inner, count: Cell::new(0), plan: Cell::new(None) }
+        Self { inner, count: Cell::new(0), plan: Cell::new(None), poison: RefCell::new(None) }
     }
 
     /// Breaks the `n`-th statement from now (1 is the next).
@@ -38,6 +39,11 @@ impl Probe {
     /// Whether the plan has not struck yet; forgets it.
     pub fn disarm(&self) -> bool {
         self.plan.take().is_some()
+    }
+
+    /// From now on every statement that is given a text with this in it fails.
+    pub fn poison(&self, needle: &str) {
+        *self.poison.borrow_mut() = Some(needle.to_owned());
     }
 
     /// All that is stored, table by table.
@@ -70,6 +76,11 @@ impl Sql for Probe {
                 // No panic hook runs, so that the test's output stays readable.
                 Break::Panic => std::panic::resume_unwind(Box::new("planned")),
             }
+        }
+        if let Some(needle) = self.poison.borrow().as_deref()
+            && params.iter().any(|param| matches!(param, Value::Text(text) if text.contains(needle)))
+        {
+            return Err(SqlError("poisoned".to_owned()));
         }
         self.inner.run(sql, params)
     }
