@@ -78,7 +78,7 @@ fn whole_sessions_hold_under_every_seed() {
 
 /// A planted bug must be found within this many seeds.
 fn finds(bug: Bug) {
-    let found = (0..200).find_map(|seed| run(seed, Some(bug)).err());
+    let found = (0..4_000).find_map(|seed| run(seed, Some(bug)).err());
     assert!(found.is_some(), "the simulator does not see {bug:?}");
 }
 
