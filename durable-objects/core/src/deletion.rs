@@ -85,7 +85,9 @@ impl Turn<'_, '_> {
             | Input::ClientFrame { .. }
             | Input::BinaryFrame { .. }
             | Input::SandboxFrame { .. }
-            | Input::SandboxEvent { .. } => Ok(()),
+            | Input::SandboxEvent { .. }
+            | Input::SandboxEvents { .. }
+            | Input::SandboxFrameFaults { .. } => Ok(()),
         }
     }
 
