@@ -6,6 +6,7 @@
 mod bad_input;
 mod browser;
 mod crashes;
+mod family;
 mod main_job;
 mod webhooks;
 
@@ -49,7 +50,10 @@ const PLAYED: &[(&str, Test)] = tests![
     bad_input::signatures_are_checked_and_never_accepted_twice,
     bad_input::browsers_of_other_origins_are_refused,
     bad_input::people_who_are_not_allowed_cannot_sign_in,
+    family::a_childs_result_reaches_its_parents_agent_as_a_prompt,
+    family::a_fork_goes_on_and_a_deleted_session_is_gone,
     webhooks::a_signed_delivery_is_stored_once_and_a_forged_one_is_not,
+    webhooks::a_bot_is_told_once_how_its_prompt_ended,
     crashes::a_panic_is_answered_and_the_next_call_works,
     crashes::a_panic_in_a_session_loses_nothing_acknowledged,
     crashes::killing_workerd_in_a_stream_loses_nothing_acknowledged,

@@ -1,9 +1,13 @@
 //! The bots' Workers: a signed delivery is stored once, a forged one is not.
 
-use e2e::api::signed;
+use std::time::{Duration, Instant};
+
+use e2e::api::{Person, signed};
+use e2e::bridge::Bridge;
 use e2e::{Failed, Outcome, check, check_eq};
 use hmac::{Hmac, Mac};
 use reqwest::Method;
+use serde_json::json;
 use sha2::Sha256;
 
 use crate::World;
@@ -101,5 +105,41 @@ pub async fn a_signed_delivery_is_stored_once_and_a_forged_one_is_not(world: &Wo
         let count = rows.iter().filter(|row| row["source"] == source).count();
         check_eq!(count, 1, "{source}: stored once and the forged one not ({})", stored.text);
     }
+    Ok(())
+}
+
+pub async fn a_bot_is_told_once_how_its_prompt_ended(world: &World) -> Outcome {
+    let ready = &world.stack.ready;
+    let ada = Person::sign_in(ready, "ada").await?;
+    let session = ada.create_session().await?;
+    let body = json!({"content": "from Slack", "source": "slack", "callbackContext": {
+        "source": "slack", "channel": "C1", "threadTs": "1.2", "repoFullName": "acme/sample-service", "model": "demo/scripted",
+    }});
+    let path = format!("/sessions/{session}/prompt");
+    let queued = signed(ready, "slack-bot", Method::POST, &path, Some(&body)).await?;
+    check_eq!(queued.status.as_u16(), 200, "the bot's prompt ({})", queued.text);
+    let message = queued.json["messageId"].as_str().unwrap_or_default().to_owned();
+    let mut bridge = Bridge::new(world.backend()?.sandbox_of(&session).await?);
+    check!(bridge.connect(ready).await?.is_ok(), "the bridge connects");
+    bridge.emit(json!({"type": "ready", "runtimeVersion": "v100-e2e"})).await;
+    bridge.listen(Duration::from_secs(20), |bridge| !bridge.prompts.is_empty()).await?;
+    bridge.emit(json!({"type": "execution_complete", "messageId": message, "success": true})).await;
+    bridge.listen(Duration::from_secs(20), Bridge::is_settled).await?;
+    let key = format!("callback:complete:{session}:{message}");
+    let begun = Instant::now();
+    loop {
+        let stored = signed(ready, "web", Method::GET, "/internal/webhook-deliveries", None).await?;
+        let rows = stored.json["deliveries"].as_array().cloned().unwrap_or_default();
+        let told = rows.iter().filter(|row| row["event"] == "callback.complete" && row["source"] == "slack").count();
+        if told > 0 {
+            check_eq!(told, 1, "told once ({})", stored.text);
+            check!(stored.text.contains(&key), "under its key: {}", stored.text);
+            break;
+        }
+        check!(begun.elapsed() < Duration::from_secs(20), "the bot was not told: {}", stored.text);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let left = ada.call(Method::GET, &format!("/api/sessions/{session}/deliveries"), None).await?;
+    check!(!left.text.contains("bot_callback"), "nothing is left to deliver: {}", left.text);
     Ok(())
 }
