@@ -133,6 +133,12 @@ impl Bridge {
         self.socket = None;
     }
 
+    /// Gives the socket away, and the number of the next frame.
+    pub fn into_socket(mut self) -> Outcome<(Socket, i64)> {
+        let socket = self.socket.take().ok_or_else(|| Failed("the bridge is not connected".to_owned()))?;
+        Ok((socket, self.next))
+    }
+
     /// The raw socket, for frames that no bridge would send.
     pub fn raw(&mut self) -> Outcome<&mut Socket> {
         self.socket.as_mut().ok_or_else(|| Failed("the bridge is not connected".to_owned()))

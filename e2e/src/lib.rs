@@ -39,6 +39,12 @@ impl From<tokio::time::error::Elapsed> for Failed {
     }
 }
 
+/// Where a program is that `xtask` installed.
+pub fn tool(name: &str) -> Outcome<String> {
+    let tools: serde_json::Value = serde_json::from_str(&std::env::var("OI_TOOLS").unwrap_or_default())?;
+    tools[name].as_str().map(str::to_owned).ok_or_else(|| Failed(format!("OI_TOOLS does not name {name}")))
+}
+
 /// Result of a test.
 pub type Outcome<T = ()> = Result<T, Failed>;
 

@@ -30,7 +30,8 @@ pub enum Received {
 }
 
 fn socket_url(ready: &Ready, session: &str, query: &str) -> String {
-    format!("{}/sessions/{session}/ws{query}", ready.base_url.replacen("http", "ws", 1))
+    let base = ready.direct_url.as_ref().unwrap_or(&ready.base_url);
+    format!("{}/sessions/{session}/ws{query}", base.replacen("http", "ws", 1))
 }
 
 /// Opens a socket with these headers; a refused upgrade gives its status.
@@ -105,6 +106,11 @@ impl Socket {
                 Err(error) => return Err(Failed(format!("{error} after {seen:?}"))),
             }
         }
+    }
+
+    /// Takes the socket apart, for programs that count frames and do not read them.
+    pub fn into_stream(self) -> WebSocketStream<MaybeTlsStream<TcpStream>> {
+        self.stream
     }
 
     /// Closes the socket.

@@ -45,6 +45,9 @@ pub struct Ready {
     pub github_url: Option<String>,
     /// The Linear Worker, when it runs.
     pub linear_url: Option<String>,
+    /// The control plane's own runtime, when sockets are to go there and not through wrangler's proxy.
+    #[serde(skip)]
+    pub direct_url: Option<String>,
 }
 
 /// What a stack is started with.
@@ -56,6 +59,8 @@ pub struct Options {
     pub backend: Option<(String, String)>,
     /// Further variables of the control plane.
     pub vars: Vec<(String, String)>,
+    /// Keep the state below this folder, not below the one for temporary files.
+    pub below: Option<PathBuf>,
 }
 
 /// A running system; stopped when dropped.
@@ -80,7 +85,8 @@ async fn read_ready(path: &Path) -> Option<Ready> {
 impl Stack {
     /// Starts a system and waits until it is up.
     pub async fn start(options: Options) -> Outcome<Self> {
-        let folder = tempfile::Builder::new().prefix("oi-e2e-").tempdir()?;
+        let below = options.below.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = tempfile::Builder::new().prefix("oi-e2e-").tempdir_in(below)?;
         let ready_file = folder.path().join("ready.json");
         let mut command = Command::new(xtask()?);
         command
@@ -131,6 +137,22 @@ impl Stack {
         ready.pids[name].as_u64().map(|pid| pid as u32).ok_or_else(|| Failed(format!("no pid of {name}")))
     }
 
+    /// Lets sockets and calls go to the control plane's own runtime, past wrangler's proxy.
+    pub async fn connect_directly(&mut self) -> Outcome {
+        let pid = self.pid("workerd").await?;
+        for port in listening_ports(pid)? {
+            let url = format!("http://127.0.0.1:{port}");
+            let answer =
+                reqwest::Client::new().get(format!("{url}/health")).timeout(Duration::from_secs(2)).send().await;
+            let Ok(answer) = answer else { continue };
+            if answer.status().is_success() && answer.text().await.is_ok_and(|text| text.contains("healthy")) {
+                self.ready.direct_url = Some(url);
+                return Ok(());
+            }
+        }
+        Err(Failed("the control plane's runtime has no port of its own".to_owned()))
+    }
+
     /// Kills a process at once, as a crash would.
     pub async fn kill(&self, pid: u32) -> Outcome {
         let status = Command::new("kill").args(["-KILL", &pid.to_string()]).status().await?;
@@ -173,6 +195,26 @@ impl Stack {
             Err(_) => Err(Failed("`xtask dev` did not stop within 30 s of SIGTERM".to_owned())),
         }
     }
+}
+
+/// TCP ports that a process listens on: its sockets, looked up in the kernel's table (proc(5)).
+fn listening_ports(pid: u32) -> Outcome<Vec<u16>> {
+    let mut inodes = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
+        let target = target.to_string_lossy().into_owned();
+        if let Some(inode) = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')) {
+            inodes.push(inode.to_owned());
+        }
+    }
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp"))?;
+    let ports = table.lines().skip(1).filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, inode) = (words.get(1)?, words.get(3)?, words.get(9)?);
+        let listening = *state == "0A" && inodes.iter().any(|known| known == inode);
+        listening.then(|| u16::from_str_radix(local.rsplit(':').next()?, 16).ok()).flatten()
+    });
+    Ok(ports.collect())
 }
 
 fn file_tail(path: &Path) -> String {

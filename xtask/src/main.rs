@@ -13,6 +13,7 @@ mod places;
 mod program;
 mod progress;
 mod setup;
+mod simulate;
 mod stamps;
 mod tests_run;
 mod types;
@@ -66,6 +67,7 @@ enum Chore {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    Simulate(simulate::Options),
     /// Deploy the Workers to Cloudflare, after a build. Needs `CLOUDFLARE_API_TOKEN` and `CLOUDFLARE_ACCOUNT_ID`, the
     /// resources of each `wrangler.toml`, and the secrets set with `wrangler secret put`; see docs/DEPLOY.md.
     Deploy {
@@ -131,6 +133,7 @@ fn run(chore: Chore) -> Result<()> {
             build::everything(&ready)?;
             bench::run(&ready, &arguments)?;
         }
+        Chore::Simulate(options) => simulate::run(&places, &options)?,
         Chore::Deploy { workers, dry_run } => {
             let ready = setup::prepare(&places, Wants { web: true, ..Wants::default() })?;
             build::everything(&ready)?;

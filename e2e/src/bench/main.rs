@@ -1,6 +1,9 @@
 //! `cargo xtask bench`: what a person waits for, and what a sandbox costs, on a whole local system.
 //!
-//! Prints a Markdown table of medians; docs/PERFORMANCE.md holds a run of it.
+//! `streams` or `waits` as an argument measures only that part. Prints a Markdown table of medians; docs/PERFORMANCE.md holds a run of it.
+
+mod echo;
+mod streams;
 
 use std::time::{Duration, Instant};
 
@@ -134,8 +137,16 @@ async fn real() -> Outcome {
 
 async fn run() -> Outcome {
     say("| what | median | range | samples |\n| --- | --- | --- | --- |");
-    Box::pin(played()).await?;
-    Box::pin(real()).await
+    let only = std::env::args().nth(1);
+    let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if wanted("streams") {
+        Box::pin(streams::streams()).await?;
+    }
+    if wanted("waits") {
+        Box::pin(played()).await?;
+        Box::pin(real()).await?;
+    }
+    Ok(())
 }
 
 fn main() -> Result<(), Failed> {

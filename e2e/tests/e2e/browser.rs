@@ -4,25 +4,19 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use e2e::{Failed, Outcome, check};
-use serde_json::Value;
+use e2e::{Outcome, check, tool};
 use tokio::process::Command;
 
 use crate::World;
 
-fn tool<'a>(tools: &'a Value, name: &str) -> Outcome<&'a str> {
-    tools[name].as_str().ok_or_else(|| Failed(format!("OI_TOOLS does not name {name}")))
-}
-
 pub async fn two_browsers_do_the_main_job_by_hand(world: &World) -> Outcome {
-    let tools: Value = serde_json::from_str(&std::env::var("OI_TOOLS").unwrap_or_default())?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/two_browsers.mjs");
     let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e-pictures");
     std::fs::create_dir_all(&pictures)?;
-    let run = Command::new(tool(&tools, "node")?)
+    let run = Command::new(tool("node")?)
         .arg(script)
-        .env("PLAYWRIGHT_CORE", tool(&tools, "playwrightCore")?)
-        .env("CHROMIUM", tool(&tools, "chromium")?)
+        .env("PLAYWRIGHT_CORE", tool("playwrightCore")?)
+        .env("CHROMIUM", tool("chromium")?)
         .env("BASE_URL", &world.stack.ready.base_url)
         .env("PICTURES", pictures)
         .stdin(Stdio::null())

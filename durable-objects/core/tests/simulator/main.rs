@@ -1,6 +1,7 @@
 //! Whole sessions under a seed: people, bridges, backends, crashes, and messages that are lost, doubled and late.
 //!
-//! `OI_SIM_SEEDS=5000` runs more seeds; `OI_SIM_SEED=17` replays one and says what happened.
+//! `cargo xtask simulate` runs many; `OI_SIM_SEEDS=5000` sets how many, `OI_SIM_FROM` where they begin, and
+//! `OI_SIM_SEED=17` replays one and says what happened.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -12,12 +13,20 @@ mod outside;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::support::host::Bug;
 use crate::world::{Tally, World};
 
 /// Seeds of a normal test run.
-const SEEDS: u64 = 320;
+const SEEDS: u64 = 2_000;
+/// With so many, progress is shown as often.
+const SHOWN_EVERY: u64 = 5_000;
+
+#[expect(clippy::print_stderr, reason = "a long run shows its progress")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -47,9 +56,18 @@ fn whole_sessions_hold_under_every_seed() {
         return;
     }
     let seeds = number("OI_SIM_SEEDS").unwrap_or(SEEDS);
-    let share = |first: u64| {
+    let from = number("OI_SIM_FROM").unwrap_or(0);
+    let next = AtomicU64::new(from);
+    let share = || {
         let (mut all, mut failed) = (Tally::default(), Vec::new());
-        for seed in (first..seeds).step_by(2) {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= from + seeds {
+                break;
+            }
+            if seed > from && (seed - from).is_multiple_of(SHOWN_EVERY) {
+                say(&format!("{} of {seeds} seeds", seed - from));
+            }
             match run(seed, None) {
                 Ok(tally) => all.add(&tally),
                 Err(reason) => failed.push(format!("OI_SIM_SEED={seed}: {reason}")),
@@ -60,13 +78,17 @@ fn whole_sessions_hold_under_every_seed() {
         }
         (all, failed)
     };
-    let ((mut all, mut failed), (other, more)) = std::thread::scope(|scope| {
-        let odd = scope.spawn(|| share(1));
-        let even = share(0);
-        (even, odd.join().expect("a seed's panic is its result"))
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let (mut all, mut failed) = (Tally::default(), Vec::new());
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = (0..workers).map(|_| scope.spawn(share)).collect();
+        for joined in shares {
+            let (other, more) = joined.join().expect("a seed's panic is its result");
+            all.add(&other);
+            failed.extend(more);
+        }
     });
-    all.add(&other);
-    failed.extend(more);
+    say(&format!("{seeds} seeds from {from}: {} failed; {:?}", failed.len(), all.list()));
     assert!(failed.is_empty(), "replay with OI_SIM_SEED:\n{}", failed.join("\n"));
     // A simulator in which nothing happens finds nothing.
     if seeds >= SEEDS {
