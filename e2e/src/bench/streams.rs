@@ -20,8 +20,8 @@ use crate::{ms, row, say};
 const TURN: usize = 38;
 /// Turns of one measurement.
 const TURNS: usize = 150;
-/// Frames that may be out without their acknowledgement.
-const WINDOW: i64 = 1_000;
+/// Frames that may be out without their acknowledgement; text is acknowledged by its write, four times a second.
+const WINDOW: i64 = 4_000;
 const REPEATS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
 
