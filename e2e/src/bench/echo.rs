@@ -1,6 +1,6 @@
 //! A Durable Object that does next to nothing, under the same workerd in the same run: what the platform itself allows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,13 @@ const echo :Workerd.Worker = (
 );
 "#;
 
+/// The binary itself: the script of that name in `.bin` would leave it running.
+fn workerd(modules: &Path) -> Outcome<PathBuf> {
+    let packages = std::fs::read_dir(modules.join("@cloudflare"))?.flatten();
+    let binary = packages.map(|package| package.path().join("bin/workerd")).find(|path| path.is_file());
+    binary.ok_or_else(|| Failed("workerd is not installed".to_owned()))
+}
+
 /// A running echo.
 pub struct Echo {
     port: u16,
@@ -55,7 +62,7 @@ impl Echo {
         std::fs::write(folder.join("echo.js"), SCRIPT)?;
         let config = CONFIG.replace("DISK", &disk.to_string_lossy()).replace("PORT", &port.to_string());
         std::fs::write(folder.join("echo.capnp"), config)?;
-        let workerd = Path::new(&tool("nodeModules")?).join(".bin/workerd");
+        let workerd = workerd(Path::new(&tool("nodeModules")?))?;
         let process = Command::new(workerd)
             .arg("serve")
             .arg(folder.join("echo.capnp"))
@@ -77,6 +84,15 @@ impl Echo {
     async fn open(&self) -> Outcome<WebSocketStream<MaybeTlsStream<TcpStream>>> {
         let url = format!("ws://127.0.0.1:{}/", self.port);
         Ok(tokio_tungstenite::connect_async(url).await?.0)
+    }
+
+    /// Opens a socket and has one message answered.
+    pub async fn greet(&self) -> Outcome {
+        let mut socket = self.open().await?;
+        socket.send(Message::text("r")).await?;
+        tokio::time::timeout(Duration::from_secs(10), socket.next()).await?;
+        let _ = socket.close(None).await;
+        Ok(())
     }
 
     /// Messages of 600 bytes that were answered in a second; each is a row when `writes`.

@@ -173,7 +173,7 @@ async fn acknowledged(
 }
 
 /// Subscribing to a long session, and resuming after a short gap.
-async fn openings(ready: &Ready, backend: &Backend) -> Outcome {
+async fn openings(ready: &Ready, backend: &Backend, place: &str) -> Outcome {
     let ada = Person::sign_in(ready, "ada").await?;
     let session = ada.create_session().await?;
     let token = ada.ws_token(&session).await?;
@@ -207,8 +207,8 @@ async fn openings(ready: &Ready, backend: &Backend) -> Outcome {
         resumed.push(ms(begun));
         socket.close().await;
     }
-    row("open a socket to a session of 5 000 events, with its snapshot", whole, "ms");
-    row("the same, resuming five events behind", resumed, "ms");
+    row(&format!("open a socket to a session of 5 000 events, with its snapshot, {place}"), whole, "ms");
+    row(&format!("the same, resuming five events behind, {place}"), resumed, "ms");
     Ok(())
 }
 
@@ -232,6 +232,15 @@ async fn below(folder: &Path, place: &str) -> Outcome {
         }
         row(&format!("{what}, {place}"), rates, "per s");
     }
+    let mut greeted = Vec::new();
+    for _ in 0..15 {
+        let begun = Instant::now();
+        echo.greet().await?;
+        greeted.push(ms(begun));
+    }
+    row(&format!("bare object: a socket opened and one message answered, {place}"), greeted, "ms");
+    // The first run compiles what it runs.
+    rate(ready, &backend, Kind::Turns, 1).await?;
     let kinds = [
         ("events of 38-event turns, 1 watcher", Kind::Turns, 1),
         ("events of 38-event turns, 10 watchers", Kind::Turns, 10),
@@ -246,7 +255,7 @@ async fn below(folder: &Path, place: &str) -> Outcome {
         }
         row(&format!("{what}, {place}"), rates, "per s");
     }
-    openings(ready, &backend).await?;
+    openings(ready, &backend, place).await?;
     stack.stop().await
 }
 

@@ -304,6 +304,9 @@ impl Stack<'_> {
             ("WRANGLER_HIDE_BANNER".into(), "true".into()),
             ("WRANGLER_NO_SKILLS_UPDATE_PROMPTS".into(), "true".into()),
             ("CLOUDFLARE_CF_FETCH_ENABLED".into(), "false".into()),
+            // Else every statement of every session is traced into a database of wrangler's own: most of a session's time.
+            ("X_LOCAL_OBSERVABILITY".into(), "false".into()),
+            ("X_LOCAL_EXPLORER".into(), "false".into()),
             ("NO_COLOR".into(), "1".into()),
             ("FORCE_COLOR".into(), "0".into()),
             // Bots find the control plane through this folder, and only that of their own stack.
