@@ -1,6 +1,6 @@
 //! A client of the session's socket that keeps its timeline by the rules of dialect 2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -18,6 +18,8 @@ use crate::{Failed, Outcome};
 /// A socket of any kind.
 pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// Messages of a batch that nobody has waited for yet.
+    rest: VecDeque<Value>,
 }
 
 /// What came out of a socket.
@@ -47,7 +49,7 @@ pub async fn open(
         request.headers_mut().insert(*name, value);
     }
     match timeout(Duration::from_secs(15), tokio_tungstenite::connect_async(request)).await? {
-        Ok((stream, _)) => Ok(Ok(Socket { stream })),
+        Ok((stream, _)) => Ok(Ok(Socket { stream, rest: VecDeque::new() })),
         Err(Error::Http(response)) => Ok(Err(response.status().as_u16())),
         Err(error) => Err(error.into()),
     }
@@ -71,6 +73,9 @@ impl Socket {
 
     /// The next frame, within the time.
     pub async fn receive(&mut self, within: Duration) -> Outcome<Received> {
+        if let Some(message) = self.rest.pop_front() {
+            return Ok(Received::Json(message));
+        }
         let deadline = Instant::now() + within;
         loop {
             match timeout_at(deadline, self.stream.next()).await? {
@@ -93,10 +98,9 @@ impl Socket {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.receive(left).await {
                 Ok(Received::Json(frame)) if fits(&frame) => return Ok(frame),
-                Ok(Received::Json(frame)) if frame["type"] == "batch" => {
-                    let mut messages = frame["messages"].as_array().into_iter().flatten();
-                    if let Some(message) = messages.find(|message| fits(message)) {
-                        return Ok(message.clone());
+                Ok(Received::Json(mut frame)) if frame["type"] == "batch" => {
+                    if let Value::Array(messages) = frame["messages"].take() {
+                        self.rest.extend(messages);
                     }
                 }
                 Ok(Received::Json(frame)) => seen.push(frame["type"].as_str().unwrap_or("?").to_owned()),
