@@ -97,12 +97,12 @@ impl Socket {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.receive(left).await {
-                Ok(Received::Json(frame)) if fits(&frame) => return Ok(frame),
                 Ok(Received::Json(mut frame)) if frame["type"] == "batch" => {
                     if let Value::Array(messages) = frame["messages"].take() {
                         self.rest.extend(messages);
                     }
                 }
+                Ok(Received::Json(frame)) if fits(&frame) => return Ok(frame),
                 Ok(Received::Json(frame)) => seen.push(frame["type"].as_str().unwrap_or("?").to_owned()),
                 Ok(Received::Closed(code, reason)) => {
                     return Err(Failed(format!("closed with {code} {reason} after {seen:?}")));
