@@ -101,14 +101,30 @@ impl ControlPlane {
         }
     }
 
-    /// A credential for git.
+    /// A credential for git. Asked for again when the control plane was just being restarted: git asks once.
     pub async fn scm_credentials(&self) -> Result<ScmCredentials, ControlPlaneError> {
         let deadline = Instant::now() + CREDENTIALS_WITHIN;
-        let call = async {
-            let credentials: ScmCredentials = answer(self.post("/scm-credentials").send().await).await?;
-            if credentials.expires_at_epoch_ms > 0 { Ok(credentials) } else { Err(ControlPlaneError::Odd) }
-        };
-        timeout_at(deadline, call).await.unwrap_or(Err(ControlPlaneError::TimedOut(CREDENTIALS_WITHIN.as_secs())))
+        let mut attempt = 0_u32;
+        loop {
+            let call = async {
+                let credentials: ScmCredentials = answer(self.post("/scm-credentials").send().await).await?;
+                if credentials.expires_at_epoch_ms > 0 { Ok(credentials) } else { Err(ControlPlaneError::Odd) }
+            };
+            let result = timeout_at(deadline, call)
+                .await
+                .unwrap_or(Err(ControlPlaneError::TimedOut(CREDENTIALS_WITHIN.as_secs())));
+            let again = match &result {
+                Err(ControlPlaneError::Unreachable) => true,
+                Err(ControlPlaneError::Refused { status, .. }) => *status >= 500,
+                _ => false,
+            };
+            let wait = Duration::from_millis(250) * 2_u32.pow(attempt);
+            if !again || attempt >= 4 || Instant::now() + wait >= deadline {
+                return result;
+            }
+            attempt += 1;
+            sleep(wait).await;
+        }
     }
 
     /// Stores what a tool printed, under a name that is the same when it is told again.
