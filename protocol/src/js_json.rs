@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn texts_are_those_of_javascript() {
-        // Each right side is what `JSON.stringify(JSON.parse(left))` gives in a browser.
+        // Each right side is what `JSON.stringify(JSON.parse(left))` gives in a browser; keys that are no indexes are
+        // sorted, as our maps are before anything is sent.
         for (sent, expected) in [
             (r#"{"b":1,"a":1.0,"10":2,"9":3,"01":4}"#, r#"{"9":3,"10":2,"01":4,"a":1,"b":1}"#),
             ("[1e21,1e20,0.000001,1e-7,-0,1.5]", "[1e+21,100000000000000000000,0.000001,1e-7,0,1.5]"),
@@ -83,13 +84,7 @@ mod tests {
             (r#"{"x":[null,true,{}]}"#, r#"{"x":[null,true,{}]}"#),
         ] {
             let value: Value = serde_json::from_str(sent).expect("JSON");
-            let mut written = to_string(&value);
-            if sent.starts_with("{\"b\"") {
-                // Our maps are sorted; the index keys come first either way.
-                assert!(written.starts_with(r#"{"9":3,"10":2,"#), "{written}");
-                written = expected.to_owned();
-            }
-            assert_eq!(written, expected);
+            assert_eq!(to_string(&value), expected);
         }
     }
 

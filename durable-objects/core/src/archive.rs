@@ -265,14 +265,7 @@ impl Turn<'_, '_> {
                 return self.archive_unreadable(read);
             }
         };
-        let cursor = serde_json::to_string(&page.cursor).unwrap_or_else(|_| "null".to_owned());
-        self.send(
-            socket,
-            format!(
-                r#"{{"type":"history_page","items":{},"hasMore":{},"cursor":{cursor}}}"#,
-                page.items, page.has_more
-            ),
-        );
+        self.send(socket, page.history_frame());
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use oi_protocol::{UnixMillis, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::projection::{Dialect, project};
-use crate::timeline::{EventList, ListedEvent, json_text};
+use crate::projection::Dialect;
+use crate::timeline::{EventList, ListedEvent, Page, envelope, join};
 
 /// A line that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,35 +118,20 @@ pub fn list(
 }
 
 /// A page of the socket's history from a file.
-pub(crate) struct ArchivedHistory {
-    /// JSON array, oldest first.
-    pub items: String,
-    pub has_more: bool,
-    pub cursor: Option<HistoryCursor>,
-}
-
 pub(crate) fn history(
     text: &str,
     first_seq: i64,
     before: i64,
     limit: usize,
     dialect: Dialect,
-) -> Result<ArchivedHistory, BadArchive> {
+) -> Result<Page, BadArchive> {
     let (rows, more) = take(text, before, limit, |_| true)?;
     let cursor = rows.last().map(|row| HistoryCursor {
         timestamp: UnixMillis(row.created_at),
         id: row.id.clone(),
         sequence: Some(row.seq),
     });
-    let items: Vec<String> = rows.iter().rev().filter_map(|row| envelope(row, dialect)).collect();
-    Ok(ArchivedHistory { items: format!("[{}]", items.join(",")), has_more: more || first_seq > 1, cursor })
-}
-
-fn envelope(row: &ArchivedRow, dialect: Dialect) -> Option<String> {
-    let body = project(&row.event_type, row.body.get(), dialect)?;
-    let revision = match (dialect, row.revision) {
-        (Dialect::Two, Some(revision)) => format!(r#","revision":{revision}"#),
-        _ => String::new(),
-    };
-    Some(format!(r#"{{"eventId":{},"timelineSequence":{}{revision},"event":{body}}}"#, json_text(&row.id), row.seq))
+    let shown = |row: &ArchivedRow| envelope(&row.id, row.seq, row.revision, &row.event_type, row.body.get(), dialect);
+    let events: Vec<String> = rows.iter().rev().filter_map(shown).collect();
+    Ok(Page { events: join(&events), has_more: more || first_seq > 1, cursor, mode: None })
 }

@@ -3,7 +3,7 @@
 use oi_protocol::callback::CallbackContext;
 use oi_protocol::client_socket::AttachmentRef;
 use oi_protocol::rest::CreatePullRequestRequest;
-use oi_protocol::session_state::{PromptSource, SessionStatus, SpawnSource};
+use oi_protocol::session_state::{PromptSource, SessionRepository, SessionStatus, SpawnSource};
 use oi_protocol::{ErrorBody, ErrorCode, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,17 @@ pub struct InitRepository {
     pub repo_id: i64,
     /// Branch that the work starts from.
     pub base_branch: String,
+}
+
+impl From<SessionRepository> for InitRepository {
+    fn from(repository: SessionRepository) -> Self {
+        Self {
+            repo_owner: repository.repo_owner,
+            repo_name: repository.repo_name,
+            repo_id: repository.repo_id.unwrap_or(0),
+            base_branch: repository.base_branch,
+        }
+    }
 }
 
 /// What a session is created with.

@@ -244,14 +244,7 @@ impl Turn<'_, '_> {
             return Ok(());
         }
         let page = timeline::page_before(self.sql, self.hot.archived, Some(before), limit, dialect)?;
-        let cursor = serde_json::to_string(&page.cursor).unwrap_or_else(|_| "null".to_owned());
-        self.send(
-            socket,
-            format!(
-                r#"{{"type":"history_page","items":{},"hasMore":{},"cursor":{cursor}}}"#,
-                page.events, page.has_more
-            ),
-        );
+        self.send(socket, page.history_frame());
         Ok(())
     }
 

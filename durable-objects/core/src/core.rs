@@ -158,7 +158,7 @@ pub(crate) struct Turn<'t, 'c> {
 pub enum Streamed {
     /// It changed memory only.
     Done(Outputs),
-    /// It needs SQL: feed it as [`Input::SandboxEvent`].
+    /// It needs SQL: feed it as [`Input::SandboxEvents`].
     NeedsCommit(SandboxFrame),
 }
 
@@ -206,10 +206,11 @@ impl SessionCore {
         let Some(hot) = &mut self.hot else { return Err(Fault("the core did not load".to_owned())) };
         let out = Outputs::default();
         let mut turn = Turn { sql, cx, out, hot, sockets: &mut self.sockets, parts: &mut self.parts };
+        let together = matches!(input, Input::SandboxEvents { .. });
         turn.take(input)?;
         turn.settle()?;
         let mut out = turn.out;
-        if std::mem::take(&mut out.batched) {
+        if together {
             out.frames = batch_frames(out.frames, &self.sockets.watchers(Dialect::Two));
         }
         let Some(hot) = &self.hot else { return Ok(out) };
@@ -311,12 +312,10 @@ impl Turn<'_, '_> {
                 Ok(())
             }
             Input::SandboxFrame { socket, text } => self.sandbox_text(socket, text),
-            Input::SandboxEvent { socket, frame } => self.sandbox_event(socket, frame),
             Input::SandboxEvents { socket, frames } => {
                 for frame in frames {
                     self.sandbox_event(socket, frame)?;
                 }
-                self.out.batched = true;
                 Ok(())
             }
             Input::SandboxFrameFaults { socket, seq } => {

@@ -10,10 +10,10 @@ use crate::call::{CallReply, SessionCall};
 use crate::core::{Hot, Turn};
 use crate::input::Input;
 use crate::job::{CollectStorage, Job};
-use crate::sql::{Sql, SqlError};
+use crate::sql::{Sql, SqlError, params};
 
 /// The job that empties the bucket; while it is given up, nothing else may go.
-const COLLECT_KEY: &str = "collect_storage";
+pub(crate) const COLLECT_KEY: &str = "collect_storage";
 
 /// Whether a session is on its way out.
 pub(crate) fn is_deleting(hot: &Hot) -> bool {
@@ -41,7 +41,7 @@ impl Turn<'_, '_> {
         }
         let given_up = self
             .sql
-            .run("DELETE FROM outbox WHERE state = 'given_up' AND dedup_key = 'collect_storage' RETURNING id", &[])?;
+            .run("DELETE FROM outbox WHERE state = 'given_up' AND dedup_key = ? RETURNING id", params![COLLECT_KEY])?;
         if begins || !given_up.is_empty() {
             self.enqueue(&Job::CollectStorage(CollectStorage { session_id: session_id.clone() }), Some(COLLECT_KEY))?;
         }
@@ -85,7 +85,6 @@ impl Turn<'_, '_> {
             | Input::ClientFrame { .. }
             | Input::BinaryFrame { .. }
             | Input::SandboxFrame { .. }
-            | Input::SandboxEvent { .. }
             | Input::SandboxEvents { .. }
             | Input::SandboxFrameFaults { .. } => Ok(()),
         }
@@ -103,8 +102,8 @@ impl Turn<'_, '_> {
 fn is_empty_outside(sql: &dyn Sql) -> Result<bool, SqlError> {
     let left = sql.run(
         "SELECT 1 FROM outbox WHERE state IN ('waiting', 'running')
-            OR (state = 'given_up' AND dedup_key = 'collect_storage') LIMIT 1",
-        &[],
+            OR (state = 'given_up' AND dedup_key = ?) LIMIT 1",
+        params![COLLECT_KEY],
     )?;
     Ok(left.is_empty())
 }

@@ -100,22 +100,13 @@ pub(crate) fn point(
     let Some(through_sequence) = found else {
         return Ok(CallReply::refuse(404, ErrorCode::NotFound, "The session has no such event"));
     };
-    let repositories = load_repositories(sql)?
-        .into_iter()
-        .map(|repository| InitRepository {
-            repo_owner: repository.repo_owner,
-            repo_name: repository.repo_name,
-            repo_id: repository.repo_id.unwrap_or(0),
-            base_branch: repository.base_branch,
-        })
-        .collect();
     let point = ForkPoint {
         from_sequence: (through_sequence - COPIED_MAX + 1).max(1),
         through_sequence,
         title: session.title.clone(),
         model: session.model.clone(),
         reasoning_effort: session.reasoning_effort.clone(),
-        repositories,
+        repositories: load_repositories(sql)?.into_iter().map(Into::into).collect(),
     };
     Ok(CallReply::json(200, &point))
 }

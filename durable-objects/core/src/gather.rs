@@ -103,11 +103,8 @@ impl Group {
             let last = self.frames.iter().rposition(|(frame, _)| !matches!(frame.event, SandboxEvent::PartDelta(_)));
             // Text behind the last event stays in memory until it is due.
             let together = last.map_or(0, |last| last + 1);
-            let (mut frames, mut texts) = (vec![frame], vec![text]);
-            for (frame, text) in self.frames.drain(..together) {
-                frames.push(frame);
-                texts.push(text);
-            }
+            let group = std::iter::once((frame, text)).chain(self.frames.drain(..together));
+            let (texts, frames): (Vec<_>, Vec<_>) = group.map(|(frame, text)| ((frame.seq, text), frame)).unzip();
             if !host.commit(Input::SandboxEvents { socket, frames }) {
                 self.one_by_one(host, &texts);
             }
@@ -115,14 +112,12 @@ impl Group {
     }
 
     /// After a fault that could be any one's: the others shall not go with it.
-    fn one_by_one(&mut self, host: &mut impl Commits, texts: &[String]) {
-        for text in texts {
-            let Ok(frame) = SandboxFrame::parse(text) else { continue };
-            let seq = frame.seq;
-            if host.commit(Input::SandboxEvent { socket: self.socket, frame }) {
+    fn one_by_one(&mut self, host: &mut impl Commits, frames: &[(Option<i64>, String)]) {
+        for (seq, text) in frames {
+            if host.commit(Input::SandboxFrame { socket: self.socket, text }) {
                 continue;
             }
-            let Some(seq) = seq else { continue };
+            let Some(seq) = *seq else { continue };
             let faults = match self.suspect {
                 Some((socket, suspect, faults)) if (socket, suspect) == (self.socket, seq) => faults + 1,
                 _ => 1,

@@ -69,14 +69,7 @@ pub enum Input<'a> {
         /// The frame.
         text: &'a str,
     },
-    /// The same, read already.
-    SandboxEvent {
-        /// The socket.
-        socket: SocketId,
-        /// The frame.
-        frame: SandboxFrame,
-    },
-    /// Several, in their order, taken in one transaction: see [`crate::gather`].
+    /// Frames that were read already, in their order, taken in one transaction: see [`crate::gather`].
     SandboxEvents {
         /// The socket.
         socket: SocketId,
@@ -165,6 +158,4 @@ pub struct Outputs {
     pub erase: bool,
     /// Lines for the log, one a transition.
     pub log: Vec<String>,
-    /// Whether frames to the same watchers of dialect 2 may travel as one.
-    pub batched: bool,
 }

@@ -151,15 +151,7 @@ impl Turn<'_, '_> {
         self.hot.received = 0;
         self.hot.received_dirty = true;
         self.set_sandbox_status(SandboxStatus::Spawning);
-        let repositories = repositories
-            .into_iter()
-            .map(|repository| crate::call::InitRepository {
-                repo_owner: repository.repo_owner,
-                repo_name: repository.repo_name,
-                repo_id: repository.repo_id.unwrap_or(0),
-                base_branch: repository.base_branch,
-            })
-            .collect();
+        let repositories = repositories.into_iter().map(Into::into).collect();
         let job = Job::StartSandbox(StartSandbox {
             session_id,
             sandbox_id,

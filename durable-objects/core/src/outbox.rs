@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::call::CallReply;
 use crate::core::Turn;
+use crate::deletion::COLLECT_KEY;
 use crate::job::{ClaimedJob, IndexSession, Job, JobResult, StartSandbox, StopSandbox};
 use crate::sql::{Columns, Sql, SqlError, params};
 
@@ -248,7 +249,7 @@ impl Turn<'_, '_> {
             (Job::ReadArchive(read), JobResult::ArchiveRead { text }) => self.archive_read(&read, &text),
             (Job::BotCallback(callback), JobResult::Done) => self.bot_told(&callback),
             (Job::CopyTimeline(copy), JobResult::Page(page)) => self.page_copied(&copy, page),
-            (job @ Job::CollectStorage(_), JobResult::More) => self.enqueue(&job, Some("collect_storage")),
+            (job @ Job::CollectStorage(_), JobResult::More) => self.enqueue(&job, Some(COLLECT_KEY)),
             (job, result) => {
                 self.out.log.push(format!("job done: {} ({})", job.kind(), matches!(result, JobResult::Done)));
                 Ok(())

@@ -206,7 +206,7 @@ impl Turn<'_, '_> {
         let message_id = MessageId::from_bytes(self.cx.random_id());
         self.sql.run(
             "INSERT INTO messages (id, author_id, content, source, model, reasoning_effort, request_id, fingerprint,
-                status, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)",
+                callback_context, status, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)",
             params![
                 message_id.as_str(),
                 prompt.author.id.as_str(),
@@ -216,13 +216,10 @@ impl Turn<'_, '_> {
                 prompt.reasoning_effort.filter(|effort| effort.len() <= 32).map(str::to_owned),
                 prompt.request_id.map(str::to_owned),
                 print,
+                prompt.callback_context.and_then(|context| serde_json::to_string(context).ok()),
                 self.cx.now.0,
             ],
         )?;
-        if let Some(context) = prompt.callback_context.and_then(|context| serde_json::to_string(context).ok()) {
-            self.sql
-                .run("UPDATE messages SET callback_context = ? WHERE id = ?", params![context, message_id.as_str()])?;
-        }
         self.hot.pending += 1;
         if let Some(session) = &mut self.hot.session {
             session.message_count += 1;

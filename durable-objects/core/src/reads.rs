@@ -173,26 +173,8 @@ fn page_size(limit: Option<u32>, default: u32, max: u32) -> Result<u32, CallRepl
     }
 }
 
-const EVENT_TYPES: [&str; 18] = [
-    "user_message",
-    "token",
-    "part",
-    "tool_call",
-    "tool_result",
-    "step_start",
-    "step_finish",
-    "context_compacted",
-    "error",
-    "execution_complete",
-    "ready",
-    "boot_progress",
-    "warning",
-    "git_sync",
-    "push_complete",
-    "push_error",
-    "artifact",
-    "heartbeat",
-];
+/// Types of dialect 1 that no row has: those are told as others, or not stored.
+const UNSTORED_TYPES: [&str; 3] = ["token", "tool_result", "heartbeat"];
 
 fn events(
     sql: &dyn Sql,
@@ -202,7 +184,8 @@ fn events(
     event_type: Option<&str>,
     message_id: Option<&str>,
 ) -> Result<CallReply, SqlError> {
-    if let Some(kind) = event_type.filter(|kind| !EVENT_TYPES.contains(kind)) {
+    let is_known = |kind: &str| timeline::known_type(kind).is_some() || UNSTORED_TYPES.contains(&kind);
+    if let Some(kind) = event_type.filter(|kind| !is_known(kind)) {
         let kind = oi_protocol::text::truncate_bytes(kind, 64);
         return Ok(bad_parameter(format!("Invalid event type: {kind}")));
     }

@@ -3,13 +3,10 @@
 //!
 //! ```text
 //! sessions/<session>/outputs/<output>          what a tool printed, whole
-//! sessions/<session>/media/<artifact>.<ext>    screenshots and recordings
-//! sessions/<session>/attachments/<attachment>  files of prompts
 //! sessions/<session>/archive/<first>-<last>-<revision>.ndjson   events that left SQLite
-//! sessions/<session>/diffs/<revision>.json     the changes of the checkouts
 //! ```
 
-use oi_protocol::{ArtifactId, SessionId};
+use oi_protocol::SessionId;
 
 /// Longest name of an output.
 const OUTPUT_ID_MAX_BYTES: usize = 64;
@@ -30,25 +27,10 @@ pub fn output(session: &SessionId, output_id: &str) -> String {
     format!("sessions/{session}/outputs/{output_id}")
 }
 
-/// Of a screenshot or a recording.
-pub fn media(session: &SessionId, artifact: &ArtifactId, extension: &str) -> String {
-    format!("sessions/{session}/media/{artifact}.{extension}")
-}
-
-/// Of a prompt's file.
-pub fn attachment(session: &SessionId, attachment_id: &str) -> String {
-    format!("sessions/{session}/attachments/{attachment_id}")
-}
-
 /// Of a range of archived events. The name is the range and its newest revision, so that writing it again changes
 /// nothing.
 pub fn archive(session: &SessionId, first_seq: i64, last_seq: i64, revision: i64) -> String {
     format!("sessions/{session}/archive/{first_seq:012}-{last_seq:012}-{revision}.ndjson")
-}
-
-/// Of the changes of the checkouts at a revision.
-pub fn diff(session: &SessionId, revision: &str) -> String {
-    format!("sessions/{session}/diffs/{revision}.json")
 }
 
 #[cfg(test)]
@@ -58,13 +40,7 @@ mod tests {
     #[test]
     fn every_key_is_below_the_sessions_prefix() {
         let session = SessionId::from_bytes([1; 16]);
-        let keys = [
-            output(&session, "o-1"),
-            media(&session, &ArtifactId::from_bytes([2; 16]), "png"),
-            attachment(&session, "a"),
-            archive(&session, 1, 900, 950),
-            diff(&session, "r"),
-        ];
+        let keys = [output(&session, "o-1"), archive(&session, 1, 900, 950)];
         for key in keys {
             assert!(key.starts_with(&prefix(&session)), "{key}");
         }

@@ -51,7 +51,7 @@ pub(crate) const fn type_of(event: &Event) -> &'static str {
     }
 }
 
-/// The word of a stored type, of one that another session wrote.
+/// The word of a stored type, where a text is one.
 pub(crate) fn known_type(word: &str) -> Option<&'static str> {
     const STORED: [&str; 15] = [
         "user_message",
@@ -189,15 +189,25 @@ impl EventRow {
     }
 
     fn envelope(&self, dialect: Dialect) -> Option<String> {
-        let body = project(&self.event_type, &self.body, dialect)?;
-        let id = json_text(&self.id);
-        Some(match (dialect, self.revision) {
-            (Dialect::Two, Some(revision)) => {
-                format!(r#"{{"eventId":{id},"timelineSequence":{},"revision":{revision},"event":{body}}}"#, self.seq)
-            }
-            _ => format!(r#"{{"eventId":{id},"timelineSequence":{},"event":{body}}}"#, self.seq),
-        })
+        envelope(&self.id, self.seq, self.revision, &self.event_type, &self.body, dialect)
     }
+}
+
+/// A stored event as pages show it; `None` for one that the dialect does not see.
+pub(crate) fn envelope(
+    id: &str,
+    seq: i64,
+    revision: Option<i64>,
+    event_type: &str,
+    body: &str,
+    dialect: Dialect,
+) -> Option<String> {
+    let body = project(event_type, body, dialect)?;
+    let revision = match (dialect, revision) {
+        (Dialect::Two, Some(revision)) => format!(r#","revision":{revision}"#),
+        _ => String::new(),
+    };
+    Some(format!(r#"{{"eventId":{},"timelineSequence":{seq}{revision},"event":{body}}}"#, json_text(id)))
 }
 
 /// A page as JSON texts, ready to be spliced into a reply.
@@ -210,7 +220,16 @@ pub(crate) struct Page {
     pub mode: Option<TimelineMode>,
 }
 
-fn join(envelopes: &[String]) -> String {
+impl Page {
+    /// What a page that asked for history gets.
+    pub fn history_frame(&self) -> String {
+        let cursor = serde_json::to_string(&self.cursor).unwrap_or_else(|_| "null".to_owned());
+        let (items, has_more) = (&self.events, self.has_more);
+        format!(r#"{{"type":"history_page","items":{items},"hasMore":{has_more},"cursor":{cursor}}}"#)
+    }
+}
+
+pub(crate) fn join(envelopes: &[String]) -> String {
     format!("[{}]", envelopes.join(","))
 }
 

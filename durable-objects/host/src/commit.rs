@@ -106,14 +106,11 @@ impl<E: Effects> Inner<E> {
     /// Takes a bridge's frame and the text that it was read from: in memory where that is enough, else with those that
     /// arrive together with it.
     pub fn sandbox_frame(self: &Rc<Self>, socket: SocketId, frame: SandboxFrame, text: String) {
-        let (fits, empty) = {
-            let gather = self.gather.borrow();
-            (gather.fits(socket), gather.is_empty())
-        };
-        if !fits {
+        if !self.gather.borrow().fits(socket) {
             self.flush_gather();
         }
-        let frame = if empty || !fits { Committer(self).stream(socket, frame) } else { Some(frame) };
+        let nothing_waits = self.gather.borrow().is_empty();
+        let frame = if nothing_waits { Committer(self).stream(socket, frame) } else { Some(frame) };
         let Some(frame) = frame else { return };
         let held = self.gather.borrow_mut().push(socket, frame, text);
         match held {
