@@ -18,6 +18,8 @@ const CREDENTIALS_WITHIN: Duration = Duration::from_secs(15);
 const OUTPUT_WITHIN: Duration = Duration::from_secs(30);
 /// It waits for a push, which may take five minutes.
 const PULL_REQUEST_WITHIN: Duration = Duration::from_secs(400);
+/// Repetitions of a call that was not answered.
+const CALLED_AGAIN: u32 = 4;
 const ANSWER_MAX_BYTES: usize = 1 << 20;
 
 /// Why a call did not succeed.
@@ -103,55 +105,22 @@ impl ControlPlane {
 
     /// A credential for git. Asked for again when the control plane was just being restarted: git asks once.
     pub async fn scm_credentials(&self) -> Result<ScmCredentials, ControlPlaneError> {
-        let deadline = Instant::now() + CREDENTIALS_WITHIN;
-        let mut attempt = 0_u32;
-        loop {
-            let call = async {
-                let credentials: ScmCredentials = answer(self.post("/scm-credentials").send().await).await?;
-                if credentials.expires_at_epoch_ms > 0 { Ok(credentials) } else { Err(ControlPlaneError::Odd) }
-            };
-            let result = timeout_at(deadline, call)
-                .await
-                .unwrap_or(Err(ControlPlaneError::TimedOut(CREDENTIALS_WITHIN.as_secs())));
-            let again = match &result {
-                Err(ControlPlaneError::Unreachable) => true,
-                Err(ControlPlaneError::Refused { status, .. }) => *status >= 500,
-                _ => false,
-            };
-            let wait = Duration::from_millis(250) * 2_u32.pow(attempt);
-            if !again || attempt >= 4 || Instant::now() + wait >= deadline {
-                return result;
-            }
-            attempt += 1;
-            sleep(wait).await;
-        }
+        until_answered(CREDENTIALS_WITHIN, Duration::from_millis(250), || async {
+            let credentials: ScmCredentials = answer(self.post("/scm-credentials").send().await).await?;
+            if credentials.expires_at_epoch_ms > 0 { Ok(credentials) } else { Err(ControlPlaneError::Odd) }
+        })
+        .await
     }
 
     /// Stores what a tool printed, under a name that is the same when it is told again.
     pub async fn store_output(&self, output_id: &str, text: String) -> Result<(), ControlPlaneError> {
-        let deadline = Instant::now() + OUTPUT_WITHIN;
         let text = axum::body::Bytes::from(text);
-        let mut attempt = 0_u32;
-        loop {
+        until_answered(OUTPUT_WITHIN, Duration::from_millis(500), || {
             let request = self.request(Method::PUT, &format!("/outputs/{output_id}"));
-            let call = async {
-                let request = request.header(CONTENT_TYPE, "text/plain; charset=utf-8").body(text.clone());
-                answer::<serde::de::IgnoredAny>(request.send().await).await
-            };
-            let result =
-                timeout_at(deadline, call).await.unwrap_or(Err(ControlPlaneError::TimedOut(OUTPUT_WITHIN.as_secs())));
-            let again = match &result {
-                Err(ControlPlaneError::Unreachable) => true,
-                Err(ControlPlaneError::Refused { status, .. }) => *status >= 500,
-                _ => false,
-            };
-            let wait = Duration::from_millis(500) * 2_u32.pow(attempt);
-            if !again || attempt >= 4 || Instant::now() + wait >= deadline {
-                return result.map(drop);
-            }
-            attempt += 1;
-            sleep(wait).await;
-        }
+            let request = request.header(CONTENT_TYPE, "text/plain; charset=utf-8").body(text.clone());
+            async { answer::<serde::de::IgnoredAny>(request.send().await).await.map(drop) }
+        })
+        .await
     }
 
     /// Opens or updates a pull request. `key` makes a repetition harmless, so a lost or unfinished answer is asked
@@ -186,6 +155,32 @@ impl ControlPlane {
             attempt += 1;
             sleep(wait).await;
         }
+    }
+}
+
+/// Calls again, at growing intervals, while the control plane is not there or has a fault of its own. For calls whose
+/// repetition is harmless.
+async fn until_answered<T, F: Future<Output = Result<T, ControlPlaneError>>>(
+    within: Duration,
+    first_wait: Duration,
+    call: impl Fn() -> F,
+) -> Result<T, ControlPlaneError> {
+    let deadline = Instant::now() + within;
+    let mut wait = first_wait;
+    let mut left = CALLED_AGAIN;
+    loop {
+        let result = timeout_at(deadline, call()).await.unwrap_or(Err(ControlPlaneError::TimedOut(within.as_secs())));
+        let again = match &result {
+            Err(ControlPlaneError::Unreachable) => true,
+            Err(ControlPlaneError::Refused { status, .. }) => *status >= 500,
+            _ => false,
+        };
+        if !again || left == 0 || Instant::now() + wait >= deadline {
+            return result;
+        }
+        left -= 1;
+        sleep(wait).await;
+        wait *= 2;
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use e2e::api::Person;
 use e2e::backend::Backend;
 use e2e::bridge::Bridge;
-use e2e::socket::subscribe;
+use e2e::socket::{Socket, subscribe};
 use e2e::stack::{Options, Ready, Stack};
 use e2e::{Failed, Outcome};
 use futures_util::{SinkExt, StreamExt};
@@ -96,19 +96,35 @@ enum Kind {
     Tokens,
 }
 
+/// A session with one page and a bridge that has its prompt.
+struct Running {
+    session: String,
+    token: String,
+    page: Socket,
+    bridge: Bridge,
+    message: Value,
+}
+
+impl Running {
+    async fn begin(ready: &Ready, backend: &Backend) -> Outcome<Self> {
+        let ada = Person::sign_in(ready, "ada").await?;
+        let session = ada.create_session().await?;
+        let token = ada.ws_token(&session).await?;
+        let (mut page, _) = subscribe(ready, &session, &token, None).await?;
+        let mut bridge = Bridge::new(backend.sandbox_of(&session).await?);
+        bridge.connect(ready).await?.map_err(|status| Failed(format!("upgrade refused: {status}")))?;
+        page.send(&json!({"type": "prompt", "clientRequestId": "bench", "content": "measure"})).await?;
+        bridge.listen(PATIENCE, |b| !b.prompts.is_empty()).await?;
+        bridge.listen(PATIENCE, Bridge::is_settled).await?;
+        let message = bridge.prompts.first().map(|prompt| prompt["messageId"].clone()).unwrap_or_default();
+        Ok(Self { session, token, page, bridge, message })
+    }
+}
+
 /// One session with its bridge and watchers: events a second, from the first frame out to the last acknowledged and
 /// the last revision at every watcher.
 async fn rate(ready: &Ready, backend: &Backend, kind: Kind, watchers: usize) -> Outcome<f64> {
-    let ada = Person::sign_in(ready, "ada").await?;
-    let session = ada.create_session().await?;
-    let token = ada.ws_token(&session).await?;
-    let (mut page, _) = subscribe(ready, &session, &token, None).await?;
-    let mut bridge = Bridge::new(backend.sandbox_of(&session).await?);
-    bridge.connect(ready).await?.map_err(|status| Failed(format!("upgrade refused: {status}")))?;
-    page.send(&json!({"type": "prompt", "clientRequestId": "bench", "content": "measure"})).await?;
-    bridge.listen(PATIENCE, |b| !b.prompts.is_empty()).await?;
-    bridge.listen(PATIENCE, Bridge::is_settled).await?;
-    let message = bridge.prompts.first().map(|prompt| prompt["messageId"].clone()).unwrap_or_default();
+    let Running { session, token, page, bridge, message } = Running::begin(ready, backend).await?;
     let mut tasks = Vec::new();
     let mut sockets = vec![page];
     for _ in 1..watchers {
@@ -174,15 +190,7 @@ async fn acknowledged(
 
 /// Subscribing to a long session, and resuming after a short gap.
 async fn openings(ready: &Ready, backend: &Backend, place: &str) -> Outcome {
-    let ada = Person::sign_in(ready, "ada").await?;
-    let session = ada.create_session().await?;
-    let token = ada.ws_token(&session).await?;
-    let (mut page, _) = subscribe(ready, &session, &token, None).await?;
-    let mut bridge = Bridge::new(backend.sandbox_of(&session).await?);
-    bridge.connect(ready).await?.map_err(|status| Failed(format!("upgrade refused: {status}")))?;
-    page.send(&json!({"type": "prompt", "clientRequestId": "bench", "content": "measure"})).await?;
-    bridge.listen(PATIENCE, |b| !b.prompts.is_empty()).await?;
-    let message = bridge.prompts.first().map(|prompt| prompt["messageId"].clone()).unwrap_or_default();
+    let Running { session, token, page: _page, mut bridge, message } = Running::begin(ready, backend).await?;
     for call in 0..5_000 {
         bridge
             .emit(json!({"type": "tool_call", "messageId": message, "tool": "bash", "args": {}, "callId": format!("c{call}"),
@@ -255,7 +263,7 @@ async fn below(folder: &Path, place: &str) -> Outcome {
         }
         row(&format!("{what}, {place}"), rates, "per s");
     }
-    openings(ready, &backend, place).await?;
+    Box::pin(openings(ready, &backend, place)).await?;
     stack.stop().await
 }
 

@@ -5,24 +5,24 @@ use std::time::Duration;
 use oi_session::call::{Principal, SessionCall};
 use oi_session::callbacks::{Bot, BotCallback, signed};
 use oi_session::children::{OfferResult, TellParent};
-use oi_session::fork::{CopyTimeline, TimelinePage};
+use oi_session::fork::CopyTimeline;
 use oi_session::job::{CollectStorage, JobResult};
+use oi_session::storage_keys;
 use oi_worker_kit::http_client::Call;
+use oi_worker_kit::mac;
 use oi_worker_kit::service_signature::Service;
 use oi_worker_kit::trace::{TRACE_HEADER, Trace};
 use oi_worker_kit::vars::Vars;
-use oi_worker_kit::{Failure, Fault, mac};
 use worker::Env;
 
 use crate::effects::{Failed, permanent};
+use crate::media_store::MediaStore;
 use crate::session_client;
 
 /// A bot answers within this.
 const BOT_WITHIN: Duration = Duration::from_secs(10);
 /// Header of what a receiver knows a repetition by.
 const IDEMPOTENCY_HEADER: &str = "Idempotency-Key";
-/// Objects that one call deletes, at most.
-const OBJECTS_PAGE: u32 = 500;
 /// Pages of one attempt.
 const PAGES: usize = 4;
 
@@ -108,28 +108,13 @@ pub async fn copy_timeline(env: &Env, copy: &CopyTimeline) -> Result<JobResult, 
             transient: answer.status >= 500,
         });
     }
-    let page: TimelinePage =
-        serde_json::from_str(&answer.body).map_err(|error| Failure::from(Fault::new("reading a timeline", error)))?;
-    Ok(JobResult::Page(page))
+    Ok(JobResult::Page(answer.read("reading a timeline")?))
 }
 
 /// Deletes what is below the session's prefix.
 pub async fn collect_storage(env: &Env, collect: &CollectStorage) -> Result<JobResult, Failed> {
-    let fault = |error: worker::Error| Failed::from(Failure::from(Fault::new("emptying the bucket", error)));
-    let bucket = env.bucket("MEDIA_BUCKET").map_err(fault)?;
-    for _ in 0..PAGES {
-        let page = bucket.list().prefix(format!("sessions/{}/", collect.session_id)).limit(OBJECTS_PAGE);
-        let page = page.execute().await.map_err(fault)?;
-        let keys: Vec<String> = page.objects().iter().map(worker::Object::key).collect();
-        if keys.is_empty() {
-            return Ok(JobResult::Done);
-        }
-        bucket.delete_multiple(keys).await.map_err(fault)?;
-        if !page.truncated() {
-            return Ok(JobResult::Done);
-        }
-    }
-    Ok(JobResult::More)
+    let is_empty = MediaStore::of(env)?.delete_below(&storage_keys::prefix(&collect.session_id), PAGES).await?;
+    Ok(if is_empty { JobResult::Done } else { JobResult::More })
 }
 
 #[cfg(test)]

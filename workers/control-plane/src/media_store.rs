@@ -4,16 +4,10 @@
 use oi_worker_kit::failure::while_doing;
 use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Refusal};
-use worker::{
-    Bucket, Env, Headers, HttpMetadata, MultipartUpload, Range, Request, Response, ResponseBuilder, UploadedPart,
-};
+use worker::{Bucket, Env, Headers, HttpMetadata, Range, Request, Response, ResponseBuilder};
 
-/// Objects deleted by one call, which is the platform's own limit.
-const DELETE_MAX: usize = 1000;
-#[allow(dead_code, reason = "recordings come with their routes")]
-/// A part of an upload whose length is not known before its end. R2 wants all parts but the last of one size, and no
-/// smaller.
-const PART_BYTES: usize = 5 * 1024 * 1024;
+/// Objects listed and deleted by one call each.
+const DELETE_MAX: u32 = 500;
 
 /// The bucket.
 pub struct MediaStore {
@@ -30,7 +24,6 @@ fn not_stored(doing: &'static str, error: &worker::Error) -> Failure {
     Refusal::new(503, oi_protocol::ErrorCode::Retry, "The file could not be stored. Send it again.").into()
 }
 
-#[allow(dead_code, reason = "attachments, archives and deletion come with their routes")]
 impl MediaStore {
     /// The bucket of the deployment.
     pub fn of(env: &Env) -> Result<Self, Failure> {
@@ -58,11 +51,6 @@ impl MediaStore {
         put.map(drop).map_err(|error| not_stored("writing an object", &error))
     }
 
-    /// Begins an upload whose length is not known yet.
-    pub fn upload<'s>(&'s self, key: &'s str, content_type: ContentType) -> Upload<'s> {
-        Upload { store: self, key, content_type, parted: None, parts: Vec::new(), buffer: Vec::new(), size: 0 }
-    }
-
     /// An object's text, when it is there. For what is known to be small.
     pub async fn text(&self, key: &str) -> Result<Option<String>, Failure> {
         let found = self.bucket.get(key).execute().await.map_err(while_doing("reading an object"))?;
@@ -71,17 +59,12 @@ impl MediaStore {
         body.text().await.map(Some).map_err(while_doing("reading an object"))
     }
 
-    /// An object's size, when it is there.
-    pub async fn size(&self, key: &str) -> Result<Option<u64>, Failure> {
-        let found = self.bucket.head(key).await.map_err(while_doing("looking for an object"))?;
-        Ok(found.map(|object| object.size()))
-    }
-
     /// Answers with an object, or with the part of it that `range` names (of the header `Range`, one range only). A
     /// page that was made by the agent must not run as one of ours: nothing is rendered but what is asked for inline.
     pub async fn serve(&self, key: &str, range: Option<&str>, served: &Served<'_>) -> Result<Response, Failure> {
         let missing = || Failure::from(Refusal::not_found(served.missing.to_owned()));
-        let Some(size) = self.size(key).await? else { return Err(missing()) };
+        let found = self.bucket.head(key).await.map_err(while_doing("looking for an object"))?;
+        let size = found.ok_or_else(missing)?.size();
         let wanted = match range {
             Some(text) => ByteRange::parse(text, size),
             None => ByteRange::Whole,
@@ -118,32 +101,20 @@ impl MediaStore {
         Ok(ResponseBuilder::new().with_status(status).with_headers(headers).body(body))
     }
 
-    /// Deletes objects; those that are not there are no failure.
-    pub async fn delete_many(&self, keys: &[String]) -> Result<(), Failure> {
-        for some in keys.chunks(DELETE_MAX) {
-            let some: Vec<&str> = some.iter().map(String::as_str).collect();
-            self.bucket.delete_multiple(some).await.map_err(while_doing("deleting objects"))?;
-        }
-        Ok(())
-    }
-
-    /// Keys below a prefix, at most 1000; empty when nothing is left.
-    pub async fn list(&self, prefix: &str) -> Result<Vec<String>, Failure> {
-        let listed = self.bucket.list().prefix(prefix).limit(DELETE_MAX as u32).execute().await;
-        let listed = listed.map_err(while_doing("listing objects"))?;
-        Ok(listed.objects().iter().map(worker::Object::key).collect())
-    }
-
-    /// Deletes what is below a prefix, at most `rounds` thousand objects. Says whether nothing is left.
-    pub async fn delete_prefix(&self, prefix: &str, rounds: usize) -> Result<bool, Failure> {
-        for _ in 0..rounds {
-            let keys = self.list(prefix).await?;
-            if keys.is_empty() {
+    /// Deletes what is below a prefix, in `pages` pages at most. Says whether nothing is left.
+    pub async fn delete_below(&self, prefix: &str, pages: usize) -> Result<bool, Failure> {
+        for _ in 0..pages {
+            let page = self.bucket.list().prefix(prefix).limit(DELETE_MAX).execute().await;
+            let page = page.map_err(while_doing("listing objects"))?;
+            let keys: Vec<String> = page.objects().iter().map(worker::Object::key).collect();
+            if !keys.is_empty() {
+                self.bucket.delete_multiple(keys).await.map_err(while_doing("deleting objects"))?;
+            }
+            if !page.truncated() {
                 return Ok(true);
             }
-            self.delete_many(&keys).await?;
         }
-        Ok(self.list(prefix).await?.is_empty())
+        Ok(false)
     }
 }
 
@@ -192,85 +163,6 @@ impl ByteRange {
                 Err(_) => Self::Whole,
             },
             _ => Self::Whole,
-        }
-    }
-}
-
-/// An upload whose length is not known before its end: at most one part of it is in memory.
-#[allow(dead_code, reason = "recordings come with their routes")]
-pub struct Upload<'s> {
-    store: &'s MediaStore,
-    key: &'s str,
-    content_type: ContentType,
-    parted: Option<MultipartUpload>,
-    parts: Vec<UploadedPart>,
-    buffer: Vec<u8>,
-    size: u64,
-}
-
-#[allow(dead_code, reason = "recordings come with their routes")]
-impl Upload<'_> {
-    /// Bytes so far.
-    pub const fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Takes more.
-    pub async fn push(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
-        self.size += bytes.len() as u64;
-        while self.buffer.len() + bytes.len() > PART_BYTES {
-            let (now, rest) = bytes.split_at(PART_BYTES - self.buffer.len());
-            self.buffer.extend_from_slice(now);
-            bytes = rest;
-            self.send_part().await?;
-        }
-        self.buffer.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    async fn send_part(&mut self) -> Result<(), Failure> {
-        let parted = match self.parted.take() {
-            Some(parted) => parted,
-            None => self
-                .store
-                .bucket
-                .create_multipart_upload(self.key)
-                .http_metadata(MediaStore::metadata(self.content_type))
-                .execute()
-                .await
-                .map_err(|error| not_stored("beginning an upload", &error))?,
-        };
-        let part = std::mem::take(&mut self.buffer);
-        let number = self.parts.len() as u16 + 1;
-        let sent = parted.upload_part(number, part).await;
-        self.parted = Some(parted);
-        self.parts.push(sent.map_err(|error| not_stored("writing a part", &error))?);
-        Ok(())
-    }
-
-    /// Ends it: from here on the object is there.
-    pub async fn finish(mut self) -> Result<u64, Failure> {
-        if self.parted.is_none() {
-            let bytes = std::mem::take(&mut self.buffer);
-            self.store.put_bytes(self.key, bytes, self.content_type).await?;
-            return Ok(self.size);
-        }
-        if !self.buffer.is_empty() {
-            self.send_part().await?;
-        }
-        if let Some(parted) = self.parted.take() {
-            let whole = parted.complete(self.parts).await;
-            whole.map_err(|error| not_stored("ending an upload", &error))?;
-        }
-        Ok(self.size)
-    }
-
-    /// Gives it up: nothing of it is kept. A part that cannot be removed is removed by the bucket after a week.
-    pub async fn abort(mut self) {
-        if let Some(parted) = self.parted.take()
-            && let Err(error) = parted.abort().await
-        {
-            Line::warn("control-plane", "storage.abort_failed").with("error", error.to_string()).write();
         }
     }
 }

@@ -6,6 +6,7 @@ use oi_protocol::{ErrorBody, ErrorCode, SessionId};
 use oi_session::call::{CallEnvelope, Principal, SessionCall};
 use oi_worker_kit::failure::while_doing;
 use oi_worker_kit::{Failure, Fault, Refusal, reply};
+use serde::de::DeserializeOwned;
 use worker::durable::Stub;
 use worker::web_sys::{AbortSignal, RequestInit};
 use worker::{Env, Headers, Request, Response};
@@ -76,6 +77,11 @@ impl Answer {
             Err(error) => Fault::new("reading a session's refusal", error).into(),
         }
     }
+
+    /// What a success holds.
+    pub fn read<T: DeserializeOwned>(&self, doing: &'static str) -> Result<T, Failure> {
+        serde_json::from_str(&self.body).map_err(while_doing(doing))
+    }
 }
 
 /// Calls a session and reads its answer.
@@ -83,6 +89,12 @@ pub async fn call(env: &Env, id: &SessionId, principal: Principal, call: Session
     let mut response = send(env, id, principal, call).await?;
     let body = response.text().await.map_err(while_doing("reading a session's answer"))?;
     Ok(Answer { status: response.status_code(), body })
+}
+
+/// Calls a session for what only a success answers: its refusal is ours.
+pub async fn ask(env: &Env, id: &SessionId, principal: Principal, wanted: SessionCall) -> Result<Answer, Failure> {
+    let answer = call(env, id, principal, wanted).await?;
+    if answer.is_success() { Ok(answer) } else { Err(answer.refusal()) }
 }
 
 /// Calls a session and passes its answer on: what succeeded as a stream, a refusal with the request's id in it.

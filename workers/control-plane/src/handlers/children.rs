@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 use worker::Response;
 
+use super::sandbox_broker::listed_session;
 use super::session_list;
 use crate::identity;
 use crate::models::Models;
@@ -21,7 +22,7 @@ use crate::policy::Caller;
 use crate::request::Cx;
 use crate::session_client;
 use crate::source_control::require_github;
-use crate::store::children::{self, ChildLimits, MAX_DEPTH, Member};
+use crate::store::children::{self, ChildLimits, MAX_DEPTH, Member, Standing};
 use crate::store::sessions::{self, NewSession};
 
 /// Calls that one cancellation makes at a time.
@@ -30,16 +31,10 @@ const CASCADE_AT_A_TIME: usize = 8;
 /// The parent that the path names, once its sandbox has proved that it is its own.
 async fn parent_of(cx: &Cx<'_>) -> Result<SessionId, Failure> {
     require_github(cx.env)?;
-    let id = cx.session_id()?;
-    if !sessions::exists(&cx.db()?, &id).await? {
-        return Err(Refusal::not_found("Session not found").into());
-    }
+    let id = listed_session(cx).await?;
     if matches!(cx.who.caller, Caller::Bearer { .. }) {
         let principal = identity::principal(&cx.who.caller);
-        let answer = session_client::call(cx.env, &id, principal, SessionCall::VerifySandbox).await?;
-        if !answer.is_success() {
-            return Err(answer.refusal());
-        }
+        session_client::ask(cx.env, &id, principal, SessionCall::VerifySandbox).await?;
     }
     Ok(id)
 }
@@ -57,11 +52,8 @@ async fn child_of(cx: &Cx<'_>, parent: &SessionId) -> Result<(SessionId, Member)
 }
 
 async fn spawn_context(cx: &Cx<'_>, parent: &SessionId) -> Result<SpawnContext, Failure> {
-    let answer = session_client::call(cx.env, parent, Principal::Platform, SessionCall::SpawnContext).await?;
-    if !answer.is_success() {
-        return Err(answer.refusal());
-    }
-    serde_json::from_str(&answer.body).map_err(|error| Fault::new("reading a spawn context", error).into())
+    let answer = session_client::ask(cx.env, parent, Principal::Platform, SessionCall::SpawnContext).await?;
+    answer.read("reading a spawn context")
 }
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -120,6 +112,14 @@ fn too_many(what: &str, most: i64) -> Refusal {
     Refusal::new(429, ErrorCode::RateLimited, format!("Maximum {what} children ({most}) reached"))
 }
 
+/// What no waiting makes room for.
+fn used_up(standing: &Standing, most: ChildLimits) -> Option<Refusal> {
+    if standing.depth >= MAX_DEPTH {
+        return Some(too_deep());
+    }
+    (standing.total >= most.total).then(|| too_many("total", most.total))
+}
+
 fn cancelled() -> Refusal {
     Refusal::new(409, ErrorCode::Conflict, "Session already cancelled")
 }
@@ -130,11 +130,8 @@ pub(super) async fn spawn(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (db, most) = (cx.db()?, ChildLimits::default());
     let standing = children::standing(&db, &parent, clock::now()).await?;
     let standing = standing.ok_or_else(|| Refusal::not_found("Session not found"))?;
-    if standing.depth >= MAX_DEPTH {
-        return Err(too_deep().into());
-    }
-    if standing.total >= most.total {
-        return Err(too_many("total", most.total).into());
+    if let Some(refusal) = used_up(&standing, most) {
+        return Err(refusal.into());
     }
     let context = spawn_context(cx, &parent).await?;
     require_same_repository(&spawn, &context)?;
@@ -206,22 +203,15 @@ pub(super) async fn spawn(cx: &Cx<'_>) -> Result<Response, Failure> {
 /// Why a child was not admitted.
 async fn refused_admission(cx: &Cx<'_>, parent: &SessionId, most: ChildLimits) -> Result<Refusal, Failure> {
     let standing = children::standing(&cx.db()?, parent, clock::now()).await?;
-    Ok(match standing {
-        None => Refusal::not_found("Session not found"),
-        Some(standing) if standing.depth >= MAX_DEPTH => too_deep(),
-        Some(standing) if standing.total >= most.total => too_many("total", most.total),
-        Some(standing) if standing.live >= most.concurrent => too_many("concurrent", most.concurrent),
-        // Cancelled or archived, or there is room again by now.
-        Some(_) => cancelled(),
-    })
+    let Some(standing) = standing else { return Ok(Refusal::not_found("Session not found")) };
+    let busy = || (standing.live >= most.concurrent).then(|| too_many("concurrent", most.concurrent));
+    // Otherwise it is cancelled or archived, or there is room again by now.
+    Ok(used_up(&standing, most).or_else(busy).unwrap_or_else(cancelled))
 }
 
 async fn begin(cx: &Cx<'_>, id: &SessionId, init: InitSession, prompt: EnqueuePrompt) -> Result<(), Failure> {
     for call in [SessionCall::Init(Box::new(init)), SessionCall::Prompt(Box::new(prompt))] {
-        let answer = session_client::call(cx.env, id, Principal::Platform, call).await?;
-        if !answer.is_success() {
-            return Err(answer.refusal());
-        }
+        session_client::ask(cx.env, id, Principal::Platform, call).await?;
     }
     Ok(())
 }

@@ -26,10 +26,7 @@ pub(super) async fn put(cx: &Cx<'_>) -> Result<Response, Failure> {
     let bytes = request_body::require_length(request, oi_protocol::limits::OUTPUT_FILE_MAX_BYTES)? as i64;
     let id = listed_session(cx).await?;
     let call = SessionCall::AuthorizeOutput { output_id: output_id.to_owned(), bytes };
-    let answer = session_client::call(cx.env, &id, identity::principal(&cx.who.caller), call).await?;
-    if !answer.is_success() {
-        return Err(answer.refusal());
-    }
+    session_client::ask(cx.env, &id, identity::principal(&cx.who.caller), call).await?;
     let store = MediaStore::of(cx.env)?;
     store.put_request(&storage_keys::output(&id, output_id), request, ContentType(TEXT)).await?;
     reply::json(201, &json!({"outputRef": output_id}))

@@ -2,7 +2,7 @@
 
 use oi_protocol::rest::{CreatePullRequestRequest, ScmCredentials};
 use oi_session::call::SessionCall;
-use oi_worker_kit::{Failure, Fault, Refusal, reply, request_body};
+use oi_worker_kit::{Failure, Refusal, reply, request_body};
 use serde::Deserialize;
 use worker::Response;
 
@@ -35,12 +35,8 @@ pub(super) async fn scm_credentials(cx: &Cx<'_>) -> Result<Response, Failure> {
     require_github(cx.env)?;
     let id = listed_session(cx).await?;
     let principal = identity::principal(&cx.who.caller);
-    let answer = session_client::call(cx.env, &id, principal, SessionCall::SandboxRepositories).await?;
-    if !answer.is_success() {
-        return Err(answer.refusal());
-    }
-    let listed: Repositories =
-        serde_json::from_str(&answer.body).map_err(|error| Fault::new("reading a session's repositories", error))?;
+    let answer = session_client::ask(cx.env, &id, principal, SessionCall::SandboxRepositories).await?;
+    let listed: Repositories = answer.read("reading a session's repositories")?;
     let ids: Vec<i64> = listed.repositories.into_iter().filter_map(|repository| repository.repo_id).collect();
     // Without any, a token would be for all that are installed.
     if ids.is_empty() {

@@ -1,24 +1,24 @@
 //! A session forked, deleted, and seen by operators.
 
-use oi_protocol::rest::CreateSessionResponse;
-use oi_protocol::session_state::SessionStatus;
 use oi_protocol::text::utf16_len;
 use oi_protocol::{SessionId, limits};
 use oi_session::call::{InitSession, Principal, SessionCall};
 use oi_session::family::ForkOf;
 use oi_session::fork::ForkPoint;
 use oi_worker_kit::log::Line;
-use oi_worker_kit::{Failure, Fault, Refusal, clock, random, reply, request_body};
+use oi_worker_kit::{Failure, Refusal, clock, random, reply, request_body};
 use serde::Deserialize;
 use serde_json::json;
 use worker::Response;
 
+use super::sandbox_broker::listed_session;
+use super::sessions::begin;
 use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_claims};
 use crate::request::Cx;
 use crate::session_client;
 use crate::source_control::require_github;
 use crate::store::deleted_sessions;
-use crate::store::sessions::{self, NewSession};
+use crate::store::sessions::NewSession;
 
 const SHAPE: &str = "Invalid fork body";
 
@@ -54,22 +54,14 @@ fn fork_body(body: &[u8]) -> Result<Fork, Refusal> {
 pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
     require_github(cx.env)?;
     let wanted = fork_body(if cx.body.is_empty() { b"{}" } else { &cx.body })?;
-    let source = cx.session_id()?;
-    let db = cx.db()?;
-    if !sessions::exists(&db, &source).await? {
-        return Err(Refusal::not_found("Session not found").into());
-    }
+    let source = listed_session(cx).await?;
     let owner = acting_person(cx, &Shown::default())
         .await?
         .ok_or_else(|| Refusal::forbidden("A user identity is required to create a session"))?;
     let principal = identity::principal(&cx.who.caller);
     let ask = SessionCall::ForkPoint { event_id: wanted.event_id, sequence: wanted.timeline_sequence };
-    let answer = session_client::call(cx.env, &source, principal.clone(), ask).await?;
-    if !answer.is_success() {
-        return Err(answer.refusal());
-    }
-    let point: ForkPoint =
-        serde_json::from_str(&answer.body).map_err(|error| Fault::new("reading a fork's point", error))?;
+    let answer = session_client::ask(cx.env, &source, principal, ask).await?;
+    let point: ForkPoint = answer.read("reading a fork's point")?;
     let primary = point.repositories.first();
     let new = NewSession {
         id: SessionId::from_bytes(random::bytes()),
@@ -81,13 +73,12 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
         user_id: owner.canonical_user_id.clone(),
         scm_login: owner.scm_login.clone(),
     };
-    sessions::insert(&db, &new, clock::now()).await?;
     let init = InitSession {
         session_id: new.id.clone(),
-        title: new.title,
+        title: new.title.clone(),
         repositories: point.repositories,
-        model: new.model,
-        reasoning_effort: new.reasoning_effort,
+        model: new.model.clone(),
+        reasoning_effort: new.reasoning_effort.clone(),
         owner,
         spawn_source: new.spawn_source,
         warm: false,
@@ -98,12 +89,7 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
             through_sequence: point.through_sequence,
         }),
     };
-    let told = session_client::call(cx.env, &new.id, principal, SessionCall::Init(Box::new(init))).await;
-    if let Err(failure) = told.and_then(|answer| if answer.is_success() { Ok(()) } else { Err(answer.refusal()) }) {
-        sessions::mark_failed(&db, &new.id, clock::now()).await?;
-        return Err(Fault::new("forking a session", failure).into());
-    }
-    reply::json(201, &CreateSessionResponse { session_id: new.id, status: SessionStatus::Created })
+    begin(cx, new, init).await
 }
 
 /// Deletes a session. It is off the list at once; what it holds goes after, and a sweep sees to it that it does.

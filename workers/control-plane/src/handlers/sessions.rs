@@ -110,24 +110,27 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
         user_id: owner.canonical_user_id.clone(),
         scm_login: owner.scm_login.clone(),
     };
-    let db = cx.db()?;
-    // The list has it first, so that no object is ever made that nothing lists.
-    sessions::insert(&db, &new, clock::now()).await?;
     let init = InitSession {
         session_id: new.id.clone(),
-        title: new.title,
+        title: new.title.clone(),
         repositories: repository.into_iter().collect(),
-        model: new.model,
-        reasoning_effort: new.reasoning_effort,
+        model: new.model.clone(),
+        reasoning_effort: new.reasoning_effort.clone(),
         owner,
         spawn_source: new.spawn_source,
         warm: true,
         child_of: None,
         fork_of: None,
     };
+    begin(cx, new, init).await
+}
+
+/// Lists a new session and tells its object. The list has it first, so that no object is ever made that nothing lists.
+pub(super) async fn begin(cx: &Cx<'_>, new: NewSession, init: InitSession) -> Result<Response, Failure> {
+    let db = cx.db()?;
+    sessions::insert(&db, &new, clock::now()).await?;
     let principal = identity::principal(&cx.who.caller);
-    let told = session_client::call(cx.env, &new.id, principal, SessionCall::Init(Box::new(init))).await;
-    let told = told.and_then(|answer| if answer.is_success() { Ok(()) } else { Err(answer.refusal()) });
+    let told = session_client::ask(cx.env, &new.id, principal, SessionCall::Init(Box::new(init))).await;
     if let Err(failure) = told {
         Line::error("control-plane", "session.not_created")
             .trace(cx.trace)

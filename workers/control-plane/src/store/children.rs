@@ -84,10 +84,7 @@ pub async fn admit(
     limits: ChildLimits,
     now: UnixMillis,
 ) -> Result<bool, DbError> {
-    let (owner, name, branch) = match &child.repository {
-        Some((owner, name, branch)) => (Some(owner.as_str()), Some(name.as_str()), Some(branch.as_str())),
-        None => (None, None, None),
-    };
+    let (owner, name, branch) = child.repository_columns();
     let sql = format!(
         "INSERT INTO sessions (id, title, repo_owner, repo_name, base_branch, model, reasoning_effort, status,
             parent_session_id, spawn_source, spawn_depth, automation_id, automation_run_id, environment_id, scm_login,

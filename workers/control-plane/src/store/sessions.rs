@@ -28,12 +28,18 @@ pub struct NewSession {
     pub scm_login: Option<String>,
 }
 
+impl NewSession {
+    /// Owner, name and base branch of its repository, as the columns have them.
+    pub fn repository_columns(&self) -> (Option<&str>, Option<&str>, Option<&str>) {
+        self.repository.as_ref().map_or((None, None, None), |(owner, name, branch)| {
+            (Some(owner.as_str()), Some(name.as_str()), Some(branch.as_str()))
+        })
+    }
+}
+
 /// Lists it, before its object is told.
 pub async fn insert(db: &impl Database, session: &NewSession, now: UnixMillis) -> Result<(), DbError> {
-    let (owner, name, branch) = match &session.repository {
-        Some((owner, name, branch)) => (Some(owner.as_str()), Some(name.as_str()), Some(branch.as_str())),
-        None => (None, None, None),
-    };
+    let (owner, name, branch) = session.repository_columns();
     db.change(
         "INSERT INTO sessions (id, title, repo_owner, repo_name, base_branch, model, reasoning_effort, status,
             spawn_source, scm_login, user_id, created_at, updated_at)
