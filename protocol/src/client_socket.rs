@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::ErrorCode;
-use crate::event::{Event, PartKind};
+use crate::event::{Event, InputRequest, PartKind};
 use crate::ids::{MessageId, ParticipantId};
 use crate::limits;
 use crate::serde_rules::absent;
@@ -74,6 +74,47 @@ pub enum ClientMessage {
         /// Echoed in the answer.
         client_request_id: String,
     },
+    /// Changes a prompt that still waits (dialect 2). Only its author may: commits carry their name.
+    EditPrompt {
+        /// The prompt.
+        message_id: String,
+        /// Makes a repetition harmless; 1 to 128 units.
+        client_request_id: String,
+        /// The new text, at most 64 000 units.
+        content: String,
+        /// `provider/model`; absent: as it was.
+        #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "typescript", ts(optional))]
+        model: Option<String>,
+        /// How hard to think; absent: as it was.
+        #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "typescript", ts(optional))]
+        reasoning_effort: Option<String>,
+    },
+    /// Puts the waiting prompts in this order (dialect 2). Those that no longer wait are passed over; those that are
+    /// not named follow as they were.
+    ReorderPrompts {
+        /// Each once, 1 to 10.
+        message_ids: Vec<String>,
+        /// Makes a repetition harmless; 1 to 128 units.
+        client_request_id: String,
+    },
+    /// Puts a waiting prompt first and stops the one that runs (dialect 2).
+    SendNow {
+        /// The prompt.
+        message_id: String,
+        /// Makes a repetition harmless; 1 to 128 units.
+        client_request_id: String,
+    },
+    /// Answers a question of the agent (dialect 2). The first answer counts.
+    InputResponse {
+        /// The question.
+        request_id: String,
+        /// The answer, 1 to 16 000 units.
+        answer: String,
+        /// Makes a repetition harmless; 1 to 128 units.
+        client_request_id: String,
+    },
     /// Stops the prompt that runs.
     Stop,
     /// The person types: warms a sandbox.
@@ -105,6 +146,9 @@ pub struct RejectedClientFrame {
     /// Echoed when the frame carried a valid one.
     pub client_request_id: Option<String>,
 }
+
+/// Messages that carry a request id, which a refusal echoes.
+const REQUESTS: [&str; 6] = ["prompt", "cancel_prompt", "edit_prompt", "reorder_prompts", "send_now", "input_response"];
 
 fn valid_request_id(id: &str) -> bool {
     (1..=limits::CLIENT_REQUEST_ID_MAX_UTF16).contains(&utf16_len(id))
@@ -140,8 +184,25 @@ impl ClientMessage {
                 valid_request_id(client_request_id)
                     && is_valid_prompt(content, attachments.as_deref().unwrap_or_default())
             }
-            Self::CancelPrompt { message_id, client_request_id } => {
+            Self::CancelPrompt { message_id, client_request_id } | Self::SendNow { message_id, client_request_id } => {
                 !message_id.is_empty() && valid_request_id(client_request_id)
+            }
+            Self::EditPrompt { message_id, client_request_id, content, .. } => {
+                !message_id.is_empty() && valid_request_id(client_request_id) && is_valid_prompt(content, &[])
+            }
+            Self::ReorderPrompts { message_ids, client_request_id } => {
+                let mut ids: Vec<_> = message_ids.iter().collect();
+                ids.sort_unstable();
+                ids.dedup();
+                valid_request_id(client_request_id)
+                    && ids.len() == message_ids.len()
+                    && (1..=limits::MAX_UNFINISHED_PROMPTS).contains(&ids.len())
+            }
+            Self::InputResponse { request_id, answer, client_request_id } => {
+                !request_id.is_empty()
+                    && valid_request_id(client_request_id)
+                    && !answer.trim().is_empty()
+                    && utf16_len(answer) <= limits::ANSWER_MAX_UTF16
             }
             Self::Subscribe { client_id, after_revision, .. } => {
                 utf16_len(client_id) <= limits::CLIENT_ID_MAX_UTF16 && after_revision.is_none_or(|r| r >= 0)
@@ -160,9 +221,10 @@ impl ClientMessage {
         let client_request_id = raw
             .get("clientRequestId")
             .and_then(Value::as_str)
-            .filter(|id| valid_request_id(id) && matches!(kind, "prompt" | "cancel_prompt"))
+            .filter(|id| valid_request_id(id) && REQUESTS.contains(&kind))
             .map(str::to_owned);
-        let code = if kind == "prompt" { ErrorCode::InvalidPrompt } else { ErrorCode::InvalidMessage };
+        let code =
+            if matches!(kind, "prompt" | "edit_prompt") { ErrorCode::InvalidPrompt } else { ErrorCode::InvalidMessage };
         RejectedClientFrame { code, client_request_id }
     }
 }
@@ -235,6 +297,10 @@ pub struct Snapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub revision: Option<i64>,
+    /// Questions that wait for an answer; they may be older than the page (dialect 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub input_requests: Option<Vec<InputRequest>>,
 }
 
 /// What the session may send to a client.
@@ -279,6 +345,32 @@ pub enum ServerMessage {
         client_request_id: String,
         /// The prompt.
         message_id: MessageId,
+    },
+    /// A waiting prompt was changed (dialect 2).
+    PromptEdited {
+        /// Echo.
+        client_request_id: String,
+        /// The prompt.
+        message_id: MessageId,
+    },
+    /// The waiting prompts were put in order (dialect 2).
+    PromptsReordered {
+        /// Echo.
+        client_request_id: String,
+    },
+    /// A prompt goes first (dialect 2).
+    PromptSentNow {
+        /// Echo.
+        client_request_id: String,
+        /// The prompt.
+        message_id: MessageId,
+    },
+    /// An answer was taken (dialect 2).
+    InputAccepted {
+        /// Echo.
+        client_request_id: String,
+        /// The question.
+        request_id: String,
     },
     /// The queue changed.
     PromptQueueUpdated {

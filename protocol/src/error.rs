@@ -21,6 +21,10 @@ pub enum ErrorCode {
     PromptRequestConflict,
     /// The prompt is not waiting any more.
     PromptNotCancellable,
+    /// The prompt is not waiting any more and can be changed no longer (dialect 2).
+    PromptNotWaiting,
+    /// The question has an answer, has expired, or its prompt ended (dialect 2).
+    InputNotWaiting,
     /// A history cursor that is missing or malformed.
     InvalidCursor,
     /// Too many requests in a short time.

@@ -57,6 +57,8 @@ pub enum Event {
     PushError(PushError),
     /// Something the session produced.
     Artifact(ArtifactEvent),
+    /// The agent asks a person (dialect 2).
+    InputRequest(InputRequest),
 }
 
 /// A prompt as it was given to the agent. Only the control plane writes it.
@@ -72,6 +74,82 @@ pub struct UserMessage {
     #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub author: Option<Author>,
+    /// Seconds.
+    pub timestamp: f64,
+}
+
+/// What a question is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub enum InputKind {
+    /// Something the agent wants to know.
+    Question,
+    /// A plan that is shown before the work.
+    Plan,
+    /// Something that needs leave.
+    Approval,
+}
+
+/// Where a question stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub enum InputState {
+    /// For an answer.
+    #[default]
+    Waiting,
+    /// A person answered.
+    Answered,
+    /// Nobody did in time; `answer` is the default, when there is one.
+    Expired,
+    /// Its prompt ended.
+    Withdrawn,
+}
+
+/// A question of the agent. It waits durably while its prompt runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub struct InputRequest {
+    /// The question, as the bridge names it; 1 to 128 bytes, unique in the session.
+    pub request_id: String,
+    /// The prompt it belongs to.
+    pub message_id: MessageId,
+    /// What it is about.
+    pub kind: InputKind,
+    /// The question.
+    pub prompt: String,
+    /// Answers to choose from; another answer is allowed.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub options: Option<Vec<String>>,
+    /// What counts when nobody answers in time.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub default: Option<String>,
+    /// Until when it waits; absent: as long as its prompt runs.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub expires_at: Option<UnixMillis>,
+    /// Where it stands. Only the control plane writes this and what follows.
+    #[serde(default)]
+    pub state: InputState,
+    /// The answer.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub answer: Option<String>,
+    /// Who gave it.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub answered_by: Option<Author>,
+    /// When it ended.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub ended_at: Option<UnixMillis>,
+    /// The sandbox that asked.
+    #[serde(default)]
+    pub sandbox_id: String,
     /// Seconds.
     pub timestamp: f64,
 }

@@ -4,6 +4,8 @@
 pub const PROMPT_MAX_UTF16: usize = 64_000;
 /// Attachments of one prompt.
 pub const PROMPT_MAX_ATTACHMENTS: usize = 6;
+/// Longest answer to a question of the agent, in UTF-16 code units.
+pub const ANSWER_MAX_UTF16: usize = 16_000;
 /// Pending and processing prompts of one session.
 pub const MAX_UNFINISHED_PROMPTS: usize = 10;
 /// Longest `clientRequestId` and `Idempotency-Key`, in UTF-16 code units.

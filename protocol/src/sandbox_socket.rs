@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::{
-    ArtifactEvent, BootProgress, ContextCompacted, ErrorEvent, ExecutionComplete, GitSync, PartKind, PushComplete,
-    PushError, Ready, StepFinish, StepStart, ToolCall, Warning,
+    ArtifactEvent, BootProgress, ContextCompacted, ErrorEvent, ExecutionComplete, GitSync, InputRequest, InputState,
+    PartKind, PushComplete, PushError, Ready, StepFinish, StepStart, ToolCall, Warning,
 };
 use crate::ids::MessageId;
 use crate::limits;
@@ -113,6 +113,8 @@ pub enum SandboxEvent {
     BootProgress(BootProgress),
     /// Dialect 2.
     PromptAccepted(PromptAccepted),
+    /// Dialect 2.
+    InputRequest(InputRequest),
 }
 
 /// A frame from a bridge with its envelope.
@@ -219,6 +221,7 @@ impl SandboxFrame {
             "session_title" => read!(SessionTitle),
             "boot_progress" => read!(BootProgress),
             "prompt_accepted" => read!(PromptAccepted),
+            "input_request" => read!(InputRequest),
             other => {
                 let kind = crate::text::truncate_bytes(other, 64).to_owned();
                 return Err(RejectedSandboxFrame::UnknownType { kind, seq });
@@ -353,6 +356,18 @@ pub enum SandboxCommand {
         seq: i64,
         /// Stable.
         code: String,
+    },
+    /// A question has ended (dialect 2). Said again after each `hello` while its prompt runs; the first counts.
+    InputResponse {
+        /// The question.
+        request_id: String,
+        /// The prompt it belongs to.
+        message_id: MessageId,
+        /// How it ended: `answered` or `expired`.
+        state: InputState,
+        /// The answer; absent when it expired without a default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<String>,
     },
     /// Leave.
     Shutdown,

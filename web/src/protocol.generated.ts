@@ -179,6 +179,54 @@ messageId: string,
 /**
  * Echoed in the answer.
  */
+clientRequestId: string, } | { "type": "edit_prompt", 
+/**
+ * The prompt.
+ */
+messageId: string, 
+/**
+ * Makes a repetition harmless; 1 to 128 units.
+ */
+clientRequestId: string, 
+/**
+ * The new text, at most 64 000 units.
+ */
+content: string, 
+/**
+ * `provider/model`; absent: as it was.
+ */
+model?: string, 
+/**
+ * How hard to think; absent: as it was.
+ */
+reasoningEffort?: string, } | { "type": "reorder_prompts", 
+/**
+ * Each once, 1 to 10.
+ */
+messageIds: Array<string>, 
+/**
+ * Makes a repetition harmless; 1 to 128 units.
+ */
+clientRequestId: string, } | { "type": "send_now", 
+/**
+ * The prompt.
+ */
+messageId: string, 
+/**
+ * Makes a repetition harmless; 1 to 128 units.
+ */
+clientRequestId: string, } | { "type": "input_response", 
+/**
+ * The question.
+ */
+requestId: string, 
+/**
+ * The answer, 1 to 16 000 units.
+ */
+answer: string, 
+/**
+ * Makes a repetition harmless; 1 to 128 units.
+ */
 clientRequestId: string, } | { "type": "stop" } | { "type": "typing" } | { "type": "presence", 
 /**
  * `active` or `idle`.
@@ -272,7 +320,7 @@ requestId?: string, };
 /**
  * Stable codes of refusals, on the sockets and in REST bodies.
  */
-export type ErrorCode = "INVALID_MESSAGE" | "INVALID_PROMPT" | "INVALID_ATTACHMENTS" | "SESSION_NOT_PROMPTABLE" | "PROMPT_QUEUE_FULL" | "PROMPT_REQUEST_CONFLICT" | "PROMPT_NOT_CANCELLABLE" | "INVALID_CURSOR" | "RATE_LIMITED" | "FORBIDDEN" | "INVALID_BODY" | "INVALID_PARAMETER" | "UNAUTHORIZED" | "NOT_FOUND" | "CONFLICT" | "TOO_LARGE" | "METHOD_NOT_ALLOWED" | "SANDBOX_GONE" | "UPSTREAM_FAILED" | "RETRY" | "NOT_CONFIGURED" | "NOT_IMPLEMENTED" | "INTERNAL";
+export type ErrorCode = "INVALID_MESSAGE" | "INVALID_PROMPT" | "INVALID_ATTACHMENTS" | "SESSION_NOT_PROMPTABLE" | "PROMPT_QUEUE_FULL" | "PROMPT_REQUEST_CONFLICT" | "PROMPT_NOT_CANCELLABLE" | "PROMPT_NOT_WAITING" | "INPUT_NOT_WAITING" | "INVALID_CURSOR" | "RATE_LIMITED" | "FORBIDDEN" | "INVALID_BODY" | "INVALID_PARAMETER" | "UNAUTHORIZED" | "NOT_FOUND" | "CONFLICT" | "TOO_LARGE" | "METHOD_NOT_ALLOWED" | "SANDBOX_GONE" | "UPSTREAM_FAILED" | "RETRY" | "NOT_CONFIGURED" | "NOT_IMPLEMENTED" | "INTERNAL";
 
 /**
  * Something went wrong within a run.
@@ -302,7 +350,7 @@ timestamp: number, };
 /**
  * One stored event of the timeline.
  */
-export type Event = { "type": "user_message" } & UserMessage | { "type": "part" } & Part | { "type": "tool_call" } & ToolCall | { "type": "step_start" } & StepStart | { "type": "step_finish" } & StepFinish | { "type": "context_compacted" } & ContextCompacted | { "type": "error" } & ErrorEvent | { "type": "execution_complete" } & ExecutionComplete | { "type": "ready" } & Ready | { "type": "boot_progress" } & BootProgress | { "type": "warning" } & Warning | { "type": "git_sync" } & GitSync | { "type": "push_complete" } & PushComplete | { "type": "push_error" } & PushError | { "type": "artifact" } & ArtifactEvent;
+export type Event = { "type": "user_message" } & UserMessage | { "type": "part" } & Part | { "type": "tool_call" } & ToolCall | { "type": "step_start" } & StepStart | { "type": "step_finish" } & StepFinish | { "type": "context_compacted" } & ContextCompacted | { "type": "error" } & ErrorEvent | { "type": "execution_complete" } & ExecutionComplete | { "type": "ready" } & Ready | { "type": "boot_progress" } & BootProgress | { "type": "warning" } & Warning | { "type": "git_sync" } & GitSync | { "type": "push_complete" } & PushComplete | { "type": "push_error" } & PushError | { "type": "artifact" } & ArtifactEvent | { "type": "input_request" } & InputRequest;
 
 /**
  * A prompt reached its terminal state.
@@ -387,6 +435,73 @@ id: string,
  * Its place; absent from old clients.
  */
 sequence?: number, };
+
+/**
+ * What a question is about.
+ */
+export type InputKind = "question" | "plan" | "approval";
+
+/**
+ * A question of the agent. It waits durably while its prompt runs.
+ */
+export type InputRequest = { 
+/**
+ * The question, as the bridge names it; 1 to 128 bytes, unique in the session.
+ */
+requestId: string, 
+/**
+ * The prompt it belongs to.
+ */
+messageId: MessageId, 
+/**
+ * What it is about.
+ */
+kind: InputKind, 
+/**
+ * The question.
+ */
+prompt: string, 
+/**
+ * Answers to choose from; another answer is allowed.
+ */
+options?: Array<string>, 
+/**
+ * What counts when nobody answers in time.
+ */
+default?: string, 
+/**
+ * Until when it waits; absent: as long as its prompt runs.
+ */
+expiresAt?: UnixMillis, 
+/**
+ * Where it stands. Only the control plane writes this and what follows.
+ */
+state: InputState, 
+/**
+ * The answer.
+ */
+answer?: string, 
+/**
+ * Who gave it.
+ */
+answeredBy?: Author, 
+/**
+ * When it ended.
+ */
+endedAt?: UnixMillis, 
+/**
+ * The sandbox that asked.
+ */
+sandboxId: string, 
+/**
+ * Seconds.
+ */
+timestamp: number, };
+
+/**
+ * Where a question stands.
+ */
+export type InputState = "waiting" | "answered" | "expired" | "withdrawn";
 
 /**
  * A prompt, and all that its run produces.
@@ -805,7 +920,11 @@ openParts?: Array<OpenPart>,
 /**
  * The newest revision (dialect 2).
  */
-revision?: number, } | { "type": "prompt_queued", 
+revision?: number, 
+/**
+ * Questions that wait for an answer; they may be older than the page (dialect 2).
+ */
+inputRequests?: Array<InputRequest>, } | { "type": "prompt_queued", 
 /**
  * Echo.
  */
@@ -825,7 +944,35 @@ clientRequestId: string,
 /**
  * The prompt.
  */
-messageId: MessageId, } | { "type": "prompt_queue_updated", 
+messageId: MessageId, } | { "type": "prompt_edited", 
+/**
+ * Echo.
+ */
+clientRequestId: string, 
+/**
+ * The prompt.
+ */
+messageId: MessageId, } | { "type": "prompts_reordered", 
+/**
+ * Echo.
+ */
+clientRequestId: string, } | { "type": "prompt_sent_now", 
+/**
+ * Echo.
+ */
+clientRequestId: string, 
+/**
+ * The prompt.
+ */
+messageId: MessageId, } | { "type": "input_accepted", 
+/**
+ * Echo.
+ */
+clientRequestId: string, 
+/**
+ * The question.
+ */
+requestId: string, } | { "type": "prompt_queue_updated", 
 /**
  * Waiting and running prompts, in order.
  */
@@ -1321,7 +1468,11 @@ openParts?: Array<OpenPart>,
 /**
  * The newest revision (dialect 2).
  */
-revision?: number, };
+revision?: number, 
+/**
+ * Questions that wait for an answer; they may be older than the page (dialect 2).
+ */
+inputRequests?: Array<InputRequest>, };
 
 /**
  * What started a session.

@@ -15,7 +15,7 @@ use crate::sql::SqlError;
 use crate::timeline;
 
 impl Turn<'_, '_> {
-    fn error(&mut self, socket: SocketId, code: ErrorCode, message: &str, request_id: Option<String>) {
+    pub(crate) fn error(&mut self, socket: SocketId, code: ErrorCode, message: &str, request_id: Option<String>) {
         self.send_json(
             socket,
             &ServerMessage::Error { code, message: message.to_owned(), client_request_id: request_id },
@@ -116,6 +116,18 @@ impl Turn<'_, '_> {
                 let sentence = "This prompt is no longer pending and cannot be removed";
                 self.error(socket, ErrorCode::PromptNotCancellable, sentence, Some(client_request_id));
                 Ok(())
+            }
+            ClientMessage::EditPrompt { ref client_request_id, .. }
+            | ClientMessage::ReorderPrompts { ref client_request_id, .. }
+            | ClientMessage::SendNow { ref client_request_id, .. }
+            | ClientMessage::InputResponse { ref client_request_id, .. } => {
+                if subscriber.two {
+                    self.take_change(socket, subscriber, client_request_id, &message)
+                } else {
+                    let echo = Some(client_request_id.clone());
+                    self.error(socket, ErrorCode::InvalidMessage, "Failed to process message", echo);
+                    Ok(())
+                }
             }
             ClientMessage::Stop => {
                 self.stop_running(Outcome::Stopped, "Execution was stopped")?;

@@ -11,6 +11,7 @@ use crate::gather::batch_frames;
 use crate::input::{Input, Outputs, ReplyId, SocketId};
 use crate::parts::{GATHER_MS, OpenParts, WRITE_MS, batch};
 use crate::projection::Dialect;
+use crate::questions::Questions;
 use crate::sandbox_row::{SandboxRow, load_received, save_received};
 use crate::session_row::SessionRow;
 use crate::sockets::{Role, Sockets};
@@ -66,6 +67,7 @@ pub(crate) struct Hot {
     /// The parent is to be told.
     pub parent_dirty: bool,
     pub operations_next: Option<UnixMillis>,
+    pub questions: Questions,
     /// How far the archive goes.
     pub archived: Archived,
     /// Calls that wait for a pull request, by operation.
@@ -103,6 +105,7 @@ impl Hot {
             tool_told_at: None,
             parent_dirty: false,
             operations_next: None,
+            questions: Questions::default(),
             archived: Archived::default(),
             waiters: Vec::new(),
             woke_at: now,
@@ -133,6 +136,7 @@ impl Hot {
             received: load_received(sql, sandbox.generation)?,
             outbox_next: outbox::next_due(sql)?,
             operations_next: pull_request_row::next_deadline(sql)?,
+            questions: Questions::load(sql)?,
             heartbeat_saved: sandbox.last_heartbeat,
             archived,
             sandbox,

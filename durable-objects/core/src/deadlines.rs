@@ -34,6 +34,7 @@ pub(crate) fn earliest(hot: &Hot, sockets: &Sockets, config: &crate::clock::Conf
         hot.sandbox.next_spawn_at.filter(|_| hot.pending > 0),
         hot.outbox_next,
         hot.operations_next,
+        hot.questions.next_expiry,
         // Nothing is left to do outside: the storage goes, at the latest when the alarm fires.
         hot.family.deleting_since.filter(|_| hot.outbox_next.is_none()),
     ]
@@ -82,6 +83,7 @@ impl Turn<'_, '_> {
             self.stop_idle()?;
         }
         self.expire_operations()?;
+        self.expire_questions()?;
         self.dispatch()
     }
 

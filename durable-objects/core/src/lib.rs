@@ -41,6 +41,8 @@ mod prompt_end;
 mod prompts;
 mod pull_request_row;
 mod pull_requests;
+mod questions;
+mod queue_edits;
 mod reads;
 mod sandbox_events;
 mod sandbox_row;

@@ -290,6 +290,7 @@ impl Turn<'_, '_> {
         if self.hot.sandbox.dialect >= 2 {
             self.say_hello();
             self.send_running_prompt()?;
+            self.tell_of_questions()?;
         }
         if self.hot.stopping.is_some() {
             self.command(&SandboxCommand::Stop);

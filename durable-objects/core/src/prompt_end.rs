@@ -23,6 +23,7 @@ impl Turn<'_, '_> {
     ) -> Result<Option<MessageId>, SqlError> {
         let Some(running) = self.hot.running.take() else { return Ok(None) };
         self.close_all_parts()?;
+        self.withdraw_questions(&running.message_id)?;
         self.record_end(&running.message_id, outcome, error, sandbox_id, timestamp)?;
         let ran = self.cx.now.since(running.started_at).max(0);
         if let Some(session) = &mut self.hot.session {
@@ -88,7 +89,8 @@ impl Turn<'_, '_> {
 
     /// Ends every waiting prompt from our side.
     pub(crate) fn end_pending(&mut self, outcome: Outcome, error: &str) -> Result<(), SqlError> {
-        let rows = self.sql.run("SELECT id FROM messages WHERE status = 'pending' ORDER BY number", &[])?;
+        let rows =
+            self.sql.run("SELECT id FROM messages WHERE status = 'pending' ORDER BY COALESCE(place, number)", &[])?;
         for row in rows {
             let message_id = Columns::of(row).word(|t| MessageId::parse(t).ok())?;
             let timestamp = self.cx.now.as_event_timestamp();

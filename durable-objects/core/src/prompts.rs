@@ -41,7 +41,7 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    fn new(code: ErrorCode, status: u16, sentence: impl Into<String>) -> Self {
+    pub fn new(code: ErrorCode, status: u16, sentence: impl Into<String>) -> Self {
         Self { code, status, sentence: sentence.into() }
     }
 }
@@ -92,7 +92,7 @@ pub(crate) fn queue(sql: &dyn Sql) -> Result<Vec<QueuedPrompt>, SqlError> {
         "SELECT id, content, status, author_id, created_at FROM messages WHERE status = 'processing'
          UNION ALL
          SELECT id, content, status, author_id, created_at FROM
-            (SELECT * FROM messages WHERE status = 'pending' ORDER BY number)",
+            (SELECT * FROM messages WHERE status = 'pending' ORDER BY COALESCE(place, number))",
         &[],
     )?;
     rows.into_iter()
@@ -155,16 +155,18 @@ pub(crate) fn load_stopping(sql: &dyn Sql) -> Result<Option<(MessageId, UnixMill
 
 impl Turn<'_, '_> {
     fn position_of(&self, message_id: &str) -> Result<Option<u32>, SqlError> {
-        let rows = self.sql.run("SELECT number, status FROM messages WHERE id = ?", params![message_id])?;
+        let rows =
+            self.sql.run("SELECT COALESCE(place, number), status FROM messages WHERE id = ?", params![message_id])?;
         let Some(row) = rows.into_iter().next() else { return Ok(None) };
         let mut c = Columns::of(row);
-        let (number, status) = (c.int()?, c.word(MessageStatus::parse)?);
+        let (place, status) = (c.int()?, c.word(MessageStatus::parse)?);
         match status {
             MessageStatus::Processing => Ok(Some(1)),
             MessageStatus::Pending => {
-                let rows = self
-                    .sql
-                    .run("SELECT COUNT(*) FROM messages WHERE status = 'pending' AND number <= ?", params![number])?;
+                let rows = self.sql.run(
+                    "SELECT COUNT(*) FROM messages WHERE status = 'pending' AND COALESCE(place, number) <= ?",
+                    params![place],
+                )?;
                 let ahead = rows.into_iter().next().map_or(Ok(0), |row| Columns::of(row).int())?;
                 Ok(Some(ahead as u32 + u32::from(self.hot.running.is_some())))
             }
@@ -205,8 +207,12 @@ impl Turn<'_, '_> {
         }
         let message_id = MessageId::from_bytes(self.cx.random_id());
         self.sql.run(
-            "INSERT INTO messages (id, author_id, content, source, model, reasoning_effort, request_id, fingerprint,
-                callback_context, status, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)",
+            // Behind all numbers and places that were ever given.
+            "INSERT INTO messages (number, id, author_id, content, source, model, reasoning_effort, request_id,
+                fingerprint, callback_context, status, created_at)
+             SELECT MAX(COALESCE((SELECT MAX(number) FROM messages), 0),
+                COALESCE((SELECT MAX(place) FROM messages WHERE place IS NOT NULL), 0)) + 1,
+                ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?",
             params![
                 message_id.as_str(),
                 prompt.author.id.as_str(),
@@ -243,6 +249,9 @@ impl Turn<'_, '_> {
             }
             let position = self.position_of(id.as_str())?;
             return Ok(Some(Ok(Enqueued { message_id: id, position })));
+        }
+        if self.is_known_change(request_id)? {
+            return conflict();
         }
         // A prompt that was cancelled stays known, so that a late repetition does not bring it back.
         let rows = self
@@ -311,7 +320,7 @@ impl Turn<'_, '_> {
         }
         let rows = self.sql.run(
             "UPDATE messages SET status = 'processing', started_at = ?1, sent = 0, accepted = 0 WHERE number =
-                (SELECT number FROM messages WHERE status = 'pending' ORDER BY number LIMIT 1)
+                (SELECT number FROM messages WHERE status = 'pending' ORDER BY COALESCE(place, number) LIMIT 1)
              RETURNING id, author_id, content",
             params![self.cx.now.0],
         )?;

@@ -14,7 +14,7 @@ use crate::parts::OpenParts;
 use crate::projection::Dialect;
 use crate::session_row::{SessionRow, load_repositories};
 use crate::sql::{Columns, Sql, SqlError, params};
-use crate::{archive, artifacts, prompts, timeline};
+use crate::{archive, artifacts, prompts, questions, timeline};
 
 pub(crate) fn not_found() -> CallReply {
     CallReply::refuse(404, ErrorCode::NotFound, "Session not found")
@@ -85,7 +85,11 @@ pub(crate) fn snapshot(
                 to_json(&page.cursor)?
             );
             let open = to_json(&parts.open())?;
-            (timeline, queue, format!(r#","openParts":{open},"revision":{}"#, hot.revision))
+            let mut additions = format!(r#","openParts":{open},"revision":{}"#, hot.revision);
+            if hot.questions.waiting > 0 {
+                additions += &format!(r#","inputRequests":{}"#, to_json(&questions::waiting(sql)?)?);
+            }
+            (timeline, queue, additions)
         }
         Dialect::One => {
             let page = timeline::page_before(sql, hot.archived, None, limits::REPLAY_MAX_EVENTS, dialect)?;

@@ -309,6 +309,13 @@ impl Turn<'_, '_> {
                 self.suggest_title(&title.title)?;
                 Ok(Verdict::Taken)
             }
+            SandboxEvent::InputRequest(request) => {
+                if self.hot.sandbox.dialect >= 2 && self.is_running(&request.message_id) {
+                    self.ask(request)
+                } else {
+                    Ok(Verdict::Taken)
+                }
+            }
             SandboxEvent::PromptAccepted(accepted) => {
                 self.mark_accepted(&accepted.message_id)?;
                 Ok(Verdict::Taken)

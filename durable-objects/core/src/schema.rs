@@ -91,6 +91,18 @@ const STEPS: &[&[&str]] = &[
         "ALTER TABLE messages ADD COLUMN callback_context TEXT",
         "CREATE TABLE told_tools (number INTEGER PRIMARY KEY, call_id TEXT NOT NULL UNIQUE)",
     ],
+    &[
+        // Waiting prompts that were put in another order, changes that were asked for, and questions of the agent.
+        "ALTER TABLE messages ADD COLUMN place INTEGER",
+        "CREATE INDEX messages_placed ON messages (place) WHERE place IS NOT NULL",
+        "CREATE TABLE client_requests (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, answer TEXT NOT NULL)",
+        "CREATE TABLE questions (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, message_id TEXT NOT NULL, state TEXT NOT NULL,
+        expires_at INTEGER, body TEXT NOT NULL)",
+        "CREATE INDEX questions_waiting ON questions (expires_at) WHERE state = 'waiting'",
+        "CREATE INDEX questions_by_prompt ON questions (message_id, number)",
+    ],
 ];
 
 /// Whether the session was ever created here; an object that was not stays empty.

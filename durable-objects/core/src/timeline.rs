@@ -48,12 +48,13 @@ pub(crate) const fn type_of(event: &Event) -> &'static str {
         Event::PushComplete(_) => "push_complete",
         Event::PushError(_) => "push_error",
         Event::Artifact(_) => "artifact",
+        Event::InputRequest(_) => "input_request",
     }
 }
 
 /// The word of a stored type, where a text is one.
 pub(crate) fn known_type(word: &str) -> Option<&'static str> {
-    const STORED: [&str; 15] = [
+    const STORED: [&str; 16] = [
         "user_message",
         "part",
         "tool_call",
@@ -69,6 +70,7 @@ pub(crate) fn known_type(word: &str) -> Option<&'static str> {
         "push_complete",
         "push_error",
         "artifact",
+        "input_request",
     ];
     STORED.into_iter().find(|known| *known == word)
 }

@@ -115,6 +115,7 @@ impl<A: Agent> Runner<A> {
             | SandboxCommand::Hello { .. }
             | SandboxCommand::Ack { .. }
             | SandboxCommand::EventRejected { .. }
+            | SandboxCommand::InputResponse { .. }
             | SandboxCommand::Shutdown => {
                 tracing::debug!(event = "bridge.command_ignored");
                 Ok(())

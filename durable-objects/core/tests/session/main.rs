@@ -14,6 +14,8 @@ mod gather;
 mod outputs;
 mod prompts;
 mod pull_requests;
+mod questions;
+mod queue_edits;
 mod queue_model;
 mod sandbox_life;
 mod sandbox_wire;

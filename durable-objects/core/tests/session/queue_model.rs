@@ -12,6 +12,9 @@ enum Step {
     /// The request of this number, with this content.
     Prompt(u8, bool),
     Cancel(u8),
+    /// These first, in this order.
+    Reorder(Vec<u8>),
+    SendNow(u8),
     Stop,
     /// The agent ends what it was given last, well or badly.
     End(bool),
@@ -24,6 +27,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         prop_oneof![
             6 => (0..16_u8, prop::bool::weighted(0.9)).prop_map(|(n, usual)| Step::Prompt(n, usual)),
             2 => (0..16_u8).prop_map(Step::Cancel),
+            2 => Just((0..16_u8).collect::<Vec<_>>()).prop_shuffle().prop_map(|mut all| {
+                all.truncate(6);
+                Step::Reorder(all)
+            }),
+            1 => (0..16_u8).prop_map(Step::SendNow),
             1 => Just(Step::Stop),
             4 => any::<bool>().prop_map(Step::End),
             1 => Just(Step::Evict),
@@ -47,6 +55,20 @@ struct Model {
 }
 
 impl Model {
+    fn id_of(&self, request: u8) -> String {
+        self.known.get(&request).map_or(format!("{request:032x}"), |(_, id)| id.clone())
+    }
+
+    /// Whether one of them waits.
+    fn reorder(&mut self, wanted: &[u8]) -> bool {
+        let first: Vec<u8> = wanted.iter().copied().filter(|request| self.waiting.contains(request)).collect();
+        self.waiting.retain(|request| !first.contains(request));
+        for request in first.iter().rev() {
+            self.waiting.push_front(*request);
+        }
+        !first.is_empty()
+    }
+
     fn dispatch(&mut self) {
         if self.running.is_none() && self.stopping.is_none() {
             self.running = self.waiting.pop_front();
@@ -82,7 +104,7 @@ proptest! {
     fn the_queue_does_what_its_model_does(steps in steps()) {
         let (mut s, page, bridge) = Session::with_bridge();
         let mut model = Model::default();
-        let mut seq = 1;
+        let (mut seq, mut changes) = (1, 0);
         for step in steps {
             match step {
                 Step::Prompt(request, usual) => {
@@ -100,12 +122,33 @@ proptest! {
                     }
                 }
                 Step::Cancel(request) => {
-                    let id = model.known.get(&request).map_or("0".repeat(32), |(_, id)| id.clone());
+                    let id = model.id_of(request);
                     let waits = model.waiting.contains(&request);
                     let _ = s.take(page);
                     s.say(page, &json!({"type": "cancel_prompt", "messageId": id, "clientRequestId": "c"}));
                     prop_assert_eq!(s.take_of(page, "prompt_cancelled").len(), usize::from(waits));
                     model.waiting.retain(|waiting| *waiting != request);
+                }
+                Step::Reorder(wanted) => {
+                    let ids: Vec<String> = wanted.iter().map(|request| model.id_of(*request)).collect();
+                    let _ = s.take(page);
+                    changes += 1;
+                    s.say(page, &json!({"type": "reorder_prompts", "messageIds": ids,
+                        "clientRequestId": format!("change {changes}")}));
+                    let waits = model.reorder(&wanted);
+                    prop_assert_eq!(s.take_of(page, "prompts_reordered").len(), usize::from(waits));
+                }
+                Step::SendNow(request) => {
+                    let _ = s.take(page);
+                    changes += 1;
+                    s.say(page, &json!({"type": "send_now", "messageId": model.id_of(request),
+                        "clientRequestId": format!("change {changes}")}));
+                    let waits = model.reorder(&[request]);
+                    prop_assert_eq!(s.take_of(page, "prompt_sent_now").len(), usize::from(waits));
+                    if waits && let Some(stopped) = model.running.take() {
+                        model.ended.insert(stopped, "stopped");
+                        model.stopping = Some(stopped);
+                    }
                 }
                 Step::Stop => {
                     s.say(page, &json!({"type": "stop"}));

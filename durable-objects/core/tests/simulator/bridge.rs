@@ -50,6 +50,8 @@ pub struct Bridge {
     /// Prompts that it knows, and how they ended.
     known: BTreeMap<String, Option<bool>>,
     pushes: VecDeque<Value>,
+    /// What it was told of its questions.
+    answers: BTreeMap<String, Value>,
     counter: u64,
     /// Numbers of frames that are bad on purpose.
     pub bad: Vec<usize>,
@@ -79,6 +81,7 @@ impl Bridge {
             run: None,
             known: BTreeMap::new(),
             pushes: VecDeque::new(),
+            answers: BTreeMap::new(),
             counter: 0,
             bad: Vec::new(),
             seen: 0,
@@ -191,6 +194,13 @@ impl Bridge {
                     self.end(&run.id, false);
                 }
             }
+            "input_response" => {
+                let id = command["requestId"].as_str().unwrap_or_default().to_owned();
+                let known = self.answers.entry(id).or_insert_with(|| command["answer"].clone());
+                if *known != command["answer"] {
+                    return Err(format!("{command} after {known}"));
+                }
+            }
             "push" => self.pushes.push_back(command["pushSpec"].clone()),
             "shutdown" => self.alive = false,
             other => return Err(format!("an unknown command {other}")),
@@ -272,12 +282,22 @@ impl Bridge {
                 self.emit(json!({"type": "tool_call", "messageId": id, "tool": "bash", "args": {"n": run.steps},
                     "callId": call, "status": status}));
             }
+            76..82 if self.dialect == 2 => {
+                let question = self.name("question");
+                let mut event = json!({"type": "input_request", "requestId": question, "messageId": id,
+                    "kind": "question", "prompt": "Which one?"});
+                if rng.random_bool(0.3) {
+                    event["default"] = json!("this");
+                    event["expiresAt"] = json!(self.beat_at + rng.random_range(1..100_000));
+                }
+                self.emit(event);
+            }
             70..80 => {
                 let message = self.name("warning");
                 self.emit(json!({"type": "warning", "scope": "setup", "message": message}));
             }
-            80..84 => self.emit(json!({"type": "step_finish", "messageId": id, "cost": 0.5})),
-            84..87 => {
+            80..85 => self.emit(json!({"type": "step_finish", "messageId": id, "cost": 0.5})),
+            85..87 => {
                 let error = self.name("error");
                 self.emit(json!({"type": "error", "messageId": id, "error": error}));
             }

@@ -176,7 +176,7 @@ impl World {
             return Err(format!("{} is at revision {:?}", client.name, client.revision));
         }
         let queue: Vec<String> = self
-            .rows("SELECT id FROM messages WHERE status IN ('pending', 'processing') ORDER BY status DESC, number")
+            .rows("SELECT id FROM messages WHERE status IN ('pending', 'processing') ORDER BY status DESC, COALESCE(place, number)")
             .iter()
             .map(|row| text(&row[0]))
             .collect();
@@ -234,7 +234,7 @@ impl World {
                     }
                     continue;
                 }
-                Some("boot_progress" | "ready") => continue,
+                Some("boot_progress" | "ready" | "input_request") => continue,
                 _ => {}
             }
             if let Some(body) = body.as_object_mut() {
@@ -321,10 +321,19 @@ impl World {
             .iter()
             .chain(&stored)
             .filter_map(|row| text(&row[1]).strip_prefix("user_message:").map(str::to_owned))
-            .map(|id| self.count(&format!("SELECT number FROM messages WHERE id = '{id}'")))
+            .map(|id| self.count(&format!("SELECT COALESCE(place, number) FROM messages WHERE id = '{id}'")))
             .collect();
         if order.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(format!("prompts were given out as {order:?}"));
+        }
+        for (question, by) in &self.answered {
+            let asked = self.event(&format!("input_request:{question}"))?.unwrap_or_default();
+            if asked["answer"] != json!(by) || asked["state"] != "answered" {
+                return Err(format!("{question} was answered by {by}: {asked}"));
+            }
+        }
+        if self.count("SELECT COUNT(*) FROM questions WHERE state = 'waiting'") != 0 {
+            return Err("a question waits though nothing runs".to_owned());
         }
         // Nothing that was stopped or replaced lives.
         let current = self.generation();

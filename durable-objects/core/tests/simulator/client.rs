@@ -40,6 +40,8 @@ pub struct Client {
     /// Dialect 1: the newest form of each event that it was shown.
     pub shown: BTreeMap<String, Value>,
     pub tokens: BTreeSet<String>,
+    /// Questions that its answers are to, by request.
+    pub answers: BTreeMap<String, String>,
     /// Revision and queue at which its view was last compared.
     pub checked: Option<(i64, Vec<String>)>,
 }
@@ -70,6 +72,7 @@ impl Client {
             requests: Vec::new(),
             shown: BTreeMap::new(),
             tokens: BTreeSet::new(),
+            answers: BTreeMap::new(),
             checked: None,
         }
     }

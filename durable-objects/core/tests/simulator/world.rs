@@ -6,6 +6,7 @@ use oi_protocol::rest::CreatePullRequestRequest;
 use oi_session::call::{Principal, SessionCall};
 use oi_session::input::{ReplyId, SocketId};
 use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
@@ -36,10 +37,12 @@ pub struct Tally {
     pub views_checked: u64,
     /// Rows that left SQLite for a file.
     pub archived: u64,
+    /// Questions that a page answered.
+    pub answered: u64,
 }
 
 impl Tally {
-    pub fn list(&self) -> [(&'static str, u64); 15] {
+    pub fn list(&self) -> [(&'static str, u64); 16] {
         [
             ("prompts", self.prompts),
             ("done", self.done),
@@ -56,6 +59,7 @@ impl Tally {
             ("marks checked", self.marks_checked),
             ("views checked", self.views_checked),
             ("archived rows", self.archived),
+            ("answered questions", self.answered),
         ]
     }
 
@@ -75,6 +79,7 @@ impl Tally {
         self.marks_checked += other.marks_checked;
         self.views_checked += other.views_checked;
         self.archived += other.archived;
+        self.answered += other.answered;
     }
 }
 
@@ -92,6 +97,8 @@ pub struct World {
     pub tally: Tally,
     /// Prompts of which a page was told that they were cancelled.
     pub cancelled: BTreeSet<String>,
+    /// Answers of which a page was told that they count, by question.
+    pub answered: BTreeMap<String, String>,
     /// Lives of the object, so that calls which waited in an earlier one are asked again.
     pub lives: u64,
     /// Bodies of rows by place and revision, read once.
@@ -129,6 +136,7 @@ impl World {
             rng,
             tally: Tally::default(),
             cancelled: BTreeSet::new(),
+            answered: BTreeMap::new(),
             lives: 0,
             bodies: BTreeMap::new(),
             known_accidents: 0,
@@ -144,6 +152,7 @@ impl World {
         self.heal()?;
         self.check_the_end()?;
         self.tally.faults += self.host.faults;
+        self.tally.answered += self.answered.len() as u64;
         Ok(())
     }
 
@@ -264,8 +273,13 @@ impl World {
                 let Some(pick) = (count > 0).then(|| self.rng.random_range(0..count)) else { return Ok(()) };
                 json!({"type": "cancel_prompt", "messageId": self.clients[index].queue[pick], "clientRequestId": "c"})
             }
+            70..80 if self.clients[index].dialect == 2 => match self.a_change(index) {
+                Some(frame) => frame,
+                None => return Ok(()),
+            },
             70..80 => json!({"type": "typing"}),
-            80..88 => json!({"type": "presence", "status": "idle"}),
+            80..84 => json!({"type": "typing"}),
+            84..88 => json!({"type": "presence", "status": "idle"}),
             88..93 => {
                 self.rest_call()?;
                 return Ok(());
@@ -278,6 +292,35 @@ impl World {
         };
         self.host.client_sends(socket, &frame.to_string());
         self.after_input()
+    }
+
+    /// A change of the queue, or an answer to a question.
+    fn a_change(&mut self, index: usize) -> Option<Value> {
+        self.requests += 1;
+        let id = format!("c{}", self.requests);
+        let client = &mut self.clients[index];
+        let mut queue = client.queue.clone();
+        match self.rng.random_range(0..12) {
+            0..2 => {
+                let prompt = queue.choose(&mut self.rng)?;
+                Some(json!({"type": "edit_prompt", "messageId": prompt, "clientRequestId": id, "content": "edited"}))
+            }
+            2..4 if !queue.is_empty() => {
+                queue.shuffle(&mut self.rng);
+                queue.truncate(self.rng.random_range(1..=queue.len()));
+                Some(json!({"type": "reorder_prompts", "messageIds": queue, "clientRequestId": id}))
+            }
+            4 => {
+                let prompt = queue.choose(&mut self.rng)?;
+                Some(json!({"type": "send_now", "messageId": prompt, "clientRequestId": id}))
+            }
+            _ => {
+                let waits = |row: &&crate::client::Row| row.event["state"] == "waiting";
+                let question = client.timeline.values().rev().take(40).find(waits)?.event["requestId"].clone();
+                client.answers.insert(id.clone(), question.as_str().unwrap_or_default().to_owned());
+                Some(json!({"type": "input_response", "requestId": question, "clientRequestId": id, "answer": id}))
+            }
+        }
     }
 
     fn rest_call(&mut self) -> Result<(), String> {
@@ -331,6 +374,15 @@ impl World {
             return Ok(());
         };
         for message in inbox.iter().flat_map(|text| messages(text)) {
+            if message["type"] == "input_accepted" {
+                let by = message["clientRequestId"].as_str().unwrap_or_default();
+                let question = self.clients[index].answers.get(by).cloned().unwrap_or_default();
+                if let Some(other) = self.answered.insert(question.clone(), by.to_owned())
+                    && other != by
+                {
+                    return Err(format!("{question} was answered by {other} and by {by}"));
+                }
+            }
             if message["type"] == "prompt_cancelled" {
                 self.cancelled.insert(message["messageId"].as_str().unwrap_or_default().to_owned());
             }
