@@ -476,6 +476,18 @@ pub enum ServerMessage {
         /// What.
         message: String,
     },
+    /// A new sandbox has the files of an earlier one.
+    SandboxRestored {
+        /// The sentence.
+        message: String,
+    },
+    /// The sandbox's files were kept.
+    SnapshotSaved {
+        /// The backend's name of it.
+        image_id: String,
+        /// `execution_complete`, `inactivity_timeout`, `heartbeat_timeout`, `time_limit`, `archive`, ...
+        reason: String,
+    },
     /// Refetch `GET /sessions/:id/sandbox-access`.
     SandboxAccessChanged,
     /// A new artifact.

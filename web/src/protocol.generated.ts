@@ -1084,7 +1084,19 @@ error: string, } | { "type": "sandbox_warning",
 /**
  * What.
  */
-message: string, } | { "type": "sandbox_access_changed" } | { "type": "artifact_created", 
+message: string, } | { "type": "sandbox_restored", 
+/**
+ * The sentence.
+ */
+message: string, } | { "type": "snapshot_saved", 
+/**
+ * The backend's name of it.
+ */
+imageId: string, 
+/**
+ * `execution_complete`, `inactivity_timeout`, `heartbeat_timeout`, `time_limit`, `archive`, ...
+ */
+reason: string, } | { "type": "sandbox_access_changed" } | { "type": "artifact_created", 
 /**
  * The artifact.
  */

@@ -156,6 +156,15 @@ pub enum SessionCall {
     Prompt(Box<EnqueuePrompt>),
     /// Stops the prompt that runs. → 200 `{status:"stopping"}`
     Stop,
+    /// Answers a question of the agent; the first answer counts. → 200 `{status:"answered"}`
+    AnswerQuestion {
+        /// Who answers.
+        person: Box<Person>,
+        /// The question.
+        request_id: String,
+        /// The answer.
+        answer: String,
+    },
     /// → 200 `{title}`
     UpdateTitle {
         /// 1 to 200 units, trimmed.

@@ -85,6 +85,13 @@ impl Turn<'_, '_> {
                 self.dispatch()?;
                 CallReply::json(200, &json!({"status": "stopping"}))
             }
+            SessionCall::AnswerQuestion { person, request_id, answer } => {
+                let by = Participant::upsert(self.sql, self.cx, &person, "member")?;
+                match self.answer_question(&request_id, &answer, Some(by.author()))? {
+                    Ok(()) => CallReply::json(200, &json!({"status": "answered"})),
+                    Err(refusal) => CallReply::refuse(refusal.status, refusal.code, refusal.sentence),
+                }
+            }
             SessionCall::UpdateTitle { title } => self.update_title(title.trim())?,
             SessionCall::Archive => self.archive()?,
             SessionCall::Unarchive => self.unarchive()?,
@@ -203,7 +210,11 @@ impl Turn<'_, '_> {
             _ => {}
         }
         self.touch_session(Some(SessionStatus::Archived))?;
-        self.retire_live_sandbox("archive")?;
+        if self.hot.sandbox.status == SandboxStatus::Ready {
+            self.put_away(SandboxStatus::Stopped, "archive")?;
+        } else {
+            self.retire_live_sandbox("archive")?;
+        }
         Ok(CallReply::json(200, &json!({"status": "archived"})))
     }
 
@@ -233,6 +244,7 @@ impl Turn<'_, '_> {
         self.end_running(Outcome::Cancelled, "Execution was cancelled")?;
         self.end_pending(Outcome::Cancelled, "Execution was cancelled before it started")?;
         self.retire_live_sandbox("cancel")?;
+        self.discard_parked()?;
         Ok(CallReply::json(200, &json!({"status": "cancelled"})))
     }
 

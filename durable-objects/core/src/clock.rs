@@ -14,6 +14,17 @@ impl<F: FnMut(&mut [u8])> Rng for F {
     }
 }
 
+/// What the backend of sandboxes can do, as the lifecycle needs to know it. It is asked for this, never for its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BackendTraits {
+    /// A sandbox's files can be kept and given to another.
+    pub snapshots: bool,
+    /// A stopped sandbox can go on.
+    pub resumes: bool,
+    /// The longest life of a sandbox, in seconds, when the backend has such a limit.
+    pub max_life_seconds: Option<u32>,
+}
+
 /// Settings of the deployment that the session needs.
 #[derive(Clone)]
 pub struct Config {
@@ -31,6 +42,10 @@ pub struct Config {
     pub retention_rows: i64,
     /// Forge base URL for clones and pushes, such as `https://github.com`.
     pub forge_url: String,
+    /// What the backend can do.
+    pub backend: BackendTraits,
+    /// A sandbox's life, in seconds, unless the backend's limit is shorter.
+    pub sandbox_life_seconds: u32,
     /// Tests only: whether [`crate::call::SessionCall::Fault`] panics.
     pub fault_injection: bool,
 }
@@ -46,8 +61,17 @@ impl Config {
             connect_hard_timeout_ms: 900_000,
             retention_rows: 10_000,
             forge_url: "https://github.com".to_owned(),
+            backend: BackendTraits::default(),
+            sandbox_life_seconds: 7_200,
             fault_injection: false,
         }
+    }
+}
+
+impl Config {
+    /// How long a sandbox lives, in seconds.
+    pub fn life_seconds(&self) -> u32 {
+        self.backend.max_life_seconds.map_or(self.sandbox_life_seconds, |most| most.min(self.sandbox_life_seconds))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::projection::Dialect;
 use crate::questions::Questions;
 use crate::sandbox_row::{SandboxRow, load_received, save_received};
 use crate::session_row::SessionRow;
+use crate::snapshots::Snapshots;
 use crate::sockets::{Role, Sockets};
 use crate::sql::{Sql, SqlError};
 use crate::{deadlines, outbox, prompts, pull_request_row, schema, timeline};
@@ -68,6 +69,7 @@ pub(crate) struct Hot {
     pub parent_dirty: bool,
     pub operations_next: Option<UnixMillis>,
     pub questions: Questions,
+    pub snapshots: Snapshots,
     /// How far the archive goes.
     pub archived: Archived,
     /// Calls that wait for a pull request, by operation.
@@ -106,6 +108,7 @@ impl Hot {
             parent_dirty: false,
             operations_next: None,
             questions: Questions::default(),
+            snapshots: Snapshots::default(),
             archived: Archived::default(),
             waiters: Vec::new(),
             woke_at: now,
@@ -137,6 +140,7 @@ impl Hot {
             outbox_next: outbox::next_due(sql)?,
             operations_next: pull_request_row::next_deadline(sql)?,
             questions: Questions::load(sql)?,
+            snapshots: Snapshots::load(sql)?,
             heartbeat_saved: sandbox.last_heartbeat,
             archived,
             sandbox,

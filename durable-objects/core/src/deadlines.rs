@@ -7,7 +7,7 @@ use oi_protocol::event::Outcome;
 use oi_protocol::session_state::SandboxStatus;
 
 use crate::core::{Hot, Turn};
-use crate::lifecycle::stale_deadline;
+use crate::lifecycle::{life_deadline, stale_deadline};
 use crate::sockets::{Role, Sockets};
 use crate::sql::SqlError;
 
@@ -15,7 +15,10 @@ use crate::sql::SqlError;
 const WATCHED_EXTENSION_MS: i64 = 300_000;
 
 fn idle_deadline(hot: &Hot, config: &crate::clock::Config) -> Option<UnixMillis> {
-    let idle = hot.sandbox.status == SandboxStatus::Ready && hot.running.is_none() && hot.pending == 0;
+    let idle = hot.sandbox.status == SandboxStatus::Ready
+        && hot.snapshots.taking.is_none()
+        && hot.running.is_none()
+        && hot.pending == 0;
     idle.then(|| {
         hot.sandbox.last_activity.unwrap_or(hot.woke_at).max(hot.sandbox.created_at).plus(config.inactivity_timeout_ms)
     })
@@ -29,9 +32,11 @@ pub(crate) fn earliest(hot: &Hot, sockets: &Sockets, config: &crate::clock::Conf
         stale_deadline(hot),
         hot.running.as_ref().map(|running| running.started_at.plus(config.execution_timeout_ms)),
         hot.running.as_ref().and_then(|running| running.repeat_at),
-        hot.stopping.as_ref().map(|(_, deadline)| *deadline),
+        hot.stopping.as_ref().map(|(_, deadline)| *deadline).filter(|_| !hot.snapshots.is_leaving()),
+        // While it stops what runs, that has a deadline of its own.
+        life_deadline(hot, config).filter(|_| hot.stopping.is_none()),
         idle_deadline(hot, config),
-        hot.sandbox.next_spawn_at.filter(|_| hot.pending > 0),
+        hot.sandbox.next_spawn_at.filter(|_| hot.pending > 0 && hot.sandbox.status.is_dead()),
         hot.outbox_next,
         hot.operations_next,
         hot.questions.next_expiry,
@@ -55,7 +60,7 @@ impl Turn<'_, '_> {
         let now = self.cx.now;
         let due = |deadline: Option<UnixMillis>| deadline.is_some_and(|at| at <= now);
         self.close_unsubscribed();
-        if due(self.hot.stopping.as_ref().map(|(_, deadline)| *deadline)) {
+        if due(self.hot.stopping.as_ref().map(|(_, deadline)| *deadline)) && !self.hot.snapshots.is_leaving() {
             self.lose_sandbox(
                 SandboxStatus::Stale,
                 "stop_confirmation_timeout",
@@ -79,6 +84,9 @@ impl Turn<'_, '_> {
                 "The sandbox stopped answering. Unpushed work in it may be lost.",
             )?;
         }
+        if due(self.life_deadline()) {
+            self.end_life()?;
+        }
         if due(idle_deadline(self.hot, self.cx.config)) {
             self.stop_idle()?;
         }
@@ -99,10 +107,7 @@ impl Turn<'_, '_> {
             self.hot.sandbox_dirty = true;
             return Ok(());
         }
-        self.retire_sandbox(SandboxStatus::Stopped, "inactivity_timeout")?;
-        let message = "Sandbox stopped due to inactivity".to_owned();
-        self.broadcast(&oi_protocol::client_socket::ServerMessage::SandboxWarning { message });
-        Ok(())
+        self.put_away(SandboxStatus::Stopped, "inactivity_timeout")
     }
 
     fn close_unsubscribed(&mut self) {

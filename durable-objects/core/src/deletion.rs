@@ -36,6 +36,8 @@ impl Turn<'_, '_> {
             for socket in sockets {
                 self.close(socket, close::NORMAL, "Session deleted");
             }
+            self.delete_snapshots()?;
+            self.discard_parked()?;
             self.hot.family.deleting_since = Some(self.cx.now);
             self.hot.family.save(self.sql)?;
         }

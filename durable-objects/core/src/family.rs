@@ -5,6 +5,7 @@ use oi_protocol::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use crate::core::Turn;
+use crate::snapshots::BorrowedSnapshot;
 use crate::sql::{Columns, Sql, SqlError, params};
 
 /// A child's place, given when it is created.
@@ -29,6 +30,9 @@ pub struct ForkOf {
     pub from_sequence: i64,
     /// The last one.
     pub through_sequence: i64,
+    /// The files that it begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<BorrowedSnapshot>,
 }
 
 /// The one row of it. Absent for a session that is none of it.
@@ -96,6 +100,9 @@ impl Turn<'_, '_> {
             family.fork_through = fork.through_sequence.max(0);
             family.fork_next = Some(fork.from_sequence.max(1)).filter(|from| *from <= fork.through_sequence);
             self.hot.seq = self.hot.seq.max(fork.through_sequence);
+            if let Some(snapshot) = &fork.snapshot {
+                self.borrow_snapshot(snapshot)?;
+            }
         }
         self.hot.family.save(self.sql)?;
         self.copy_next_page()

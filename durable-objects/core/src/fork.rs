@@ -12,6 +12,7 @@ use crate::call::{CallReply, InitRepository};
 use crate::core::{Hot, Turn};
 use crate::job::Job;
 use crate::session_row::load_repositories;
+use crate::snapshots::{self, BorrowedSnapshot};
 use crate::sql::{Columns, Sql, SqlError, params};
 
 /// Events of the old timeline that are copied, counted back from the fork.
@@ -79,6 +80,8 @@ pub struct ForkPoint {
     pub reasoning_effort: Option<String>,
     /// What the old session works on.
     pub repositories: Vec<InitRepository>,
+    /// Its files near the event, when the backend keeps some.
+    pub snapshot: Option<BorrowedSnapshot>,
 }
 
 /// Where a fork of `event_id`, of the place `sequence` or of the newest event begins and ends.
@@ -107,6 +110,7 @@ pub(crate) fn point(
         model: session.model.clone(),
         reasoning_effort: session.reasoning_effort.clone(),
         repositories: load_repositories(sql)?.into_iter().map(Into::into).collect(),
+        snapshot: snapshots::nearest(sql, through_sequence)?,
     };
     Ok(CallReply::json(200, &point))
 }

@@ -54,6 +54,59 @@ pub struct StartSandbox {
     pub model: String,
     /// Limit on the sandbox's life.
     pub timeout_seconds: u32,
+    /// What it begins with.
+    #[serde(default)]
+    pub from: StartFrom,
+}
+
+/// What a sandbox begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum StartFrom {
+    /// The repositories.
+    #[default]
+    Fresh,
+    /// Files that were kept.
+    Snapshot {
+        /// The session's number of it.
+        number: i64,
+        /// The backend's name of it.
+        image_id: String,
+    },
+    /// It was stopped and goes on, with its own id and token.
+    Parked {
+        /// The backend's handle.
+        provider_object_id: String,
+    },
+}
+
+/// Keep a sandbox's files. Outcome unknown: look for an image labelled with the session and the number, adopt it, else
+/// repeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TakeSnapshot {
+    /// The session.
+    pub session_id: SessionId,
+    /// Logical id.
+    pub sandbox_id: String,
+    /// The backend's handle.
+    pub provider_object_id: String,
+    /// The sandbox's generation.
+    pub generation: i64,
+    /// The session's number of it, never used twice.
+    pub number: i64,
+    /// Why it is taken.
+    pub reason: String,
+}
+
+/// Delete files that were kept. Idempotent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeleteSnapshot {
+    /// The session.
+    pub session_id: SessionId,
+    /// The backend's name of it.
+    pub image_id: String,
 }
 
 /// Stop a sandbox. Idempotent.
@@ -169,6 +222,10 @@ pub enum Job {
     CopyTimeline(CopyTimeline),
     /// Empty the bucket.
     CollectStorage(CollectStorage),
+    /// Keep a sandbox's files.
+    TakeSnapshot(TakeSnapshot),
+    /// Delete files that were kept.
+    DeleteSnapshot(DeleteSnapshot),
 }
 
 impl Job {
@@ -186,6 +243,8 @@ impl Job {
             Self::OfferResult(_) => "offer_result",
             Self::CopyTimeline(_) => "copy_timeline",
             Self::CollectStorage(_) => "collect_storage",
+            Self::TakeSnapshot(_) => "take_snapshot",
+            Self::DeleteSnapshot(_) => "delete_snapshot",
         }
     }
 
@@ -193,10 +252,11 @@ impl Job {
     pub const fn attempt_budget(&self) -> i64 {
         match self {
             Self::IndexSession(_) => 12,
-            Self::StopSandbox(_) | Self::ArchiveEvents(_) | Self::CopyTimeline(_) => 8,
+            Self::StopSandbox(_) | Self::ArchiveEvents(_) | Self::CopyTimeline(_) | Self::DeleteSnapshot(_) => 8,
             Self::OpenPullRequest(_) => 4,
             Self::StartSandbox(_) => 3,
-            Self::ReadArchive(_) => 2,
+            // Prompts wait for it.
+            Self::ReadArchive(_) | Self::TakeSnapshot(_) => 2,
             // What a tool does is old soon; that a prompt ended is not.
             Self::BotCallback(callback) => match callback.notice {
                 Notice::ToolCall { .. } => 1,
@@ -216,7 +276,13 @@ impl Job {
             | Self::BotCallback(_)
             | Self::TellParent(_)
             | Self::OfferResult(_) => 15_000,
-            Self::StopSandbox(_) | Self::ArchiveEvents(_) | Self::CopyTimeline(_) | Self::CollectStorage(_) => 30_000,
+            Self::StopSandbox(_)
+            | Self::ArchiveEvents(_)
+            | Self::CopyTimeline(_)
+            | Self::CollectStorage(_)
+            | Self::DeleteSnapshot(_) => 30_000,
+            // What vendors take at most (session.md 5.10).
+            Self::TakeSnapshot(_) => 320_000,
             Self::OpenPullRequest(_) | Self::StartSandbox(_) => 90_000,
         }
     }
@@ -248,6 +314,11 @@ pub enum JobResult {
     SandboxStarted {
         /// The backend's handle.
         provider_object_id: String,
+    },
+    /// The sandbox's files are kept.
+    SnapshotTaken {
+        /// The backend's name of it.
+        image_id: String,
     },
     /// The pull request is open.
     PullRequestOpened {

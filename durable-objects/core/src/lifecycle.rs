@@ -10,10 +10,11 @@ use oi_protocol::session_state::SandboxStatus;
 
 use crate::core::Turn;
 use crate::input::{SandboxUpgrade, SocketId, UpgradeAnswer};
-use crate::job::{Job, StartSandbox, StopSandbox};
+use crate::job::{Job, StartFrom, StartSandbox, StopSandbox};
 use crate::session_row::load_repositories;
 use crate::sockets::Role;
-use crate::sql::SqlError;
+use crate::sql::{SqlError, params};
+use crate::start_plan::{self, Situation, Source, Step};
 use crate::token;
 
 /// A sandbox whose socket is lost, or that is silent, is given this long, in ms.
@@ -26,8 +27,10 @@ const BREAKER_FAILURES: i64 = 3;
 const BREAKER_OPEN_MS: i64 = 300_000;
 /// Starts that may fail before the waiting prompts fail visibly.
 const START_BUDGET: i64 = 3;
-/// Life of a sandbox, in seconds, when no setting says otherwise.
-const SANDBOX_TIMEOUT_SECONDS: u32 = 7_200;
+/// The job that stops a sandbox which may go on later.
+const PARK_KEY: &str = "park_sandbox";
+/// Of a sandbox's life this much is kept for putting it away, at most, in ms; a quarter of a short life.
+const RESERVE_MAX_MS: i64 = 900_000;
 /// Least time between two warms of a session, in ms.
 const WARM_INTERVAL_MS: i64 = 60_000;
 
@@ -64,47 +67,59 @@ impl Turn<'_, '_> {
     /// Sees to it that a sandbox is there, is coming, or that its absence is visible.
     pub(crate) fn ensure_sandbox(&mut self, for_prompt: bool) -> Result<(), SqlError> {
         let now = self.cx.now;
-        match self.hot.sandbox.status {
-            // It comes; its deadline is watched.
-            SandboxStatus::Spawning | SandboxStatus::Connecting => {
-                if for_prompt {
-                    self.tell_spawning();
-                }
-                return Ok(());
-            }
-            // It is there, or its socket is lost and it is waited for before anything is discarded.
-            SandboxStatus::Ready
-            | SandboxStatus::Running
-            | SandboxStatus::Warming
-            | SandboxStatus::Syncing
-            | SandboxStatus::Snapshotting => return Ok(()),
-            SandboxStatus::Pending | SandboxStatus::Stale | SandboxStatus::Stopped | SandboxStatus::Failed => {}
-        }
         let sandbox = &mut self.hot.sandbox;
         if sandbox.last_failure_at.is_some_and(|at| now.since(at) >= BREAKER_OPEN_MS) {
             sandbox.failure_count = 0;
         }
-        if sandbox.next_spawn_at.is_some_and(|at| at > now) {
-            return Ok(());
-        }
-        if sandbox.failure_count >= BREAKER_FAILURES {
-            let failed_at = sandbox.last_failure_at.unwrap_or(now);
-            let wait = (BREAKER_OPEN_MS - now.since(failed_at)).max(1_000) / 1_000;
-            let error = format!(
-                "Sandbox spawning temporarily disabled after {} failures. Try again in {wait} seconds.",
-                sandbox.failure_count
-            );
-            self.report_spawn_error(&error);
-            if for_prompt {
-                self.end_pending(Outcome::Failed, &error)?;
+        let sandbox = &self.hot.sandbox;
+        let parked = sandbox.parked_token_hash.is_some();
+        let situation = Situation {
+            status: sandbox.status,
+            promptable: self.hot.session.as_ref().is_some_and(|session| session.status.is_promptable()),
+            parked,
+            parking: parked && self.is_parking()?,
+            restorable: self.hot.snapshots.held.is_some() && self.cx.config.backend.snapshots,
+            backing_off: sandbox.next_spawn_at.is_some_and(|at| at > now),
+            breaker_open: sandbox.failure_count >= BREAKER_FAILURES,
+        };
+        match start_plan::plan(situation) {
+            Step::Never | Step::Rely | Step::Wait => Ok(()),
+            Step::Expect => {
+                if for_prompt {
+                    self.tell_spawning();
+                }
+                Ok(())
             }
-            return Ok(());
+            Step::Refuse => {
+                let failed_at = self.hot.sandbox.last_failure_at.unwrap_or(now);
+                let wait = (BREAKER_OPEN_MS - now.since(failed_at)).max(1_000) / 1_000;
+                let error = format!(
+                    "Sandbox spawning temporarily disabled after {} failures. Try again in {wait} seconds.",
+                    self.hot.sandbox.failure_count
+                );
+                self.report_spawn_error(&error);
+                if for_prompt {
+                    self.end_pending(Outcome::Failed, &error)?;
+                }
+                Ok(())
+            }
+            Step::Start(source) => {
+                self.start_sandbox(source)?;
+                if for_prompt {
+                    self.tell_spawning();
+                }
+                Ok(())
+            }
         }
-        self.start_sandbox()?;
-        if for_prompt {
-            self.tell_spawning();
-        }
-        Ok(())
+    }
+
+    /// Whether the backend is still being asked to stop what is parked.
+    fn is_parking(&self) -> Result<bool, SqlError> {
+        let rows = self.sql.run(
+            "SELECT 1 FROM outbox WHERE dedup_key = ? AND state IN ('waiting', 'running') LIMIT 1",
+            params![PARK_KEY],
+        )?;
+        Ok(!rows.is_empty())
     }
 
     /// A prompt waits for a sandbox: told once for each start.
@@ -120,27 +135,48 @@ impl Turn<'_, '_> {
         self.broadcast(&ServerMessage::SandboxError { error: error.to_owned() });
     }
 
-    fn start_sandbox(&mut self) -> Result<(), SqlError> {
+    fn start_sandbox(&mut self, source: Source) -> Result<(), SqlError> {
         let Some(session) = &self.hot.session else { return Ok(()) };
         let (session_id, model) = (session.session_id.clone(), session.model.clone());
         let repositories = load_repositories(self.sql)?;
         let now = self.cx.now;
         let nonce = hex::encode(self.cx.random_id());
         let generation = self.hot.sandbox.generation + 1;
-        // The generation keeps two starts apart that fall into one millisecond, or into one twice by a clock set back.
-        let sandbox_id = match repositories.first() {
-            Some(primary) => format!("sandbox-{}-{}-{}-{generation}", primary.repo_owner, primary.repo_name, now.0),
-            None => format!("sandbox-{session_id}-{}-{generation}", now.0),
+        let parked = (source == Source::Parked)
+            .then(|| self.hot.sandbox.sandbox_id.clone().zip(self.hot.sandbox.provider_object_id.clone()))
+            .flatten();
+        let held = self.hot.snapshots.held.clone().filter(|_| source == Source::Snapshot);
+        let (sandbox_id, token_hash, received, from) = if let Some((sandbox_id, provider_object_id)) = parked {
+            let sandbox = &self.hot.sandbox;
+            let from = StartFrom::Parked { provider_object_id };
+            (sandbox_id, sandbox.parked_token_hash.clone(), sandbox.parked_received, from)
+        } else {
+            // The generation keeps two starts apart that fall into one millisecond, or into one twice by a clock set back.
+            let sandbox_id = match repositories.first() {
+                Some(primary) => format!("sandbox-{}-{}-{}-{generation}", primary.repo_owner, primary.repo_name, now.0),
+                None => format!("sandbox-{session_id}-{}-{generation}", now.0),
+            };
+            let token = token::sandbox_token(&self.cx.config.sandbox_token_key, &session_id, generation, &nonce);
+            let from = held.as_ref().map_or(StartFrom::Fresh, |held| StartFrom::Snapshot {
+                number: held.number,
+                image_id: held.image_id.clone(),
+            });
+            (sandbox_id, Some(token::token_hash(&token)), 0, from)
         };
-        let token = token::sandbox_token(&self.cx.config.sandbox_token_key, &session_id, generation, &nonce);
+        let life_seconds = self.cx.config.life_seconds();
         let sandbox = &mut self.hot.sandbox;
         sandbox.generation = generation;
         sandbox.sandbox_id = Some(sandbox_id.clone());
-        sandbox.provider_object_id = None;
-        sandbox.token_hash = Some(token::token_hash(&token));
-        sandbox.runtime_version = None;
+        if !matches!(from, StartFrom::Parked { .. }) {
+            sandbox.provider_object_id = None;
+            // A restored one runs what is in the snapshot.
+            sandbox.runtime_version = held.as_ref().and_then(|held| held.runtime_version.clone());
+        }
+        sandbox.token_hash = token_hash;
+        sandbox.restored_from = held.map(|held| held.number);
         sandbox.created_at = now;
         sandbox.boot_deadline = Some(now.plus(self.cx.config.connect_timeout_ms));
+        sandbox.expires_at = Some(now.plus(i64::from(life_seconds) * 1_000));
         // Its predecessor's life says nothing of it.
         sandbox.last_heartbeat = None;
         sandbox.last_activity = None;
@@ -148,7 +184,7 @@ impl Turn<'_, '_> {
         sandbox.spawn_error = None;
         sandbox.next_spawn_at = None;
         self.hot.spawning_told = false;
-        self.hot.received = 0;
+        self.hot.received = received;
         self.hot.received_dirty = true;
         self.set_sandbox_status(SandboxStatus::Spawning);
         let repositories = repositories.into_iter().map(Into::into).collect();
@@ -159,7 +195,8 @@ impl Turn<'_, '_> {
             nonce,
             repositories,
             model,
-            timeout_seconds: SANDBOX_TIMEOUT_SECONDS,
+            timeout_seconds: life_seconds,
+            from,
         });
         self.enqueue(&job, Some("start_sandbox"))
     }
@@ -174,12 +211,23 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    /// The backend cannot start it, or it did not connect.
-    pub(crate) fn start_failed(&mut self, generation: i64, error: &str) -> Result<(), SqlError> {
+    /// The backend cannot start it, or it did not connect. What fails for good is not tried in the same way again.
+    pub(crate) fn start_failed(&mut self, generation: i64, error: &str, for_good: bool) -> Result<(), SqlError> {
         if generation != self.hot.sandbox.generation || self.hot.sandbox.status == SandboxStatus::Ready {
             return Ok(());
         }
-        self.retire_sandbox(SandboxStatus::Failed, "start_failed")?;
+        // There is another way, whose failures count.
+        if let Some(number) = self.hot.sandbox.restored_from.take_if(|_| for_good) {
+            self.retire_sandbox(SandboxStatus::Failed, "restore_failed")?;
+            self.report_spawn_error(&format!("The sandbox could not be restored: {error}"));
+            return self.restore_failed(number);
+        }
+        match &self.hot.sandbox.parked_token_hash {
+            Some(_) if for_good => return self.resume_failed(error),
+            // It stays parked.
+            Some(_) => self.lock_out(SandboxStatus::Failed)?,
+            None => self.retire_sandbox(SandboxStatus::Failed, "start_failed")?,
+        }
         let now = self.cx.now;
         let sandbox = &mut self.hot.sandbox;
         sandbox.failure_count += 1;
@@ -195,41 +243,125 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    /// Takes the sandbox out of action: a new generation locks it out, a job stops it at the backend.
+    /// A stopped sandbox does not go on. It is deleted once its successor is up: what it holds is the only copy.
+    fn resume_failed(&mut self, error: &str) -> Result<(), SqlError> {
+        let left = self.stop_of_sandbox("respawn");
+        self.hot.sandbox.parked_token_hash = None;
+        self.hot.sandbox.replaced = left.and_then(|stop| serde_json::to_string(&stop).ok());
+        // Not stopped: its own stop is what is kept for later.
+        self.lock_out(SandboxStatus::Failed)?;
+        self.report_spawn_error(&format!("The stopped sandbox could not go on: {error}"));
+        let message = "The stopped sandbox could not go on. The session continues in another one.".to_owned();
+        self.broadcast(&ServerMessage::SandboxWarning { message });
+        Ok(())
+    }
+
+    /// Nothing goes on any more: what is stopped and could is deleted.
+    pub(crate) fn discard_parked(&mut self) -> Result<(), SqlError> {
+        self.hot.sandbox_dirty = true;
+        if self.hot.sandbox.parked_token_hash.take().is_some()
+            && let Some(stop) = self.stop_of_sandbox("respawn")
+        {
+            self.enqueue(&Job::StopSandbox(stop), None)?;
+        }
+        if let Some(stop) = self.hot.sandbox.replaced.take().and_then(|stop| serde_json::from_str(&stop).ok()) {
+            self.enqueue(&Job::StopSandbox(stop), None)?;
+        }
+        Ok(())
+    }
+
+    /// One of which nobody knows whether it has stopped does not go on: its agent may still be at work.
+    pub(crate) fn stop_given_up(&mut self, stop: &StopSandbox) {
+        let sandbox = &mut self.hot.sandbox;
+        if sandbox.sandbox_id.as_ref() == Some(&stop.sandbox_id) && sandbox.parked_token_hash.take().is_some() {
+            let stop = StopSandbox { reason: "respawn".to_owned(), ..stop.clone() };
+            sandbox.replaced = serde_json::to_string(&stop).ok();
+            self.hot.sandbox_dirty = true;
+        }
+    }
+
+    fn stop_of_sandbox(&self, reason: &str) -> Option<StopSandbox> {
+        self.hot.session.as_ref().zip(self.hot.sandbox.sandbox_id.clone()).map(|(session, sandbox_id)| StopSandbox {
+            session_id: session.session_id.clone(),
+            sandbox_id,
+            provider_object_id: self.hot.sandbox.provider_object_id.clone(),
+            generation: self.hot.sandbox.generation,
+            reason: reason.to_owned(),
+        })
+    }
+
+    /// Nobody of it may act any more.
+    fn lock_out(&mut self, status: SandboxStatus) -> Result<(), SqlError> {
+        self.abandon_snapshot()?;
+        self.hot.sandbox.generation += 1;
+        self.hot.sandbox.token_hash = None;
+        self.hot.sandbox.boot_deadline = None;
+        self.hot.sandbox.disconnected_at = None;
+        self.hot.sandbox.expires_at = None;
+        self.hot.sandbox.restored_from = None;
+        self.hot.received = 0;
+        self.hot.received_dirty = true;
+        self.set_sandbox_status(status);
+        self.clear_stopping()
+    }
+
+    /// Takes the sandbox out of action: a new generation locks it out, a job stops it at the backend. One that was up
+    /// and may go on later is parked.
     pub(crate) fn retire_sandbox(&mut self, status: SandboxStatus, reason: &str) -> Result<(), SqlError> {
         if let Some(bridge) = self.sockets.bridge {
             self.command(&SandboxCommand::Shutdown);
             self.close(bridge, close::NORMAL, "Sandbox terminated");
         }
-        let stop = self.hot.session.as_ref().zip(self.hot.sandbox.sandbox_id.clone()).map(|(session, sandbox_id)| {
-            Job::StopSandbox(StopSandbox {
-                session_id: session.session_id.clone(),
-                sandbox_id,
-                provider_object_id: self.hot.sandbox.provider_object_id.clone(),
-                generation: self.hot.sandbox.generation,
-                reason: reason.to_owned(),
-            })
-        });
+        let stop = self.stop_of_sandbox(reason).map(Job::StopSandbox);
         let was_alive = !self.hot.sandbox.status.is_dead() && self.hot.sandbox.status != SandboxStatus::Pending;
-        self.hot.sandbox.generation += 1;
-        self.hot.sandbox.token_hash = None;
-        self.hot.sandbox.boot_deadline = None;
-        self.hot.sandbox.disconnected_at = None;
-        self.hot.received = 0;
-        self.hot.received_dirty = true;
-        self.set_sandbox_status(status);
+        let sandbox = &mut self.hot.sandbox;
+        let parks = self.cx.config.backend.resumes
+            && sandbox.status == SandboxStatus::Ready
+            && sandbox.provider_object_id.is_some()
+            && matches!(status, SandboxStatus::Stopped | SandboxStatus::Stale);
+        sandbox.parked_token_hash = sandbox.token_hash.clone().filter(|_| parks);
+        sandbox.parked_received = if parks { self.hot.received } else { 0 };
+        self.lock_out(status)?;
         if let (true, Some(stop)) = (was_alive, stop) {
-            self.enqueue(&stop, None)?;
+            self.enqueue(&stop, parks.then_some(PARK_KEY))?;
         }
-        self.clear_stopping()
+        Ok(())
     }
 
     /// The sandbox is lost while it should live: what runs fails visibly, what waits gets another.
     pub(crate) fn lose_sandbox(&mut self, status: SandboxStatus, reason: &str, error: &str) -> Result<(), SqlError> {
         self.end_running(Outcome::Failed, error)?;
-        self.retire_sandbox(status, reason)?;
         self.broadcast(&ServerMessage::SandboxWarning { message: error.to_owned() });
+        if status == SandboxStatus::Failed {
+            self.retire_sandbox(status, reason)?;
+        } else {
+            self.put_away(status, reason)?;
+        }
         self.dispatch()
+    }
+
+    /// When the sandbox must be put away so that its backend is not the first to end it.
+    pub(crate) fn life_deadline(&self) -> Option<UnixMillis> {
+        life_deadline(self.hot, self.cx.config)
+    }
+
+    /// Whether it takes no prompt any more.
+    pub(crate) fn life_is_over(&self) -> bool {
+        self.life_deadline().is_some_and(|at| at <= self.cx.now)
+    }
+
+    /// Its time is over: what runs is stopped first.
+    pub(crate) fn end_life(&mut self) -> Result<(), SqlError> {
+        if self.hot.running.is_some() {
+            let error =
+                "The sandbox reached its time limit. Its work is kept where the backend can; send the prompt again.";
+            return self.stop_running(Outcome::TimedOut, error);
+        }
+        if self.hot.stopping.is_some() {
+            // Its own deadline is near.
+            return Ok(());
+        }
+        self.put_away(SandboxStatus::Stopped, "time_limit")
     }
 
     /// A bridge asks to connect.
@@ -280,7 +412,15 @@ impl Turn<'_, '_> {
         sandbox.spawn_error = None;
         sandbox.failure_count = 0;
         sandbox.last_failure_at = None;
+        sandbox.parked_token_hash = None;
+        let (restored, replaced) = (sandbox.restored_from.take(), sandbox.replaced.take());
         self.set_sandbox_status(SandboxStatus::Ready);
+        if let Some(number) = restored {
+            self.restore_succeeded(number)?;
+        }
+        if let Some(stop) = replaced.and_then(|stop| serde_json::from_str(&stop).ok()) {
+            self.enqueue(&Job::StopSandbox(stop), None)?;
+        }
         self.greet_bridge()?;
         self.dispatch()
     }
@@ -322,7 +462,7 @@ impl Turn<'_, '_> {
             let error = "The sandbox did not finish starting within the allowed time.";
             return self.lose_sandbox(SandboxStatus::Failed, "boot_timeout", error);
         }
-        self.start_failed(self.hot.sandbox.generation, "it did not connect within the allowed time")
+        self.start_failed(self.hot.sandbox.generation, "it did not connect within the allowed time", true)
     }
 
     /// Whether `token` is the current sandbox's, which alone may act.
@@ -346,7 +486,8 @@ impl Turn<'_, '_> {
 
 /// When silence or disconnection makes the sandbox stale. However often the object wakes, both come to an end.
 pub(crate) fn stale_deadline(hot: &crate::core::Hot) -> Option<UnixMillis> {
-    if hot.sandbox.status != SandboxStatus::Ready {
+    // Its files are waited for in any case.
+    if hot.sandbox.status != SandboxStatus::Ready || hot.snapshots.taking.is_some() {
         return None;
     }
     if let Some(at) = hot.sandbox.disconnected_at {
@@ -356,4 +497,11 @@ pub(crate) fn stale_deadline(hot: &crate::core::Hot) -> Option<UnixMillis> {
     // Beats that came after the last one that was written went with the memory.
     let unwritten = if hot.heard { 0 } else { crate::core::HEARTBEAT_SAVE_MS };
     Some(hot.sandbox.last_heartbeat.unwrap_or(hot.sandbox.created_at).plus(STALE_MS + unwritten))
+}
+
+/// When the sandbox must be put away so that its backend is not the first to end it.
+pub(crate) fn life_deadline(hot: &crate::core::Hot, config: &crate::clock::Config) -> Option<UnixMillis> {
+    let lives = hot.sandbox.status == SandboxStatus::Ready && hot.snapshots.taking.is_none();
+    let life = i64::from(config.life_seconds()) * 1_000;
+    hot.sandbox.expires_at.filter(|_| lives).map(|at| at.plus(-RESERVE_MAX_MS.min(life / 4)))
 }

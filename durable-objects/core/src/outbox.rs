@@ -79,12 +79,12 @@ impl Turn<'_, '_> {
             let (id, payload, attempt, state) = (c.int()?, c.text()?, c.int()?, c.text()?);
             let job: Job = serde_json::from_str(&payload)
                 .map_err(|error| SqlError(format!("an outbox row cannot be read: {error}")))?;
-            if self.is_superseded(&job) {
+            if self.is_superseded(&job) || (attempt == 0 && self.is_abandoned(&job)) {
                 self.drop_superseded(id, job, attempt > 0)?;
                 continue;
             }
             if attempt >= job.attempt_budget() {
-                self.give_up(id, &job, "no attempt ended in time")?;
+                self.give_up(id, &job, "no attempt ended in time", false)?;
                 continue;
             }
             self.sql.run(
@@ -99,23 +99,31 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    fn give_up(&mut self, id: i64, job: &Job, error: &str) -> Result<(), SqlError> {
+    fn give_up(&mut self, id: i64, job: &Job, error: &str, for_good: bool) -> Result<(), SqlError> {
         let error = truncate_bytes(error, ERROR_MAX_BYTES);
         self.sql.run("UPDATE outbox SET state = 'given_up', last_error = ? WHERE id = ?", params![error, id])?;
         self.keep_newest("given_up", GIVEN_UP_KEPT)?;
         self.out.log.push(format!("job given up: {} ({error})", job.kind()));
         match job {
-            Job::StartSandbox(start) => self.start_failed(start.generation, error),
+            Job::StartSandbox(start) => self.start_failed(start.generation, error, for_good),
             Job::OpenPullRequest(open) => self.pull_request_failed(&open.operation_id.clone(), 502, error),
             Job::ArchiveEvents(archive) => self.archive_given_up(archive),
             Job::ReadArchive(read) => self.archive_unreadable(read),
+            Job::TakeSnapshot(take) => {
+                self.snapshot_failed(take)?;
+                self.dispatch()
+            }
+            Job::StopSandbox(stop) => {
+                self.stop_given_up(stop);
+                self.dispatch()
+            }
             Job::CopyTimeline(_) => self.copy_failed(error),
             Job::IndexSession(_)
-            | Job::StopSandbox(_)
             | Job::BotCallback(_)
             | Job::TellParent(_)
             | Job::OfferResult(_)
-            | Job::CollectStorage(_) => Ok(()),
+            | Job::CollectStorage(_)
+            | Job::DeleteSnapshot(_) => Ok(()),
         }
     }
 
@@ -132,6 +140,10 @@ impl Turn<'_, '_> {
                 (Job::StartSandbox(start), JobResult::SandboxStarted { provider_object_id }) => {
                     self.late_start(id, &state, start, provider_object_id)
                 }
+                // One that is still waited for is looked for by the next attempt.
+                (Job::TakeSnapshot(take), JobResult::SnapshotTaken { image_id }) if state == "given_up" => {
+                    self.snapshot_taken(&take, image_id)
+                }
                 _ => Ok(()),
             };
         }
@@ -142,7 +154,7 @@ impl Turn<'_, '_> {
                 } else if transient && attempt < job.attempt_budget() {
                     self.try_again(id, attempt, &error)?;
                 } else {
-                    self.give_up(id, &job, &error)?;
+                    self.give_up(id, &job, &error, !transient)?;
                 }
             }
             (job, result) => {
@@ -234,6 +246,12 @@ impl Turn<'_, '_> {
         matches!(job, Job::StartSandbox(start) if start.generation != self.hot.sandbox.generation)
     }
 
+    /// A snapshot that nobody waits for. One that was tried may be there, and is looked for so that it is deleted.
+    fn is_abandoned(&self, job: &Job) -> bool {
+        matches!(job, Job::TakeSnapshot(take)
+            if self.hot.snapshots.taking.as_ref().is_none_or(|taking| taking.number != take.number))
+    }
+
     fn job_succeeded(&mut self, job: Job, result: JobResult) -> Result<(), SqlError> {
         match (job, result) {
             (Job::StartSandbox(start), JobResult::SandboxStarted { provider_object_id }) => {
@@ -247,6 +265,8 @@ impl Turn<'_, '_> {
             }
             (Job::ArchiveEvents(archive), JobResult::Done) => self.events_archived(&archive),
             (Job::ReadArchive(read), JobResult::ArchiveRead { text }) => self.archive_read(&read, &text),
+            (Job::TakeSnapshot(take), JobResult::SnapshotTaken { image_id }) => self.snapshot_taken(&take, image_id),
+            (Job::TakeSnapshot(take), _) => self.snapshot_failed(&take),
             (Job::BotCallback(callback), JobResult::Done) => self.bot_told(&callback),
             (Job::CopyTimeline(copy), JobResult::Page(page)) => self.page_copied(&copy, page),
             (job @ Job::CollectStorage(_), JobResult::More) => self.enqueue(&job, Some(COLLECT_KEY)),

@@ -3,7 +3,7 @@
 use oi_protocol::client_socket::{ServerMessage, is_valid_prompt};
 use oi_protocol::event::{Event, UserMessage};
 use oi_protocol::sandbox_socket::SandboxCommand;
-use oi_protocol::session_state::{MessageStatus, PromptSource, QueuedPrompt, SessionStatus};
+use oi_protocol::session_state::{MessageStatus, PromptSource, QueuedPrompt, SandboxStatus, SessionStatus};
 use oi_protocol::text::utf16_len;
 use oi_protocol::{ErrorCode, MessageId, UnixMillis, limits};
 use serde::Serialize;
@@ -314,6 +314,16 @@ impl Turn<'_, '_> {
         }
         if !self.hot.session.as_ref().is_some_and(|session| session.status.is_promptable()) {
             return Ok(());
+        }
+        // Files that are being kept must not change.
+        if self.hot.snapshots.taking.is_some() {
+            return Ok(());
+        }
+        if self.life_is_over() {
+            self.put_away(SandboxStatus::Stopped, "time_limit")?;
+            if self.hot.snapshots.taking.is_some() {
+                return Ok(());
+            }
         }
         if self.sockets.bridge.is_none() {
             return self.ensure_sandbox(true);

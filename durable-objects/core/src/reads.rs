@@ -1,7 +1,7 @@
 //! What is read of a session: snapshots, and the lists of REST. Nothing is written.
 
 use oi_protocol::client_socket::TimelineMode;
-use oi_protocol::session_state::{MessageStatus, SessionInfo, SessionRepository};
+use oi_protocol::session_state::{MessageStatus, SandboxStatus, SessionInfo, SessionRepository};
 use oi_protocol::{ErrorCode, limits};
 use serde::Serialize;
 use serde_json::json;
@@ -38,7 +38,10 @@ fn session_info(sql: &dyn Sql, hot: &Hot, session: &SessionRow) -> Result<Sessio
         base_branch: primary.map(|r| r.base_branch.clone()),
         branch_name: primary.and_then(|r| r.branch_name.clone()),
         status: session.status,
-        sandbox_status: hot.sandbox.status,
+        sandbox_status: match &hot.snapshots.taking {
+            Some(_) => SandboxStatus::Snapshotting,
+            None => hot.sandbox.status,
+        },
         message_count: session.message_count as u32,
         created_at: session.created_at,
         model: session.model.clone(),
@@ -85,11 +88,11 @@ pub(crate) fn snapshot(
                 to_json(&page.cursor)?
             );
             let open = to_json(&parts.open())?;
-            let mut additions = format!(r#","openParts":{open},"revision":{}"#, hot.revision);
-            if hot.questions.waiting > 0 {
-                additions += &format!(r#","inputRequests":{}"#, to_json(&questions::waiting(sql)?)?);
-            }
-            (timeline, queue, additions)
+            let questions = match hot.questions.waiting {
+                0 => String::new(),
+                _ => format!(r#","inputRequests":{}"#, to_json(&questions::waiting(sql)?)?),
+            };
+            (timeline, queue, format!(r#","openParts":{open},"revision":{}{questions}"#, hot.revision))
         }
         Dialect::One => {
             let page = timeline::page_before(sql, hot.archived, None, limits::REPLAY_MAX_EVENTS, dialect)?;

@@ -141,7 +141,12 @@ impl Turn<'_, '_> {
                 | SandboxEvent::PushComplete(_)
                 | SandboxEvent::PushError(_)
         );
+        let generation = self.hot.sandbox.generation;
         let verdict = self.apply(frame.event, ack_id.as_deref())?;
+        if self.hot.sandbox.generation != generation {
+            // It ended its own sandbox: the mark is the next one's.
+            return Ok(());
+        }
         match (verdict, frame.seq.filter(|_| two)) {
             // It was told already and says the same: that text is nowhere.
             (Verdict::Behind, Some(seq)) if self.hot.hello_sent => {
@@ -248,6 +253,7 @@ impl Turn<'_, '_> {
                 }
                 self.touch_activity();
                 self.dispatch()?;
+                self.snapshot_after_turn()?;
                 Ok(Verdict::Taken)
             }
             SandboxEvent::Ready(ready) => {

@@ -28,6 +28,15 @@ pub(crate) struct SandboxRow {
     pub last_failure_at: Option<UnixMillis>,
     /// Before this no start is tried.
     pub next_spawn_at: Option<UnixMillis>,
+    /// When the backend ends it.
+    pub expires_at: Option<UnixMillis>,
+    /// The snapshot that it was started from, until it is up.
+    pub restored_from: Option<i64>,
+    /// What a stopped sandbox that may go on knows itself by, and the mark of its frames.
+    pub parked_token_hash: Option<String>,
+    pub parked_received: i64,
+    /// A stopped sandbox that did not go on: it is deleted once its successor is up.
+    pub replaced: Option<String>,
 }
 
 impl SandboxRow {
@@ -49,6 +58,11 @@ impl SandboxRow {
             failure_count: 0,
             last_failure_at: None,
             next_spawn_at: None,
+            expires_at: None,
+            restored_from: None,
+            parked_token_hash: None,
+            parked_received: 0,
+            replaced: None,
         }
     }
 
@@ -56,7 +70,8 @@ impl SandboxRow {
         let rows = sql.run(
             "SELECT generation, sandbox_id, provider_object_id, token_hash, status, dialect, runtime_version, created_at,
                 boot_deadline, last_heartbeat, last_activity, disconnected_at, spawn_error, failure_count,
-                last_failure_at, next_spawn_at FROM sandbox",
+                last_failure_at, next_spawn_at, expires_at, restored_from, parked_token_hash, parked_received, replaced
+                FROM sandbox",
             &[],
         )?;
         let Some(row) = rows.into_iter().next() else { return Ok(Self::none()) };
@@ -78,6 +93,11 @@ impl SandboxRow {
             failure_count: c.int()?,
             last_failure_at: c.opt_int()?.map(UnixMillis),
             next_spawn_at: c.opt_int()?.map(UnixMillis),
+            expires_at: c.opt_int()?.map(UnixMillis),
+            restored_from: c.opt_int()?,
+            parked_token_hash: c.opt_text()?,
+            parked_received: c.opt_int()?.unwrap_or(0),
+            replaced: c.opt_text()?,
         })
     }
 
@@ -85,8 +105,9 @@ impl SandboxRow {
         sql.run(
             "INSERT OR REPLACE INTO sandbox (one, generation, sandbox_id, provider_object_id, token_hash, status,
                 dialect, runtime_version, created_at, boot_deadline, last_heartbeat, last_activity, disconnected_at,
-                spawn_error, failure_count, last_failure_at, next_spawn_at)
-             VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                spawn_error, failure_count, last_failure_at, next_spawn_at, expires_at, restored_from,
+                parked_token_hash, parked_received, replaced)
+             VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 self.generation,
                 self.sandbox_id.clone(),
@@ -104,6 +125,11 @@ impl SandboxRow {
                 self.failure_count,
                 self.last_failure_at.map(|t| t.0),
                 self.next_spawn_at.map(|t| t.0),
+                self.expires_at.map(|t| t.0),
+                self.restored_from,
+                self.parked_token_hash.clone(),
+                self.parked_received,
+                self.replaced.clone(),
             ],
         )?;
         Ok(())

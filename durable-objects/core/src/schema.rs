@@ -103,6 +103,18 @@ const STEPS: &[&[&str]] = &[
         "CREATE INDEX questions_waiting ON questions (expires_at) WHERE state = 'waiting'",
         "CREATE INDEX questions_by_prompt ON questions (message_id, number)",
     ],
+    &[
+        // Files that were kept, a sandbox's end, and a stopped sandbox that may go on.
+        "CREATE TABLE snapshots (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL, image_id TEXT, runtime_version TEXT,
+        through_seq INTEGER NOT NULL, failures INTEGER NOT NULL DEFAULT 0, then_status TEXT, then_reason TEXT,
+        created_at INTEGER NOT NULL)",
+        "ALTER TABLE sandbox ADD COLUMN expires_at INTEGER",
+        "ALTER TABLE sandbox ADD COLUMN restored_from INTEGER",
+        "ALTER TABLE sandbox ADD COLUMN parked_token_hash TEXT",
+        "ALTER TABLE sandbox ADD COLUMN parked_received INTEGER",
+        "ALTER TABLE sandbox ADD COLUMN replaced TEXT",
+    ],
 ];
 
 /// Whether the session was ever created here; an object that was not stays empty.

@@ -2,9 +2,10 @@
 
 use oi_protocol::local_backend::{CheckoutRepository, CreateSandboxRequest};
 use oi_session::call::{Principal, SessionCall};
-use oi_session::clock::Config;
+use oi_session::clock::{BackendTraits, Config};
 use oi_session::job::{
-    ArchiveEvents, ClaimedJob, Job, JobResult, OpenPullRequest, ReadArchive, StartSandbox, StopSandbox,
+    ArchiveEvents, ClaimedJob, Job, JobResult, OpenPullRequest, ReadArchive, StartFrom, StartSandbox, StopSandbox,
+    TakeSnapshot,
 };
 use oi_session::token::sandbox_token;
 use oi_session_host::Effects;
@@ -16,7 +17,7 @@ use worker::Env;
 use crate::family_effects;
 use crate::media_store::{ContentType, MediaStore};
 use crate::models::Models;
-use crate::sandbox_backend::{self, BackendError, SandboxBackend};
+use crate::sandbox_backend::{self, BackendError, Restored, SandboxBackend};
 use crate::session_client;
 use crate::source_control::github::{Github, GithubUrls, user_tokens};
 use crate::source_control::{
@@ -34,6 +35,18 @@ fn sandbox_token_key(vars: &impl Vars) -> Option<Vec<u8>> {
     hex::decode(vars.get("SANDBOX_TOKEN_KEY")?).ok().filter(|key| key.len() == 32)
 }
 
+/// `SANDBOX_TIMEOUT_SECONDS`: how long a sandbox lives.
+fn life_seconds(vars: &impl Vars, default: u32) -> u32 {
+    u32::try_from(vars.positive_or("SANDBOX_TIMEOUT_SECONDS", i64::from(default))).unwrap_or(default)
+}
+
+/// What the configured backend can do; nothing when none is configured, which each start says by itself.
+fn backend_traits(vars: &impl Vars) -> BackendTraits {
+    let Ok(backend) = sandbox_backend::configured(vars) else { return BackendTraits::default() };
+    let can = backend.capabilities();
+    BackendTraits { snapshots: can.snapshot, resumes: can.resume, max_life_seconds: can.max_life_seconds }
+}
+
 /// Settings of the deployment that sessions need.
 fn config(vars: &impl Vars) -> Config {
     // Without a key no sandbox is started; a random one makes sure that no token is ever accepted by chance.
@@ -42,6 +55,8 @@ fn config(vars: &impl Vars) -> Config {
     Config {
         inactivity_timeout_ms: vars.positive_or("SANDBOX_INACTIVITY_TIMEOUT_MS", defaults.inactivity_timeout_ms),
         execution_timeout_ms: vars.positive_or("EXECUTION_TIMEOUT_MS", defaults.execution_timeout_ms),
+        sandbox_life_seconds: life_seconds(vars, defaults.sandbox_life_seconds),
+        backend: backend_traits(vars),
         retention_rows: vars.positive_or("EVENT_RETENTION_ROWS", defaults.retention_rows),
         forge_url: GithubUrls::of(vars).web,
         fault_injection: vars.is_true("FAULT_INJECTION"),
@@ -66,6 +81,8 @@ impl Effects for ControlPlaneEffects {
             Job::IndexSession(facts) => index(&self.env, facts).await,
             Job::StartSandbox(start) => start_sandbox(&self.env, start, claimed.look_first).await,
             Job::StopSandbox(stop) => stop_sandbox(&self.env, stop).await,
+            Job::TakeSnapshot(take) => take_snapshot(&self.env, take, claimed.look_first).await,
+            Job::DeleteSnapshot(delete) => delete_snapshot(&self.env, &delete.image_id).await,
             Job::ArchiveEvents(archive) => archive_events(&self.env, archive).await,
             Job::ReadArchive(read) => read_archive(&self.env, read).await,
             Job::OpenPullRequest(open) => open_pull_request(&self.env, open, claimed.look_first).await,
@@ -186,7 +203,9 @@ fn create_request(vars: &impl Vars, start: &StartSandbox) -> Result<CreateSandbo
 
 async fn start_sandbox(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobResult, Failed> {
     let backend = sandbox_backend::configured(env)?;
+    // A stopped one is there; that it goes on is asked for again.
     if look_first
+        && !matches!(start.from, StartFrom::Parked { .. })
         && backend.capabilities().find
         && let Some(found) = backend.find(&start.sandbox_id).await?
     {
@@ -195,11 +214,31 @@ async fn start_sandbox(env: &Env, start: &StartSandbox, look_first: bool) -> Res
         }
         return Ok(JobResult::SandboxStarted { provider_object_id: found.provider_object_id });
     }
-    let started = backend.create(&create_request(env, start)?).await?;
+    let request = create_request(env, start)?;
+    let started = match &start.from {
+        StartFrom::Fresh => backend.create(&request).await?,
+        StartFrom::Snapshot { image_id, .. } => backend.restore(&request, Restored::Image(image_id)).await?,
+        StartFrom::Parked { provider_object_id } => {
+            backend.restore(&request, Restored::Parked(provider_object_id)).await?
+        }
+    };
     if !started.running {
         return Err(permanent("the sandbox ended before it connected"));
     }
     Ok(JobResult::SandboxStarted { provider_object_id: started.provider_object_id })
+}
+
+/// Keeps the sandbox's files, labelled so that a repetition finds them.
+async fn take_snapshot(env: &Env, take: &TakeSnapshot, look_first: bool) -> Result<JobResult, Failed> {
+    let backend = sandbox_backend::configured(env)?;
+    let label = format!("{}-{}", take.session_id, take.number);
+    let image_id = backend.take_snapshot(&take.provider_object_id, &label, look_first).await?;
+    Ok(JobResult::SnapshotTaken { image_id })
+}
+
+async fn delete_snapshot(env: &Env, image_id: &str) -> Result<JobResult, Failed> {
+    sandbox_backend::configured(env)?.delete_snapshot(image_id).await?;
+    Ok(JobResult::Done)
 }
 
 async fn stop_sandbox(env: &Env, stop: &StopSandbox) -> Result<JobResult, Failed> {
@@ -334,6 +373,7 @@ mod tests {
             }],
             model: "demo/scripted".to_owned(),
             timeout_seconds: 7200,
+            from: StartFrom::Fresh,
         }
     }
 

@@ -40,6 +40,7 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::Archive => session_calls::archive(cx).await,
         Handler::Unarchive => session_calls::unarchive(cx).await,
         Handler::Stop => session_calls::stop(cx).await,
+        Handler::AnswerQuestion => session_calls::answer_question(cx).await,
         Handler::Cancel => session_calls::cancel(cx).await,
         Handler::Prompt => session_calls::prompt(cx).await,
         Handler::MintClientToken => session_calls::client_token(cx).await,

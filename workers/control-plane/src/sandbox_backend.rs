@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub resume: bool,
     /// Ports of a sandbox can be reached.
     pub tunnels: bool,
+    /// The longest life of a sandbox, in seconds, when there is a limit.
+    pub max_life_seconds: Option<u32>,
 }
 
 /// A sandbox at the backend.
@@ -58,6 +60,15 @@ impl BackendError {
     }
 }
 
+/// Files that a backend kept, or a stopped sandbox, to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restored<'a> {
+    /// The backend's name of the files.
+    Image(&'a str),
+    /// The backend's handle of the sandbox.
+    Parked(&'a str),
+}
+
 /// What is asked of a backend.
 pub trait SandboxBackend {
     /// What it can do.
@@ -65,6 +76,30 @@ pub trait SandboxBackend {
 
     /// Starts a sandbox. The same logical id again answers the one that exists.
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError>;
+
+    /// Starts a sandbox with what was kept, when [`Capabilities`] say that it can.
+    async fn restore(
+        &self,
+        _request: &CreateSandboxRequest,
+        _from: Restored<'_>,
+    ) -> Result<BackendSandbox, BackendError> {
+        Err(BackendError::Setup("The backend keeps nothing to start from".to_owned()))
+    }
+
+    /// Keeps a sandbox's files under a label that finds them again; answers the backend's name of them.
+    async fn take_snapshot(
+        &self,
+        _provider_object_id: &str,
+        _label: &str,
+        _look_first: bool,
+    ) -> Result<String, BackendError> {
+        Err(BackendError::Setup("The backend keeps no files".to_owned()))
+    }
+
+    /// Deletes files that were kept. Those that are not there are deleted.
+    async fn delete_snapshot(&self, _image_id: &str) -> Result<(), BackendError> {
+        Err(BackendError::Setup("The backend keeps no files".to_owned()))
+    }
 
     /// The sandbox of a logical id.
     async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError>;

@@ -9,7 +9,6 @@ use oi_session::family::ChildOf;
 use oi_session::job::{Job, JobResult};
 use serde_json::{Value, json};
 
-use crate::support::host::Host;
 use crate::support::session::{Sandbox, Session, complete, delta, done, init, person, ready, tool, value};
 
 fn parent_id() -> SessionId {
@@ -17,7 +16,7 @@ fn parent_id() -> SessionId {
 }
 
 fn new_child(notify_parent: bool) -> Session {
-    let mut s = Session { host: Host::new(9), started: Vec::new(), stopped: Vec::new() };
+    let mut s = Session::blank(9);
     let mut new = init(false);
     new.child_of = Some(ChildOf { parent_session_id: parent_id(), spawn_depth: 1, notify_parent });
     s.call_as(Principal::Platform, SessionCall::Init(Box::new(new)));

@@ -145,7 +145,7 @@ const LIFE: &[Step] = &[
 ];
 
 fn at_the_beginning() -> Session {
-    Session { host: crate::support::host::Host::new(9), started: Vec::new(), stopped: Vec::new() }
+    Session::blank(9)
 }
 
 /// Lives until before `step`.

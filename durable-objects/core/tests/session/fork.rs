@@ -6,7 +6,6 @@ use oi_session::fork::{ForkPoint, TimelinePage};
 use oi_session::job::{ClaimedJob, Job, JobResult};
 use serde_json::{Value, json};
 
-use crate::support::host::Host;
 use crate::support::session::{Session, complete, delta, done, init, ready, tool, value};
 
 /// An old session with two turns.
@@ -30,12 +29,13 @@ fn point(s: &mut Session, sequence: Option<i64>) -> ForkPoint {
 }
 
 fn new_fork(at: &ForkPoint) -> Session {
-    let mut s = Session { host: Host::new(12), started: Vec::new(), stopped: Vec::new() };
+    let mut s = Session::blank(12);
     let mut new = init(false);
     new.fork_of = Some(ForkOf {
         session_id: new.session_id.clone(),
         from_sequence: at.from_sequence,
         through_sequence: at.through_sequence,
+        snapshot: None,
     });
     new.session_id = oi_protocol::SessionId::from_bytes([0x99; 16]);
     assert_eq!(s.call(SessionCall::Init(Box::new(new))).status, 200);

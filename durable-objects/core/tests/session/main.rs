@@ -19,5 +19,6 @@ mod queue_edits;
 mod queue_model;
 mod sandbox_life;
 mod sandbox_wire;
+mod snapshots;
 mod text;
 mod timeline;

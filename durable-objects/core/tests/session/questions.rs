@@ -101,3 +101,18 @@ fn a_question_is_asked_once_and_by_the_current_prompt_alone() {
     assert!(!old.to_string().contains("input_request") && old.get("inputRequests").is_none());
     let _ = page;
 }
+
+#[test]
+fn a_bots_person_answers_by_rest() {
+    let (mut s, _page, bridge, id) = Session::with_run();
+    s.frame(bridge, 3, question(&id, "q"));
+    let ask = || oi_session::call::SessionCall::AnswerQuestion {
+        person: Box::new(crate::support::session::person("Grace")),
+        request_id: "q".to_owned(),
+        answer: "that".to_owned(),
+    };
+    assert_eq!(s.call(ask()).status, 200);
+    assert_eq!(s.take_of(bridge, "input_response")[0]["answer"], "that");
+    assert_eq!(s.call(ask()).status, 409);
+    assert_eq!(s.events("input_request")[0]["answeredBy"]["name"], "Grace");
+}

@@ -98,6 +98,17 @@ impl Bridge {
         self.waiting.clear();
     }
 
+    /// It was stopped, and starts again on the same disk.
+    pub fn reborn(&mut self, generation: i64, dial_at: i64) {
+        self.disconnected(dial_at);
+        self.sandbox.generation = generation;
+        self.critical.clear();
+        self.pushes.clear();
+        self.deaf_until = None;
+        // What ran when it was stopped was ended there and then.
+        self.run = None;
+    }
+
     pub fn connected(&mut self, socket: SocketId) {
         self.socket = Some(socket);
         self.deaf_until = None;

@@ -47,6 +47,11 @@ impl World {
         self.count("SELECT generation FROM sandbox")
     }
 
+    /// The logical id of the sandbox that may act.
+    pub fn current_sandbox(&self) -> Option<String> {
+        self.rows("SELECT sandbox_id FROM sandbox").first().map(|row| text(&row[0]))
+    }
+
     /// A measure of what a sandbox could have changed.
     pub fn stored(&self) -> (i64, i64, i64) {
         (
@@ -103,6 +108,9 @@ impl World {
             return Err(format!("{told} was acknowledged, SQLite has {mark}"));
         }
         let mark = mark as usize;
+        if mark > bridge.journal.len() {
+            return Err(format!("{mark} frames of {}, of which {} exist", bridge.sandbox.id, bridge.journal.len()));
+        }
         let warnings = |from: usize| bridge.journal[from..mark].iter().filter(|frame| frame["type"] == "warning");
         for frame in warnings(mark.saturating_sub(12)) {
             let message = frame["message"].as_str().unwrap_or_default();

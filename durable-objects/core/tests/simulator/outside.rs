@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use oi_session::call::{Principal, SessionCall};
-use oi_session::job::{ClaimedJob, IndexSession, Job, JobResult};
+use oi_session::job::{ClaimedJob, IndexSession, Job, JobResult, StartFrom, StartSandbox};
 use rand::Rng;
 
 use crate::bridge::Bridge;
@@ -46,6 +46,8 @@ pub struct Outside {
     pub pulls: BTreeMap<String, i64>,
     /// What is in the bucket.
     pub files: BTreeMap<String, String>,
+    /// Snapshots that the backend keeps, by their label.
+    pub images: BTreeMap<i64, String>,
     /// Highest attempt of each job.
     pub claimed: BTreeMap<i64, i64>,
 }
@@ -116,6 +118,20 @@ impl World {
         Ok(())
     }
 
+    /// A stopped sandbox goes on, with the journal on its disk.
+    fn resume(&mut self, start: &StartSandbox) -> JobResult {
+        let object = format!("box-{}", start.sandbox_id);
+        let now = self.host.now.0;
+        let Some(bridge) = self.bridges.iter_mut().find(|bridge| bridge.sandbox.id == start.sandbox_id) else {
+            return JobResult::Failed { error: "no such sandbox".to_owned(), transient: false };
+        };
+        if !std::mem::replace(&mut bridge.alive, true) {
+            bridge.reborn(start.generation, now + 100);
+            self.tally.resumed += 1;
+        }
+        JobResult::SandboxStarted { provider_object_id: object }
+    }
+
     /// Does what a job asks for, as an idempotent backend does.
     fn effect(&mut self, claimed: &ClaimedJob) -> JobResult {
         match &claimed.job {
@@ -126,6 +142,15 @@ impl World {
                 JobResult::Done
             }
             Job::StartSandbox(start) => {
+                if let StartFrom::Snapshot { image_id, .. } = &start.from {
+                    if !self.outside.images.values().any(|image| image == image_id) {
+                        return JobResult::Failed { error: "no such image".to_owned(), transient: false };
+                    }
+                    self.tally.restored += 1;
+                }
+                if let StartFrom::Parked { .. } = &start.from {
+                    return self.resume(start);
+                }
                 match self.bridges.iter().find(|bridge| bridge.sandbox.id == start.sandbox_id) {
                     Some(bridge) if !bridge.alive => {
                         return JobResult::Failed {
@@ -150,6 +175,19 @@ impl World {
                         self.kill_sandbox(index);
                     }
                 }
+                JobResult::Done
+            }
+            Job::TakeSnapshot(take) => {
+                if !self.outside.images.contains_key(&take.number)
+                    && !self.bridges.iter().any(|bridge| bridge.sandbox.id == take.sandbox_id && bridge.alive)
+                {
+                    return JobResult::Failed { error: "the sandbox is gone".to_owned(), transient: false };
+                }
+                let image = self.outside.images.entry(take.number).or_insert_with(|| format!("image-{}", take.number));
+                JobResult::SnapshotTaken { image_id: image.clone() }
+            }
+            Job::DeleteSnapshot(delete) => {
+                self.outside.images.retain(|_, image| *image != delete.image_id);
                 JobResult::Done
             }
             Job::ArchiveEvents(archive) => {

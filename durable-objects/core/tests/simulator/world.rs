@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oi_protocol::rest::CreatePullRequestRequest;
 use oi_session::call::{Principal, SessionCall};
+use oi_session::clock::BackendTraits;
 use oi_session::input::{ReplyId, SocketId};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -35,6 +36,8 @@ pub struct Tally {
     pub strangers: u64,
     pub marks_checked: u64,
     pub views_checked: u64,
+    pub restored: u64,
+    pub resumed: u64,
     /// Rows that left SQLite for a file.
     pub archived: u64,
     /// Questions that a page answered.
@@ -42,7 +45,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn list(&self) -> [(&'static str, u64); 16] {
+    pub fn list(&self) -> [(&'static str, u64); 18] {
         [
             ("prompts", self.prompts),
             ("done", self.done),
@@ -58,6 +61,8 @@ impl Tally {
             ("frames of replaced sandboxes", self.strangers),
             ("marks checked", self.marks_checked),
             ("views checked", self.views_checked),
+            ("restored sandboxes", self.restored),
+            ("sandboxes that went on", self.resumed),
             ("archived rows", self.archived),
             ("answered questions", self.answered),
         ]
@@ -78,6 +83,8 @@ impl Tally {
         self.strangers += other.strangers;
         self.marks_checked += other.marks_checked;
         self.views_checked += other.views_checked;
+        self.restored += other.restored;
+        self.resumed += other.resumed;
         self.archived += other.archived;
         self.answered += other.answered;
     }
@@ -115,6 +122,12 @@ impl World {
         host.config.execution_timeout_ms = 600_000;
         host.config.inactivity_timeout_ms = 300_000;
         host.config.connect_hard_timeout_ms = 400_000;
+        host.config.sandbox_life_seconds = 3_600;
+        host.config.backend = BackendTraits {
+            snapshots: rng.random_bool(0.5),
+            resumes: rng.random_bool(0.3),
+            max_life_seconds: rng.random_bool(0.3).then_some(1_200),
+        };
         if rng.random_bool(0.5) {
             host.config.retention_rows = rng.random_range(25..80);
         }
@@ -277,8 +290,7 @@ impl World {
                 Some(frame) => frame,
                 None => return Ok(()),
             },
-            70..80 => json!({"type": "typing"}),
-            80..84 => json!({"type": "typing"}),
+            70..84 => json!({"type": "typing"}),
             84..88 => json!({"type": "presence", "status": "idle"}),
             88..93 => {
                 self.rest_call()?;
@@ -521,9 +533,11 @@ impl World {
         let generation = self.generation();
         match self.host.upgrade(&sandbox.token, &sandbox.id, dialect) {
             Ok(socket) => {
-                if generation != sandbox.generation {
+                if self.current_sandbox().as_deref() != Some(sandbox.id.as_str()) {
                     return Err(format!("generation {} was let in beside {generation}", sandbox.generation));
                 }
+                // One that goes on may be heard before it is known to have been stopped.
+                self.bridges[index].sandbox.generation = generation;
                 self.bridges[index].connected(socket);
             }
             Err((401 | 403 | 404 | 410, _)) => self.kill_sandbox(index),

@@ -1,10 +1,12 @@
 //! A session under test, in words of the product.
 
+use std::collections::BTreeSet;
+
 use oi_protocol::session_state::{PromptSource, SpawnSource};
 use oi_protocol::{MessageId, SessionId};
 use oi_session::call::{CallReply, EnqueuePrompt, InitRepository, InitSession, Person, Principal, SessionCall};
 use oi_session::input::{ReplyId, SocketId};
-use oi_session::job::{ClaimedJob, Job, JobResult, StartSandbox, StopSandbox};
+use oi_session::job::{ClaimedJob, Job, JobResult, StartFrom, StartSandbox, StopSandbox};
 use oi_session::sql::{Row, Sql, Value as SqlValue};
 use oi_session::token::sandbox_token;
 use serde_json::{Value, json};
@@ -35,6 +37,10 @@ pub struct Session {
     /// Sandboxes that were asked for, in order.
     pub started: Vec<Sandbox>,
     pub stopped: Vec<StopSandbox>,
+    /// What each start began with.
+    pub begun: Vec<StartFrom>,
+    /// Files that the backend keeps.
+    pub images: BTreeSet<String>,
 }
 
 pub fn session_id() -> SessionId {
@@ -85,9 +91,20 @@ pub fn messages(text: &str) -> Vec<Value> {
 }
 
 impl Session {
+    /// An object that no session was created in.
+    pub fn blank(seed: u64) -> Self {
+        Self {
+            host: Host::new(seed),
+            started: Vec::new(),
+            stopped: Vec::new(),
+            begun: Vec::new(),
+            images: BTreeSet::new(),
+        }
+    }
+
     /// A session without a sandbox.
     pub fn new() -> Self {
-        let mut session = Self { host: Host::new(1), started: Vec::new(), stopped: Vec::new() };
+        let mut session = Self::blank(1);
         let reply = session.call(SessionCall::Init(Box::new(init(false))));
         assert_eq!(reply.status, 200, "{}", reply.body);
         session
@@ -199,10 +216,20 @@ impl Session {
                 Job::IndexSession(_) => JobResult::Done,
                 Job::StartSandbox(start) => {
                     self.started.push(Sandbox::of(start));
+                    self.begun.push(start.from.clone());
                     JobResult::SandboxStarted { provider_object_id: format!("box-{}", start.sandbox_id) }
                 }
                 Job::StopSandbox(stop) => {
                     self.stopped.push(stop.clone());
+                    JobResult::Done
+                }
+                Job::TakeSnapshot(take) => {
+                    let image_id = format!("image-{}", take.number);
+                    self.images.insert(image_id.clone());
+                    JobResult::SnapshotTaken { image_id }
+                }
+                Job::DeleteSnapshot(delete) => {
+                    self.images.remove(&delete.image_id);
                     JobResult::Done
                 }
                 Job::BotCallback(_) | Job::TellParent(_) | Job::OfferResult(_) | Job::CollectStorage(_) => {

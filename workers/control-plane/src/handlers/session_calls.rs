@@ -100,6 +100,26 @@ pub(super) async fn stop(cx: &Cx<'_>) -> Result<Response, Failure> {
     relay(cx, SessionCall::Stop).await
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answered {
+    request_id: String,
+    answer: String,
+}
+
+/// Answers a question of the agent, for bots and scripts.
+pub(super) async fn answer_question(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    refuse_claims(&request_body::parse(&cx.body, "Invalid JSON body")?, NOT_IN_A_PROMPT)?;
+    let Answered { request_id, answer } = request_body::parse(&cx.body, "requestId and answer are required")?;
+    if answer.trim().is_empty() || utf16_len(&answer) > limits::ANSWER_MAX_UTF16 {
+        return Err(Refusal::invalid_body("answer must not be blank, and 16000 characters or fewer").into());
+    }
+    let shown: Shown = request_body::parse(&cx.body, "").unwrap_or_default();
+    let person = Box::new(acting_person(cx, &shown).await?.unwrap_or_else(identity::anonymous));
+    relay(cx, SessionCall::AnswerQuestion { person, request_id, answer }).await
+}
+
 pub(super) async fn cancel(cx: &Cx<'_>) -> Result<Response, Failure> {
     require_github(cx.env)?;
     optional_body(cx, &[])?;

@@ -87,6 +87,7 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
             session_id: source,
             from_sequence: point.from_sequence,
             through_sequence: point.through_sequence,
+            snapshot: point.snapshot,
         }),
     };
     begin(cx, new, init).await

@@ -58,7 +58,7 @@ fn facts(answer: &Answer) -> Result<BackendSandbox, BackendError> {
 
 impl SandboxBackend for Local {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { find: true, snapshot: false, resume: false, tunnels: false }
+        Capabilities { find: true, snapshot: false, resume: false, tunnels: false, max_life_seconds: None }
     }
 
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
