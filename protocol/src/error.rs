@@ -25,6 +25,8 @@ pub enum ErrorCode {
     PromptNotWaiting,
     /// The question has an answer, has expired, or its prompt ended (dialect 2).
     InputNotWaiting,
+    /// Nothing is left of a budget: the prompt's, the session's, the person's or the deployment's.
+    BudgetExceeded,
     /// A history cursor that is missing or malformed.
     InvalidCursor,
     /// Too many requests in a short time.

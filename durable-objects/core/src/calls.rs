@@ -156,6 +156,7 @@ impl Turn<'_, '_> {
             spawn_source: init.spawn_source,
             parent_session_id: init.child_of.as_ref().map(|child| child.parent_session_id.clone()),
             total_cost: 0.0,
+            total_tokens: 0,
             message_count: 0,
             pr_count: 0,
             active_duration_ms: 0,

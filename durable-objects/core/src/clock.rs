@@ -2,6 +2,8 @@
 
 use oi_protocol::UnixMillis;
 
+use crate::budgets::Budgets;
+
 /// Randomness, from the host (getrandom) or from a seed (the simulator).
 pub trait Rng {
     /// Fills `bytes`.
@@ -42,6 +44,8 @@ pub struct Config {
     pub retention_rows: i64,
     /// Forge base URL for clones and pushes, such as `https://github.com`.
     pub forge_url: String,
+    /// What prompts and sessions may use.
+    pub budgets: Budgets,
     /// What the backend can do.
     pub backend: BackendTraits,
     /// A sandbox's life, in seconds, unless the backend's limit is shorter.
@@ -61,6 +65,7 @@ impl Config {
             connect_hard_timeout_ms: 900_000,
             retention_rows: 10_000,
             forge_url: "https://github.com".to_owned(),
+            budgets: Budgets::default(),
             backend: BackendTraits::default(),
             sandbox_life_seconds: 7_200,
             fault_injection: false,

@@ -4,6 +4,7 @@ use oi_protocol::sandbox_socket::{SandboxCommand, SandboxEvent, SandboxFrame};
 use oi_protocol::{MessageId, UnixMillis};
 
 use crate::archive::Archived;
+use crate::budgets::Spent;
 use crate::call::{CallReply, SessionCall};
 use crate::clock::Cx;
 use crate::family::FamilyRow;
@@ -70,6 +71,7 @@ pub(crate) struct Hot {
     pub operations_next: Option<UnixMillis>,
     pub questions: Questions,
     pub snapshots: Snapshots,
+    pub spent: Spent,
     /// How far the archive goes.
     pub archived: Archived,
     /// Calls that wait for a pull request, by operation.
@@ -109,6 +111,7 @@ impl Hot {
             operations_next: None,
             questions: Questions::default(),
             snapshots: Snapshots::default(),
+            spent: Spent::default(),
             archived: Archived::default(),
             waiters: Vec::new(),
             woke_at: now,
@@ -141,6 +144,7 @@ impl Hot {
             operations_next: pull_request_row::next_deadline(sql)?,
             questions: Questions::load(sql)?,
             snapshots: Snapshots::load(sql)?,
+            spent: Spent::load(sql)?,
             heartbeat_saved: sandbox.last_heartbeat,
             archived,
             sandbox,

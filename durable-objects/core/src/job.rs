@@ -4,7 +4,7 @@
 //! tokens and model keys when it runs.
 
 use oi_protocol::session_state::SessionStatus;
-use oi_protocol::{SessionId, UnixMillis};
+use oi_protocol::{MessageId, SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::call::InitRepository;
@@ -97,6 +97,26 @@ pub struct TakeSnapshot {
     pub number: i64,
     /// Why it is taken.
     pub reason: String,
+}
+
+/// Tell D1 what a prompt has used so far; the answer says who may spend no more. Idempotent: the numbers are sums.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportUsage {
+    /// The session.
+    pub session_id: SessionId,
+    /// The prompt.
+    pub message_id: MessageId,
+    /// Its author in the session.
+    pub participant_id: String,
+    /// Its author on the platform.
+    pub user_id: String,
+    /// US dollars.
+    pub usd: f64,
+    /// Tokens of all kinds.
+    pub tokens: i64,
+    /// When it was told.
+    pub at: UnixMillis,
 }
 
 /// Delete files that were kept. Idempotent.
@@ -226,6 +246,8 @@ pub enum Job {
     TakeSnapshot(TakeSnapshot),
     /// Delete files that were kept.
     DeleteSnapshot(DeleteSnapshot),
+    /// Tell D1 of usage.
+    ReportUsage(ReportUsage),
 }
 
 impl Job {
@@ -245,13 +267,14 @@ impl Job {
             Self::CollectStorage(_) => "collect_storage",
             Self::TakeSnapshot(_) => "take_snapshot",
             Self::DeleteSnapshot(_) => "delete_snapshot",
+            Self::ReportUsage(_) => "report_usage",
         }
     }
 
     /// Attempts before it is given up, visibly.
     pub const fn attempt_budget(&self) -> i64 {
         match self {
-            Self::IndexSession(_) => 12,
+            Self::IndexSession(_) | Self::ReportUsage(_) => 12,
             Self::StopSandbox(_) | Self::ArchiveEvents(_) | Self::CopyTimeline(_) | Self::DeleteSnapshot(_) => 8,
             Self::OpenPullRequest(_) => 4,
             Self::StartSandbox(_) => 3,
@@ -272,6 +295,7 @@ impl Job {
     pub const fn attempt_deadline_ms(&self) -> i64 {
         match self {
             Self::IndexSession(_)
+            | Self::ReportUsage(_)
             | Self::ReadArchive(_)
             | Self::BotCallback(_)
             | Self::TellParent(_)
@@ -314,6 +338,13 @@ pub enum JobResult {
     SandboxStarted {
         /// The backend's handle.
         provider_object_id: String,
+    },
+    /// Usage is known. Sentences for those who may spend no more.
+    Standing {
+        /// The prompt's author.
+        person: Option<String>,
+        /// Everybody.
+        deployment: Option<String>,
     },
     /// The sandbox's files are kept.
     SnapshotTaken {

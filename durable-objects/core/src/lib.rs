@@ -9,6 +9,7 @@
 //! * [`core::SessionCore::read`] gets a read-only view and writes nothing.
 
 pub mod archive_file;
+pub mod budgets;
 pub mod call;
 pub mod callbacks;
 pub mod child_summary;

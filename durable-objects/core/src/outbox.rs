@@ -123,7 +123,8 @@ impl Turn<'_, '_> {
             | Job::TellParent(_)
             | Job::OfferResult(_)
             | Job::CollectStorage(_)
-            | Job::DeleteSnapshot(_) => Ok(()),
+            | Job::DeleteSnapshot(_)
+            | Job::ReportUsage(_) => Ok(()),
         }
     }
 
@@ -266,6 +267,9 @@ impl Turn<'_, '_> {
             (Job::ArchiveEvents(archive), JobResult::Done) => self.events_archived(&archive),
             (Job::ReadArchive(read), JobResult::ArchiveRead { text }) => self.archive_read(&read, &text),
             (Job::TakeSnapshot(take), JobResult::SnapshotTaken { image_id }) => self.snapshot_taken(&take, image_id),
+            (Job::ReportUsage(report), JobResult::Standing { person, deployment }) => {
+                self.take_standing(&report, person, deployment)
+            }
             (Job::TakeSnapshot(take), _) => self.snapshot_failed(&take),
             (Job::BotCallback(callback), JobResult::Done) => self.bot_told(&callback),
             (Job::CopyTimeline(copy), JobResult::Page(page)) => self.page_copied(&copy, page),

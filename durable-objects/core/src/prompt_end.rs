@@ -24,6 +24,7 @@ impl Turn<'_, '_> {
         let Some(running) = self.hot.running.take() else { return Ok(None) };
         self.close_all_parts()?;
         self.withdraw_questions(&running.message_id)?;
+        self.close_account(&running.message_id, &running.author_id)?;
         self.record_end(&running.message_id, outcome, error, sandbox_id, timestamp)?;
         let ran = self.cx.now.since(running.started_at).max(0);
         if let Some(session) = &mut self.hot.session {
@@ -85,6 +86,20 @@ impl Turn<'_, '_> {
     pub(crate) fn end_running(&mut self, outcome: Outcome, error: &str) -> Result<Option<MessageId>, SqlError> {
         let timestamp = self.cx.now.as_event_timestamp();
         self.finish_running(outcome, Some(error.to_owned()), String::new(), timestamp)
+    }
+
+    /// Ends a waiting prompt from our side.
+    pub(crate) fn end_one_pending(
+        &mut self,
+        message_id: &MessageId,
+        outcome: Outcome,
+        error: &str,
+    ) -> Result<(), SqlError> {
+        let timestamp = self.cx.now.as_event_timestamp();
+        self.record_end(message_id, outcome, Some(error.to_owned()), String::new(), timestamp)?;
+        self.hot.pending -= 1;
+        self.reconcile_status()?;
+        self.broadcast_queue()
     }
 
     /// Ends every waiting prompt from our side.

@@ -205,6 +205,9 @@ impl Turn<'_, '_> {
             let sentence = "A session may have at most 10 unfinished prompts";
             return Ok(Err(Refusal::new(ErrorCode::PromptQueueFull, 429, sentence)));
         }
+        if let Some(refusal) = self.refuse_over_budget(prompt.author.id.as_str()) {
+            return Ok(Err(refusal));
+        }
         let message_id = MessageId::from_bytes(self.cx.random_id());
         self.sql.run(
             // Behind all numbers and places that were ever given.
@@ -313,6 +316,10 @@ impl Turn<'_, '_> {
             return Ok(());
         }
         if !self.hot.session.as_ref().is_some_and(|session| session.status.is_promptable()) {
+            return Ok(());
+        }
+        self.end_unaffordable()?;
+        if self.hot.pending == 0 {
             return Ok(());
         }
         // Files that are being kept must not change.

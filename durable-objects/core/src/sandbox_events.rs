@@ -216,13 +216,9 @@ impl Turn<'_, '_> {
             SandboxEvent::StepFinish(step) => {
                 if self.is_running(&step.message_id) {
                     self.touch_activity();
-                    if let (Some(cost), Some(session)) =
-                        (step.cost.filter(|cost| cost.is_finite() && *cost > 0.0), self.hot.session.as_mut())
-                    {
-                        session.total_cost += cost;
-                        self.hot.session_dirty = true;
-                    }
-                    self.broadcast_unstored(&Event::StepFinish(step))?;
+                    let event = Event::StepFinish(step.clone());
+                    self.broadcast_unstored(&event)?;
+                    self.spend(&step)?;
                 }
                 Ok(Verdict::Taken)
             }

@@ -115,6 +115,14 @@ const STEPS: &[&[&str]] = &[
         "ALTER TABLE sandbox ADD COLUMN parked_received INTEGER",
         "ALTER TABLE sandbox ADD COLUMN replaced TEXT",
     ],
+    &[
+        // What prompts used, and who may spend no more.
+        "CREATE TABLE usage (
+        message_id TEXT PRIMARY KEY, usd REAL NOT NULL, tokens INTEGER NOT NULL, input INTEGER NOT NULL,
+        output INTEGER NOT NULL, reasoning INTEGER NOT NULL, cache_read INTEGER NOT NULL, cache_write INTEGER NOT NULL)",
+        "CREATE TABLE budget_blocks (who TEXT PRIMARY KEY, sentence TEXT NOT NULL, checked_at INTEGER NOT NULL)",
+        "ALTER TABLE session ADD COLUMN total_tokens INTEGER NOT NULL DEFAULT 0",
+    ],
 ];
 
 /// Whether the session was ever created here; an object that was not stays empty.

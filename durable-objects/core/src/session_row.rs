@@ -16,6 +16,7 @@ pub(crate) struct SessionRow {
     pub spawn_source: SpawnSource,
     pub parent_session_id: Option<SessionId>,
     pub total_cost: f64,
+    pub total_tokens: i64,
     pub message_count: i64,
     pub pr_count: i64,
     pub active_duration_ms: i64,
@@ -28,7 +29,7 @@ impl SessionRow {
     pub fn load(sql: &dyn Sql) -> Result<Option<Self>, SqlError> {
         let rows = sql.run(
             "SELECT session_id, title, model, reasoning_effort, status, spawn_source, parent_session_id, total_cost,
-                message_count, pr_count, active_duration_ms, index_counter, created_at, updated_at FROM session",
+                message_count, pr_count, active_duration_ms, index_counter, created_at, updated_at, total_tokens FROM session",
             &[],
         )?;
         rows.into_iter().next().map(Self::from_row).transpose()
@@ -51,6 +52,7 @@ impl SessionRow {
             index_counter: c.int()?,
             created_at: UnixMillis(c.int()?),
             updated_at: UnixMillis(c.int()?),
+            total_tokens: c.int()?,
         })
     }
 
@@ -58,7 +60,7 @@ impl SessionRow {
         sql.run(
             "INSERT OR REPLACE INTO session (one, session_id, title, model, reasoning_effort, status, spawn_source,
                 parent_session_id, total_cost, message_count, pr_count, active_duration_ms, index_counter, created_at,
-                updated_at) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                updated_at, total_tokens) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 self.session_id.as_str(),
                 self.title.clone(),
@@ -74,6 +76,7 @@ impl SessionRow {
                 self.index_counter,
                 self.created_at.0,
                 self.updated_at.0,
+                self.total_tokens,
             ],
         )?;
         Ok(())

@@ -1,11 +1,12 @@
 //! What sessions ask to be done outside of them.
 
 use oi_protocol::local_backend::{CheckoutRepository, CreateSandboxRequest};
+use oi_session::budgets::{Budgets, Limit};
 use oi_session::call::{Principal, SessionCall};
 use oi_session::clock::{BackendTraits, Config};
 use oi_session::job::{
-    ArchiveEvents, ClaimedJob, Job, JobResult, OpenPullRequest, ReadArchive, StartFrom, StartSandbox, StopSandbox,
-    TakeSnapshot,
+    ArchiveEvents, ClaimedJob, Job, JobResult, OpenPullRequest, ReadArchive, ReportUsage, StartFrom, StartSandbox,
+    StopSandbox, TakeSnapshot,
 };
 use oi_session::token::sandbox_token;
 use oi_session_host::Effects;
@@ -23,7 +24,7 @@ use crate::source_control::github::{Github, GithubUrls, user_tokens};
 use crate::source_control::{
     BranchName, ForgeError, NewPullRequest, Opener, PullRequest, RepositoryName, SourceControl,
 };
-use crate::store::{D1, sessions};
+use crate::store::{D1, sessions, usage};
 
 /// The runner of sessions' jobs, with the deployment's bindings and variables.
 pub struct ControlPlaneEffects {
@@ -57,6 +58,7 @@ fn config(vars: &impl Vars) -> Config {
         execution_timeout_ms: vars.positive_or("EXECUTION_TIMEOUT_MS", defaults.execution_timeout_ms),
         sandbox_life_seconds: life_seconds(vars, defaults.sandbox_life_seconds),
         backend: backend_traits(vars),
+        budgets: Budgets { prompt: limit(vars, "BUDGET_PROMPT"), session: limit(vars, "BUDGET_SESSION") },
         retention_rows: vars.positive_or("EVENT_RETENTION_ROWS", defaults.retention_rows),
         forge_url: GithubUrls::of(vars).web,
         fault_injection: vars.is_true("FAULT_INJECTION"),
@@ -83,6 +85,7 @@ impl Effects for ControlPlaneEffects {
             Job::StopSandbox(stop) => stop_sandbox(&self.env, stop).await,
             Job::TakeSnapshot(take) => take_snapshot(&self.env, take, claimed.look_first).await,
             Job::DeleteSnapshot(delete) => delete_snapshot(&self.env, &delete.image_id).await,
+            Job::ReportUsage(report) => report_usage(&self.env, report).await,
             Job::ArchiveEvents(archive) => archive_events(&self.env, archive).await,
             Job::ReadArchive(read) => read_archive(&self.env, read).await,
             Job::OpenPullRequest(open) => open_pull_request(&self.env, open, claimed.look_first).await,
@@ -234,6 +237,36 @@ async fn take_snapshot(env: &Env, take: &TakeSnapshot, look_first: bool) -> Resu
     let label = format!("{}-{}", take.session_id, take.number);
     let image_id = backend.take_snapshot(&take.provider_object_id, &label, look_first).await?;
     Ok(JobResult::SnapshotTaken { image_id })
+}
+
+/// A limit of the deployment's variables: `<name>_USD` and `<name>_TOKENS`. Without them there is none.
+fn limit(vars: &impl Vars, name: &str) -> Limit {
+    let positive = |text: String| text.parse().ok().filter(|usd: &f64| usd.is_finite() && *usd > 0.0);
+    Limit {
+        usd: vars.get(&format!("{name}_USD")).and_then(positive),
+        tokens: Some(vars.positive_or(&format!("{name}_TOKENS"), 0)).filter(|most| *most > 0),
+    }
+}
+
+/// Takes a prompt's usage, and looks how its author and the deployment stand this month.
+async fn report_usage(env: &Env, report: &ReportUsage) -> Result<JobResult, Failed> {
+    let db = D1::of(env)?;
+    usage::report(&db, report).await.map_err(Failure::from)?;
+    let mut standing = [None, None];
+    let whose = [
+        (report.user_id.as_str(), "BUDGET_PERSON_MONTHLY", "You have"),
+        ("", "BUDGET_DEPLOYMENT_MONTHLY", "The organisation has"),
+    ];
+    for ((who, name, subject), stands) in whose.into_iter().zip(&mut standing) {
+        let limit = limit(env, name);
+        if limit != Limit::default() {
+            let used = usage::of_month(&db, who, report.at).await.map_err(Failure::from)?;
+            let most = limit.reached(used.usd, used.tokens);
+            *stands = most.map(|most| format!("{subject} used up this month's budget of {most}."));
+        }
+    }
+    let [person, deployment] = standing;
+    Ok(JobResult::Standing { person, deployment })
 }
 
 async fn delete_snapshot(env: &Env, image_id: &str) -> Result<JobResult, Failed> {

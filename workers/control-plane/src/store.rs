@@ -6,6 +6,7 @@ pub mod deleted_sessions;
 pub mod oauth_states;
 pub mod service_nonces;
 pub mod sessions;
+pub mod usage;
 pub mod user_identities;
 pub mod users;
 pub mod webhook_deliveries;

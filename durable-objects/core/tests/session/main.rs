@@ -4,6 +4,7 @@
 mod support;
 
 mod archive;
+mod budgets;
 mod callbacks;
 mod calls;
 mod children;

@@ -46,6 +46,8 @@ pub struct Outside {
     pub pulls: BTreeMap<String, i64>,
     /// What is in the bucket.
     pub files: BTreeMap<String, String>,
+    /// Dollars by prompt, as D1 knows them.
+    pub usage: BTreeMap<String, f64>,
     /// Snapshots that the backend keeps, by their label.
     pub images: BTreeMap<i64, String>,
     /// Highest attempt of each job.
@@ -176,6 +178,12 @@ impl World {
                     }
                 }
                 JobResult::Done
+            }
+            Job::ReportUsage(report) => {
+                let known = self.outside.usage.entry(report.message_id.to_string()).or_default();
+                *known = known.max(report.usd);
+                let over = !self.calm && self.rng.random_bool(0.1);
+                JobResult::Standing { person: over.then(|| "nothing is left".to_owned()), deployment: None }
             }
             Job::TakeSnapshot(take) => {
                 if !self.outside.images.contains_key(&take.number)

@@ -214,6 +214,7 @@ impl Session {
         while let Some(claimed) = self.host.jobs.pop_front() {
             let result = match &claimed.job {
                 Job::IndexSession(_) => JobResult::Done,
+                Job::ReportUsage(_) => JobResult::Standing { person: None, deployment: None },
                 Job::StartSandbox(start) => {
                     self.started.push(Sandbox::of(start));
                     self.begun.push(start.from.clone());

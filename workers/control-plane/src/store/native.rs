@@ -9,8 +9,9 @@ use serde_json::Map;
 
 use super::{Database, DbError, Param, Statement};
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../../d1-migrations/0001_people_sessions_deliveries.sql"),
+    include_str!("../../../../d1-migrations/0002_usage.sql"),
     include_str!("../../../../d1-migrations/0004_children_callbacks.sql"),
 ];
 
