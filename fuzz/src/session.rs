@@ -10,6 +10,7 @@
 //! | `r{..}` | a frame of the bridge as it stands |
 //! | `t1000` | so many ms pass |
 //! | `x`, `y` | the bridge connects again, in dialect 2 or 1 |
+//! | `g` | the host begins or ceases to hold the bridge's frames until something else happens |
 //! | `j` | the jobs that wait are run |
 //! | `e` | the object leaves memory |
 //! | `k` | the process dies |
@@ -17,7 +18,7 @@
 //! In a frame, `$M` stands for the prompt that runs at first, `$Q` for the one queued last, `$T` for a token.
 
 use oi_protocol::client_socket::ClientMessage;
-use oi_protocol::sandbox_socket::{SandboxEvent, SandboxFrame};
+use oi_protocol::sandbox_socket::{RejectedSandboxFrame, SandboxEvent, SandboxFrame};
 use oi_session::input::{Input, SocketId};
 use serde_json::Value;
 
@@ -81,6 +82,7 @@ impl Story {
             Some('n') => self.client_says(2, &text),
             Some('b') => {
                 if let Some(members) = text.strip_prefix('{') {
+                    self.listen();
                     self.bridge_says(&format!(r#"{{"seq":{},{members}"#, self.next_seq));
                 }
             }
@@ -92,6 +94,10 @@ impl Story {
             }
             Some('x') => self.reconnect(2),
             Some('y') => self.reconnect(1),
+            Some('g') => {
+                let host = &mut self.session.host;
+                (host.gathers, host.patient) = (!host.gathers, true);
+            }
             Some('j') => self.session.run_jobs(),
             Some('e') => self.session.host.evict(),
             Some('k') => self.session.host.kill(),
@@ -147,10 +153,10 @@ impl Story {
         // What a delta changes is in memory, and to write it before each would hide how it is held there.
         let streamed = matches!(&parsed, Ok(SandboxFrame { event: SandboxEvent::PartDelta(_), .. }));
         let before = (!streamed).then(|| self.stored());
-        let _ = self.session.take(socket);
+        self.listen();
         self.session.host.bridge_sends(socket, text);
         let answers = self.session.take(socket);
-        let seq = parsed.as_ref().map_or_else(|rejected| rejected.seq(), |frame| frame.seq);
+        let seq = parsed.as_ref().map_or_else(RejectedSandboxFrame::seq, |frame| frame.seq);
         if seq == Some(self.next_seq) {
             self.next_seq += 1;
         }
@@ -172,8 +178,16 @@ impl Story {
         // Refused when that sandbox was stopped.
         let Ok(bridge) = self.session.connect_as(&newest, dialect) else { return };
         self.bridge = Some(bridge);
-        let answers = self.session.take(bridge);
-        self.hear(&answers);
+        self.listen();
+    }
+
+    /// The bridge reads what came; a session that slept says `hello` when it wakes.
+    fn listen(&mut self) {
+        self.session.host.wake().expect("no fault is planned");
+        if let Some(bridge) = self.bridge {
+            let heard = self.session.take(bridge);
+            self.hear(&heard);
+        }
     }
 
     /// A bridge goes on from where `hello` says.

@@ -7,7 +7,7 @@ use crate::error::ErrorCode;
 use crate::event::{Event, InputRequest, PartKind};
 use crate::ids::{MessageId, ParticipantId};
 use crate::limits;
-use crate::serde_rules::absent;
+use crate::serde_rules::{absent, opens_object};
 use crate::session_state::{
     Author, HistoryCursor, OpenPart, Presence, PresenceStatus, QueuedPrompt, SandboxStatus, SessionArtifact,
     SessionInfo, SessionStatus,
@@ -171,6 +171,9 @@ impl ClientMessage {
     pub fn parse(text: &str) -> Result<Self, RejectedClientFrame> {
         if text.len() > limits::CLIENT_FRAME_MAX_BYTES {
             return Err(RejectedClientFrame { code: ErrorCode::InvalidMessage, client_request_id: None });
+        }
+        if !opens_object(text) {
+            return Err(Self::rejection(text));
         }
         match serde_json::from_str::<Self>(text) {
             Ok(message) if message.is_within_limits() => Ok(message),

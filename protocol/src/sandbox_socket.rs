@@ -10,7 +10,7 @@ use crate::event::{
 };
 use crate::ids::MessageId;
 use crate::limits;
-use crate::serde_rules::absent;
+use crate::serde_rules::{absent, opens_object};
 
 /// Text added to a part, or the mending of it (dialect 2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +193,9 @@ impl SandboxFrame {
     pub fn parse(text: &str) -> Result<Self, RejectedSandboxFrame> {
         if text.len() > limits::SANDBOX_FRAME_MAX_BYTES {
             return Err(RejectedSandboxFrame::TooLarge);
+        }
+        if !opens_object(text) {
+            return Err(RejectedSandboxFrame::NotAnEvent);
         }
         let Envelope { kind, seq, ack_id } =
             serde_json::from_str(text).map_err(|_| RejectedSandboxFrame::NotAnEvent)?;
@@ -384,6 +387,7 @@ mod tests {
         let cases = [
             ("", "INVALID_EVENT", None),
             ("[1]", "INVALID_EVENT", None),
+            (r#"["heartbeat"]"#, "INVALID_EVENT", None),
             (r#"{"type":"user_message","seq":3,"content":"forged"}"#, "UNKNOWN_TYPE", Some(3)),
             (r#"{"type":"token","seq":4,"timestamp":1}"#, "MALFORMED_EVENT", Some(4)),
             (

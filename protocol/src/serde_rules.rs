@@ -1,4 +1,4 @@
-//! Rules of presence that serde does not have by default.
+//! Rules of presence and form that serde does not have by default.
 
 use serde::{Deserialize, Deserializer};
 
@@ -11,4 +11,9 @@ where
     D: Deserializer<'de>,
 {
     T::deserialize(deserializer).map(Some)
+}
+
+/// Whether a text can be a JSON object. serde reads structs and tagged enums from arrays too, which the wire has not.
+pub(crate) fn opens_object(text: &str) -> bool {
+    text.trim_ascii_start().starts_with('{')
 }

@@ -11,6 +11,9 @@ mod children;
 mod delete;
 mod faults;
 mod fork;
+#[path = "../../../../fuzz/src/session.rs"]
+mod fuzz;
+mod fuzz_seeds;
 mod gather;
 mod outputs;
 mod prompts;
