@@ -28,11 +28,19 @@ pub fn run(ready: &Ready) -> Result<()> {
         .args(WASM_PACKAGES.iter().flat_map(|package| ["-p", package]))
         .args(["--", "-D", "warnings"]);
     let format = cargo::native(places, "the format of the Rust code", DEADLINE).args(["fmt", "--all", "--check"]);
+    // A workspace of its own, which `--all` does not reach.
+    let fuzz_format = cargo::native(places, "the format of the fuzz targets", DEADLINE).args([
+        "fmt",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--check",
+    ]);
     let web = |what: &str, script: &str| -> Result<Program> {
         Ok(npm(what, DEADLINE, ready.path())?.dir(&places.web()).args(["run", "--silent", script]))
     };
     let parts = [
         ("Checking the format", format),
+        ("Checking the format of the fuzz targets", fuzz_format),
         ("Linting the native crates", native),
         ("Linting the Workers", wasm),
         ("Linting the page", web("the page's lints", "lint")?),

@@ -24,6 +24,12 @@ pub enum Failure {
     Missing(String),
     #[error("port {port} ({what}) is taken: stop what listens there, or choose another with `{flag}`")]
     PortTaken { port: u16, what: &'static str, flag: &'static str },
+    /// An input for which what must hold does not.
+    #[error(
+        "fuzzing `{target}` found an input: `{}`\n{reason}\nMove it to `fuzz/seeds/{target}/`: every test run takes it from there",
+        .input.display()
+    )]
+    Fuzz { target: &'static str, input: PathBuf, reason: String },
     #[error("{0} of the tests failed")]
     Tests(u64),
     #[error("stopped")]

@@ -7,6 +7,7 @@ mod check;
 mod deploy;
 mod dev;
 mod failure;
+mod fuzz;
 mod guard;
 mod interrupt;
 mod places;
@@ -68,6 +69,7 @@ enum Chore {
         arguments: Vec<String>,
     },
     Simulate(simulate::Options),
+    Fuzz(fuzz::Options),
     /// Deploy the Workers to Cloudflare, after a build. Needs `CLOUDFLARE_API_TOKEN` and `CLOUDFLARE_ACCOUNT_ID`, the
     /// resources of each `wrangler.toml`, and the secrets set with `wrangler secret put`; see docs/DEPLOY.md.
     Deploy {
@@ -134,6 +136,7 @@ fn run(chore: Chore) -> Result<()> {
             bench::run(&ready, &arguments)?;
         }
         Chore::Simulate(options) => simulate::run(&places, &options)?,
+        Chore::Fuzz(options) => fuzz::run(&places, &options)?,
         Chore::Deploy { workers, dry_run } => {
             let ready = setup::prepare(&places, Wants { web: true, ..Wants::default() })?;
             build::everything(&ready)?;

@@ -16,6 +16,7 @@ pub use wasm::WasmToolchain;
 
 use crate::failure::{Failure, Result};
 use crate::places::Places;
+use crate::program::find_on_path;
 use crate::progress;
 
 /// What a chore needs beyond the compilers.
@@ -61,6 +62,15 @@ pub fn prepare(places: &Places, wants: Wants) -> Result<Ready> {
         web::dependencies(places, &node)?;
     }
     Ok(Ready { places: places.clone(), node, wasm, worker_build: cargo.worker_build, wasm_bindgen: cargo.wasm_bindgen })
+}
+
+/// `cargo-fuzz`, and the C++ compiler that libFuzzer is built with. Only `cargo xtask fuzz` needs them.
+pub fn cargo_fuzz(places: &Places) -> Result<PathBuf> {
+    let _lock = Lock::take(places)?;
+    if find_on_path("c++").is_none() && std::env::var_os("CXX").is_none() {
+        debian::install(places, &["g++"])?;
+    }
+    cargo_tools::cargo_fuzz(places)
 }
 
 /// One set-up at a time for all clones that share the cache. The lock goes with the process.

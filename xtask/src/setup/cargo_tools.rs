@@ -1,4 +1,5 @@
-//! `worker-build` and `wasm-bindgen`, built from source at the versions that fit `Cargo.lock`.
+//! Tools of cargo, built from source: `worker-build` and `wasm-bindgen` at the versions that fit `Cargo.lock`,
+//! `cargo-fuzz` at its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use crate::program::is_executable;
 use crate::progress::{self, Outcome};
 
 const DEADLINE: Duration = Duration::from_secs(30 * 60);
+const CARGO_FUZZ: &str = "0.13.2";
 
 pub struct CargoTools {
     pub worker_build: PathBuf,
@@ -27,6 +29,10 @@ pub fn install(places: &Places) -> Result<CargoTools> {
         // Its published lock file does not resolve everywhere; its own version is what matters.
         wasm_bindgen: tool(places, "wasm-bindgen-cli", "wasm-bindgen", &bindgen, false)?,
     })
+}
+
+pub fn cargo_fuzz(places: &Places) -> Result<PathBuf> {
+    tool(places, "cargo-fuzz", "cargo-fuzz", CARGO_FUZZ, true)
 }
 
 fn tool(places: &Places, package: &str, binary: &str, version: &str, locked: bool) -> Result<PathBuf> {
