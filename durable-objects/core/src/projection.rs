@@ -94,4 +94,23 @@ mod tests {
         assert_eq!(shown, serde_json::json!({"type":"tool_call","tool":"bash","args":{}}));
         assert_eq!(project("boot_progress", "{}", Dialect::One), None);
     }
+
+    /// Both forms of every stored type, as peers in the field know them; see `protocol/tests/golden.rs`.
+    #[test]
+    fn every_stored_type_keeps_its_form_in_both_dialects() {
+        let golden = include_str!("../../../protocol/tests/golden/stored.jsonl");
+        let mut seen = std::collections::BTreeSet::new();
+        for line in golden.lines() {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            let kind = line["stored"]["type"].as_str().expect("a type");
+            seen.insert(crate::timeline::known_type(kind).expect("a type that is stored"));
+            let body = line["stored"].to_string();
+            let shown = |dialect| {
+                project(kind, &body, dialect).map_or(Value::Null, |text| serde_json::from_str(&text).expect("JSON"))
+            };
+            assert_eq!(shown(Dialect::One), line["one"], "{body}");
+            assert_eq!(shown(Dialect::Two), line["stored"]);
+        }
+        assert_eq!(seen.len(), 16, "every stored type has a golden form: {seen:?}");
+    }
 }
