@@ -21,12 +21,14 @@ pub struct Bridge {
     pub acked: i64,
     /// Prompts that were given, in order, each once.
     pub prompts: Vec<Value>,
+    /// Greetings so far: one a connection, and one each time the object was rebuilt.
+    pub hellos: u32,
 }
 
 impl Bridge {
     /// A bridge for a sandbox that the backend was asked for.
     pub fn new(sandbox: CreateSandboxRequest) -> Self {
-        Self { sandbox, socket: None, journal: BTreeMap::new(), next: 1, acked: 0, prompts: Vec::new() }
+        Self { sandbox, socket: None, journal: BTreeMap::new(), next: 1, acked: 0, prompts: Vec::new(), hellos: 0 }
     }
 
     fn headers(&self, dialect: &str) -> Vec<(&'static str, String)> {
@@ -56,6 +58,7 @@ impl Bridge {
     }
 
     async fn go_on_from(&mut self, hello: &Value) -> Outcome {
+        self.hellos += 1;
         self.acknowledge(hello["ackedSeq"].as_i64().unwrap_or(0));
         let rest: Vec<Value> = self.journal.values().cloned().collect();
         for frame in rest {

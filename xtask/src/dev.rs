@@ -125,7 +125,8 @@ pub fn run(places: &Places, options: &Options) -> Result<()> {
     migrate(&ready, &state, &stack)?;
 
     supervisor::adopt_orphans();
-    let mut supervisor = Supervisor::start(stack.specs()?)?;
+    let longest_pause = if options.headless { backoff::LONGEST_HEADLESS } else { backoff::LONGEST };
+    let mut supervisor = Supervisor::start(stack.specs()?, longest_pause)?;
     let result = wait_until_up(&supervisor).and_then(|()| {
         announce(&stack, options, began);
         attend(&stack, options, &supervisor)

@@ -56,26 +56,38 @@ pub async fn a_panic_in_a_session_loses_nothing_acknowledged(world: &World) -> O
     Ok(())
 }
 
-fn delta(message: &str, part: &str, offset: usize, text: &str) -> Value {
+pub fn delta(message: &str, part: &str, offset: usize, text: &str) -> Value {
     json!({"type": "part_delta", "messageId": message, "partId": part, "kind": "text", "offset": offset, "text": text})
 }
 
-fn tool(message: &str, call: &str) -> Value {
+pub fn tool(message: &str, call: &str) -> Value {
     json!({"type": "tool_call", "messageId": message, "tool": "bash", "args": {"command": "true"}, "callId": call,
         "status": "completed", "output": call})
 }
 
 /// A watcher that comes back by itself and resumes where it was.
-struct Watcher<'w> {
+pub struct Watcher<'w> {
     world: &'w World,
     session: String,
     token: String,
     socket: Option<Socket>,
-    timeline: Timeline,
+    /// What it has.
+    pub timeline: Timeline,
 }
 
-impl Watcher<'_> {
-    async fn follow(&mut self, within: Duration) -> Outcome {
+impl<'w> Watcher<'w> {
+    /// One that has not looked yet.
+    pub fn new(world: &'w World, session: &str, token: String) -> Self {
+        Self { world, session: session.to_owned(), token, socket: None, timeline: Timeline::default() }
+    }
+
+    /// Its connection breaks.
+    pub fn drop_socket(&mut self) {
+        self.socket = None;
+    }
+
+    /// Reads for so long, connecting again when it must.
+    pub async fn follow(&mut self, within: Duration) -> Outcome {
         let deadline = Instant::now() + within;
         while Instant::now() < deadline {
             if self.socket.is_none() {
@@ -107,7 +119,7 @@ pub async fn killing_workerd_in_a_stream_loses_nothing_acknowledged(world: &Worl
     let mut bridge = Bridge::new(world.backend()?.sandbox_of(&session).await?);
     bridge.connect(ready).await?.map_err(|status| Failed(format!("upgrade refused: {status}")))?;
     let token = ada.ws_token(&session).await?;
-    let mut watcher = Watcher { world, session: session.clone(), token, socket: None, timeline: Timeline::default() };
+    let mut watcher = Watcher::new(world, &session, token);
     watcher.follow(Duration::from_millis(300)).await?;
     let message = ada.prompt(&session, "stream for a while").await?;
     bridge.listen(Duration::from_secs(10), |b| b.prompts.len() == 1).await?;
@@ -129,7 +141,7 @@ pub async fn killing_workerd_in_a_stream_loses_nothing_acknowledged(world: &Worl
                 let pid = world.stack.pid("workerd").await?;
                 world.stack.kill(pid).await?;
                 bridge.drop_socket();
-                watcher.socket = None;
+                watcher.drop_socket();
             }
         }
         world.stack.wait_healthy().await?;

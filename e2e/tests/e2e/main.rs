@@ -6,6 +6,7 @@
 mod bad_input;
 mod browser;
 mod crashes;
+mod endurance;
 mod family;
 mod main_job;
 mod webhooks;
@@ -57,6 +58,8 @@ const PLAYED: &[(&str, Test)] = tests![
     crashes::a_panic_is_answered_and_the_next_call_works,
     crashes::a_panic_in_a_session_loses_nothing_acknowledged,
     crashes::killing_workerd_in_a_stream_loses_nothing_acknowledged,
+    endurance::killing_workerd_at_seeded_moments_loses_and_doubles_nothing,
+    endurance::a_session_sleeps_and_wakes_with_its_sockets,
 ];
 
 /// Tests on the real thing: `sandbox-bridge`, OpenCode, git.

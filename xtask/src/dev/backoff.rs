@@ -3,19 +3,23 @@
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
+/// The longest pause, where people look on.
+pub const LONGEST: Duration = Duration::from_secs(30);
+/// Where a program does, which knows itself when it has waited long enough.
+pub const LONGEST_HEADLESS: Duration = Duration::from_secs(1);
 /// A run this long counts as a success: the next death starts from the beginning.
 const STABLE: Duration = Duration::from_secs(60);
 
-/// 1, 2, 4, ... 30 seconds.
+/// 1, 2, 4, ... seconds.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
-    pub fn new() -> Self {
-        Self { next: FIRST }
+    pub const fn up_to(longest: Duration) -> Self {
+        Self { next: FIRST, longest }
     }
 
     /// The pause after a run of this length.
@@ -24,7 +28,7 @@ impl Backoff {
             self.next = FIRST;
         }
         let pause = self.next;
-        self.next = (self.next * 2).min(LONGEST);
+        self.next = (self.next * 2).min(self.longest);
         pause
     }
 }
@@ -35,14 +39,16 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_half_a_minute() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::up_to(LONGEST);
         let pauses: Vec<u64> = (0..7).map(|_| backoff.after(Duration::ZERO).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        let mut short = Backoff::up_to(LONGEST_HEADLESS);
+        assert_eq!([0, 0, 0].map(|_| short.after(Duration::ZERO).as_secs()), [1, 1, 1]);
     }
 
     #[test]
     fn a_run_of_a_minute_starts_over() {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::up_to(LONGEST);
         for _ in 0..4 {
             backoff.after(Duration::from_secs(5));
         }

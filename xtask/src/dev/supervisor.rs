@@ -100,11 +100,12 @@ impl Board {
     }
 }
 
-#[derive(Default)]
 struct Shared {
     board: Mutex<Board>,
     /// Programs of this stage and earlier ones end.
     stopping: AtomicU8,
+    /// The longest pause before one that died starts again.
+    longest_pause: Duration,
 }
 
 impl Shared {
@@ -126,8 +127,8 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Starts every program at once.
-    pub fn start(specs: Vec<Spec>) -> Result<Self> {
-        let shared = Arc::new(Shared::default());
+    pub fn start(specs: Vec<Spec>, longest_pause: Duration) -> Result<Self> {
+        let shared = Arc::new(Shared { board: Mutex::default(), stopping: AtomicU8::default(), longest_pause });
         let names = specs.iter().map(|spec| spec.name).collect();
         let mut threads = Vec::new();
         for spec in specs {
@@ -227,7 +228,7 @@ enum End {
 }
 
 fn supervise(spec: &Spec, shared: &Shared) {
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::up_to(shared.longest_pause);
     let mut answered_ever = false;
     let mut attempts = 0;
     while !shared.must_stop(spec.stage) {
@@ -389,6 +390,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::dev::backoff::LONGEST;
 
     /// A program that answers nobody, so tests use a health address that never answers and look at pids alone.
     fn sleeper(dir: &Path) -> Spec {
@@ -434,7 +436,7 @@ mod tests {
         let mut spec = sleeper(dir.path());
         // The guard is not this test's binary, so what starts ends at once.
         spec.program = dir.path().join("no-such-program");
-        let supervisor = Supervisor::start(vec![spec]).expect("started");
+        let supervisor = Supervisor::start(vec![spec], LONGEST).expect("started");
         let until = Instant::now() + Duration::from_secs(20);
         while supervisor.board().gave_up.is_none() && Instant::now() < until {
             thread::sleep(TICK);
