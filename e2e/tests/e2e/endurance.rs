@@ -158,7 +158,7 @@ async fn kill_often(world: &World, kills: u64, seed: u64) -> Outcome {
 }
 
 /// Longer than the platform waits before it takes an idle object out of memory (10 s).
-const SLEEP: Duration = Duration::from_secs(30);
+const SLEEP: Duration = Duration::from_secs(14);
 
 pub async fn a_session_sleeps_and_wakes_with_its_sockets(world: &World) -> Outcome {
     let ready = &world.stack.ready;

@@ -12,6 +12,7 @@ use worker::web_sys::{AbortSignal, RequestInit, RequestRedirect};
 use worker::{Delay, Fetch, Fetcher, Headers, Request, Response};
 
 use crate::clock;
+use crate::deadline::Deadline;
 
 /// Attempts of a call that may be repeated.
 const ATTEMPTS: u32 = 3;
@@ -197,9 +198,15 @@ impl Call {
 
     async fn attempt(&self, service: Option<&Fetcher>, deadline_ms: u32) -> Result<Answer, CallError> {
         // The signal ends the reading of the body, too.
-        let signal = AbortSignal::timeout_with_u32(deadline_ms);
+        let deadline = Deadline::after(Duration::from_millis(u64::from(deadline_ms)))
+            .map_err(|error| CallError::Unsendable(error.to_string()))?;
+        let signal = deadline.signal();
         let failed = |error: worker::Error| {
-            if signal.aborted() { CallError::Deadline(self.deadline_ms) } else { CallError::Network(error.to_string()) }
+            if deadline.is_over() {
+                CallError::Deadline(self.deadline_ms)
+            } else {
+                CallError::Network(error.to_string())
+            }
         };
         let request = self.request(&signal)?;
         let mut response = match service {

@@ -5,6 +5,7 @@
 pub mod bot_edge;
 pub mod callback_inbox;
 pub mod clock;
+pub mod deadline;
 pub mod failure;
 pub mod http_client;
 pub mod log;
