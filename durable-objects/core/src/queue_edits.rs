@@ -33,10 +33,12 @@ impl Turn<'_, '_> {
     ) -> Result<(), SqlError> {
         let asked = serde_json::to_string(message).unwrap_or_default();
         let print = token::token_hash(&format!("{}\n{asked}", subscriber.participant_id));
-        let known = self.known_change(request_id, &print)?;
-        let is_new = known.is_none();
-        let changed = match known {
-            Some(known) => known,
+        let changed = match self.known_change(request_id, &print)? {
+            Some(Ok(answer)) => {
+                self.send(socket, answer);
+                return Ok(());
+            }
+            Some(Err(refusal)) => Err(refusal),
             None => self.change(subscriber, request_id, message)?,
         };
         let answer = match changed {
@@ -47,9 +49,6 @@ impl Turn<'_, '_> {
             }
         };
         self.send_json(socket, &answer);
-        if !is_new {
-            return Ok(());
-        }
         self.remember_change(request_id, &print, &answer)?;
         match answer {
             ServerMessage::PromptEdited { .. } | ServerMessage::PromptsReordered { .. } => self.broadcast_queue(),
@@ -160,7 +159,7 @@ impl Turn<'_, '_> {
     }
 
     /// Whether a change, not a prompt, has this request id; and the answer that it got, if it is the same change.
-    fn known_change(&self, request_id: &str, print: &str) -> Result<Option<Changed>, SqlError> {
+    fn known_change(&self, request_id: &str, print: &str) -> Result<Option<Result<String, Refusal>>, SqlError> {
         let conflict = || {
             let sentence = "clientRequestId was already used for a different request";
             Refusal::new(ErrorCode::PromptRequestConflict, 409, sentence)
@@ -169,8 +168,7 @@ impl Turn<'_, '_> {
         if let Some(row) = rows.into_iter().next() {
             let mut c = Columns::of(row);
             let (known, answer) = (c.text()?, c.text()?);
-            let answer = serde_json::from_str(&answer).ok().filter(|_| known == print);
-            return Ok(Some(answer.ok_or_else(conflict)));
+            return Ok(Some(if known == print { Ok(answer) } else { Err(conflict()) }));
         }
         let is_prompts = !self
             .sql
