@@ -52,27 +52,29 @@ pub(crate) const fn type_of(event: &Event) -> &'static str {
     }
 }
 
+/// Every word that [`type_of`] gives.
+pub(crate) const TYPES: [&str; 16] = [
+    "user_message",
+    "part",
+    "tool_call",
+    "step_start",
+    "step_finish",
+    "context_compacted",
+    "error",
+    "execution_complete",
+    "ready",
+    "boot_progress",
+    "warning",
+    "git_sync",
+    "push_complete",
+    "push_error",
+    "artifact",
+    "input_request",
+];
+
 /// The word of a stored type, where a text is one.
 pub(crate) fn known_type(word: &str) -> Option<&'static str> {
-    const STORED: [&str; 16] = [
-        "user_message",
-        "part",
-        "tool_call",
-        "step_start",
-        "step_finish",
-        "context_compacted",
-        "error",
-        "execution_complete",
-        "ready",
-        "boot_progress",
-        "warning",
-        "git_sync",
-        "push_complete",
-        "push_error",
-        "artifact",
-        "input_request",
-    ];
-    STORED.into_iter().find(|known| *known == word)
+    TYPES.into_iter().find(|known| *known == word)
 }
 
 pub(crate) fn body_of(event: &Event) -> Result<String, SqlError> {
