@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::ids::MessageId;
 use crate::serde_rules::absent;
-use crate::session_state::Author;
+use crate::session_state::{Author, InputState};
 use crate::time::UnixMillis;
 
 /// What a streamed part is.
@@ -91,20 +91,8 @@ pub enum InputKind {
     Approval,
 }
 
-/// Where a question stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
-pub enum InputState {
-    /// For an answer.
-    #[default]
-    Waiting,
-    /// A person answered.
-    Answered,
-    /// Nobody did in time; `answer` is the default, when there is one.
-    Expired,
-    /// Its prompt ended.
-    Withdrawn,
+const fn waiting() -> InputState {
+    InputState::Waiting
 }
 
 /// A question of the agent. It waits durably while its prompt runs.
@@ -133,7 +121,7 @@ pub struct InputRequest {
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub expires_at: Option<UnixMillis>,
     /// Where it stands. Only the control plane writes this and what follows.
-    #[serde(default)]
+    #[serde(default = "waiting")]
     pub state: InputState,
     /// The answer.
     #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]

@@ -5,12 +5,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::{
-    ArtifactEvent, BootProgress, ContextCompacted, ErrorEvent, ExecutionComplete, GitSync, InputRequest, InputState,
-    PartKind, PushComplete, PushError, Ready, StepFinish, StepStart, ToolCall, Warning,
+    ArtifactEvent, BootProgress, ContextCompacted, ErrorEvent, ExecutionComplete, GitSync, InputRequest, PartKind,
+    PushComplete, PushError, Ready, StepFinish, StepStart, ToolCall, Warning,
 };
 use crate::ids::MessageId;
 use crate::limits;
 use crate::serde_rules::{absent, opens_object};
+use crate::session_state::InputState;
 
 /// Text added to a part, or the mending of it (dialect 2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -95,6 +95,20 @@ impl SandboxStatus {
 }
 
 wire_enum! {
+    /// Where a question stands.
+    InputState {
+        /// For an answer.
+        Waiting = "waiting",
+        /// A person answered.
+        Answered = "answered",
+        /// Nobody did in time; `answer` is the default, when there is one.
+        Expired = "expired",
+        /// Its prompt ended.
+        Withdrawn = "withdrawn",
+    }
+}
+
+wire_enum! {
     /// Status of a prompt.
     MessageStatus {
         /// It waits.

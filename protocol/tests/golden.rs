@@ -10,6 +10,8 @@ use std::fmt::Debug;
 use oi_protocol::client_socket::{ClientMessage, ServerMessage};
 use oi_protocol::event::Event;
 use oi_protocol::sandbox_socket::{SandboxCommand, SandboxEvent, SandboxFrame};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 fn lines(text: &str) -> impl Iterator<Item = Value> {
@@ -22,27 +24,30 @@ fn assert_same(written: &Value, expected: &Value) {
 }
 
 macro_rules! words {
-    ($name:ident, $kind:ident: $($variant:ident => $word:literal),+ $(,)?) => {
-        /// Does not compile when a type is added that has no word here, and so no golden form.
-        const fn $name(message: &$kind) -> &'static str {
-            match message { $($kind::$variant { .. } => $word,)+ }
-        }
+    ($kind:ident: $($variant:ident => $word:literal),+ $(,)?) => {
         impl Words for $kind {
             const ALL: &'static [&'static str] = &[$($word),+];
+
+            /// Does not compile when a type is added that has no word here, and so no golden form.
+            fn word(&self) -> &'static str {
+                match self { $($kind::$variant { .. } => $word,)+ }
+            }
         }
     };
 }
 
 trait Words {
     const ALL: &'static [&'static str];
+
+    fn word(&self) -> &'static str;
 }
 
-words!(client_word, ClientMessage:
+words!(ClientMessage:
     Ping => "ping", Subscribe => "subscribe", Prompt => "prompt", CancelPrompt => "cancel_prompt",
     EditPrompt => "edit_prompt", ReorderPrompts => "reorder_prompts", SendNow => "send_now",
     InputResponse => "input_response", Stop => "stop", Typing => "typing", Presence => "presence",
     FetchHistory => "fetch_history");
-words!(server_word, ServerMessage:
+words!(ServerMessage:
     Pong => "pong", Subscribed => "subscribed", PromptQueued => "prompt_queued", PromptCancelled => "prompt_cancelled",
     PromptEdited => "prompt_edited", PromptsReordered => "prompts_reordered", PromptSentNow => "prompt_sent_now",
     InputAccepted => "input_accepted", PromptQueueUpdated => "prompt_queue_updated", SandboxEvent => "sandbox_event",
@@ -54,18 +59,18 @@ words!(server_word, ServerMessage:
     ArtifactCreated => "artifact_created", ArtifactUpdated => "artifact_updated", SessionBranch => "session_branch",
     SessionStatus => "session_status", SessionTitle => "session_title", ProcessingStatus => "processing_status",
     HistoryPage => "history_page", ChildSessionUpdate => "child_session_update", Error => "error");
-words!(bridge_word, SandboxEvent:
+words!(SandboxEvent:
     Heartbeat => "heartbeat", Ready => "ready", Token => "token", PartDelta => "part_delta", PartDone => "part_done",
     ToolCall => "tool_call", StepStart => "step_start", StepFinish => "step_finish",
     ContextCompacted => "context_compacted", GitSync => "git_sync", Error => "error",
     ExecutionComplete => "execution_complete", PushComplete => "push_complete", PushError => "push_error",
     Artifact => "artifact", Warning => "warning", SessionTitle => "session_title", BootProgress => "boot_progress",
     PromptAccepted => "prompt_accepted", InputRequest => "input_request");
-words!(command_word, SandboxCommand:
+words!(SandboxCommand:
     Hello => "hello", Prompt => "prompt", Stop => "stop", Push => "push", Ack => "ack",
     EventRejected => "event_rejected", InputResponse => "input_response", Shutdown => "shutdown",
     RefreshDiff => "refresh_diff");
-words!(stored_word, Event:
+words!(Event:
     UserMessage => "user_message", Part => "part", ToolCall => "tool_call", StepStart => "step_start",
     StepFinish => "step_finish", ContextCompacted => "context_compacted", Error => "error",
     ExecutionComplete => "execution_complete", Ready => "ready", BootProgress => "boot_progress",
@@ -83,7 +88,8 @@ struct Seen {
 
 impl Seen {
     /// `Debug` names every field of every struct within, also one that is new and has no golden form yet.
-    fn add(&mut self, word: &'static str, message: &impl Debug) {
+    fn add(&mut self, message: &(impl Words + Debug)) {
+        let word = message.word();
         let text = format!("{message:?}");
         let named = |mark: &str| -> Vec<_> {
             let ends = text.match_indices(mark).map(|(at, _)| &text[..at]);
@@ -110,8 +116,8 @@ fn what_pages_send_is_understood() {
     let mut seen = Seen::default();
     for frame in lines(include_str!("golden/client.jsonl")) {
         let message = ClientMessage::parse(&frame.to_string()).unwrap_or_else(|error| panic!("{error}: {frame}"));
-        assert_eq!(frame["type"], client_word(&message));
-        seen.add(client_word(&message), &message);
+        seen.add(&message);
+        assert_eq!(frame["type"], message.word());
         assert_same(&serde_json::to_value(&message).expect("JSON"), &frame);
     }
     seen.assert_all::<ClientMessage>(&[]);
@@ -127,17 +133,21 @@ fn what_other_pages_say_more_is_left_out() {
     }
 }
 
+/// What we write ourselves is read and written again as it is.
+fn assert_kept<K: Words + Debug + Serialize + DeserializeOwned>(forms: impl Iterator<Item = Value>) {
+    let mut seen = Seen::default();
+    for form in forms {
+        let message: K = serde_json::from_value(form.clone()).unwrap_or_else(|error| panic!("{error}: {form}"));
+        seen.add(&message);
+        assert_eq!(form["type"], message.word());
+        assert_same(&serde_json::to_value(&message).expect("JSON"), &form);
+    }
+    seen.assert_all::<K>(&[]);
+}
+
 #[test]
 fn what_pages_get_keeps_its_form() {
-    let mut seen = Seen::default();
-    for frame in lines(include_str!("golden/server.jsonl")) {
-        let message: ServerMessage =
-            serde_json::from_value(frame.clone()).unwrap_or_else(|error| panic!("{error}: {frame}"));
-        assert_eq!(frame["type"], server_word(&message));
-        seen.add(server_word(&message), &message);
-        assert_same(&serde_json::to_value(&message).expect("JSON"), &frame);
-    }
-    seen.assert_all::<ServerMessage>(&[]);
+    assert_kept::<ServerMessage>(lines(include_str!("golden/server.jsonl")));
 }
 
 #[test]
@@ -146,8 +156,8 @@ fn what_bridges_send_is_understood() {
     for line in lines(include_str!("golden/bridge.jsonl")) {
         let (sent, reads) = (&line["frame"], &line["reads"]);
         let frame = SandboxFrame::parse(&sent.to_string()).unwrap_or_else(|error| panic!("{error}: {sent}"));
-        assert_eq!(sent["type"], bridge_word(&frame.event));
-        seen.add(bridge_word(&frame.event), &frame.event);
+        seen.add(&frame.event);
+        assert_eq!(sent["type"], frame.event.word());
         assert_same(&serde_json::to_value(&frame.event).expect("JSON"), reads);
         assert_eq!((frame.seq, frame.ack_id.as_deref()), (sent["seq"].as_i64(), sent["ackId"].as_str()));
     }
@@ -163,26 +173,11 @@ fn what_bridges_send_is_understood() {
 
 #[test]
 fn what_bridges_get_keeps_its_form() {
-    let mut seen = Seen::default();
-    for frame in lines(include_str!("golden/command.jsonl")) {
-        let command: SandboxCommand =
-            serde_json::from_value(frame.clone()).unwrap_or_else(|error| panic!("{error}: {frame}"));
-        assert_eq!(frame["type"], command_word(&command));
-        seen.add(command_word(&command), &command);
-        assert_same(&serde_json::to_value(&command).expect("JSON"), &frame);
-    }
-    seen.assert_all::<SandboxCommand>(&[]);
+    assert_kept::<SandboxCommand>(lines(include_str!("golden/command.jsonl")));
 }
 
 #[test]
 fn what_is_stored_is_read_again() {
-    let mut seen = Seen::default();
-    for line in lines(include_str!("golden/stored.jsonl")) {
-        let stored = &line["stored"];
-        let event: Event = serde_json::from_value(stored.clone()).unwrap_or_else(|error| panic!("{error}: {stored}"));
-        assert_eq!(stored["type"], stored_word(&event));
-        seen.add(stored_word(&event), &event);
-        assert_same(&serde_json::to_value(&event).expect("JSON"), stored);
-    }
-    seen.assert_all::<Event>(&[]);
+    let stored = lines(include_str!("golden/stored.jsonl")).map(|mut line| line["stored"].take());
+    assert_kept::<Event>(stored);
 }

@@ -105,7 +105,7 @@ impl ControlPlane {
 
     /// A credential for git. Asked for again when the control plane was just being restarted: git asks once.
     pub async fn scm_credentials(&self) -> Result<ScmCredentials, ControlPlaneError> {
-        until_answered(CREDENTIALS_WITHIN, Duration::from_millis(250), || async {
+        until_answered(CREDENTIALS_WITHIN, Duration::from_millis(250), is_passing, || async {
             let credentials: ScmCredentials = answer(self.post("/scm-credentials").send().await).await?;
             if credentials.expires_at_epoch_ms > 0 { Ok(credentials) } else { Err(ControlPlaneError::Odd) }
         })
@@ -115,7 +115,7 @@ impl ControlPlane {
     /// Stores what a tool printed, under a name that is the same when it is told again.
     pub async fn store_output(&self, output_id: &str, text: String) -> Result<(), ControlPlaneError> {
         let text = axum::body::Bytes::from(text);
-        until_answered(OUTPUT_WITHIN, Duration::from_millis(500), || {
+        until_answered(OUTPUT_WITHIN, Duration::from_millis(500), is_passing, || {
             let request = self.request(Method::PUT, &format!("/outputs/{output_id}"));
             let request = request.header(CONTENT_TYPE, "text/plain; charset=utf-8").body(text.clone());
             async { answer::<serde::de::IgnoredAny>(request.send().await).await.map(drop) }
@@ -130,57 +130,51 @@ impl ControlPlane {
         request: &CreatePullRequestRequest,
         key: &str,
     ) -> Result<PullRequestAnswer, ControlPlaneError> {
-        let deadline = Instant::now() + PULL_REQUEST_WITHIN;
-        let mut attempt = 0_u32;
-        loop {
-            let call = async {
-                answer::<PullRequestBody>(self.post("/pr").header("Idempotency-Key", key).json(request).send().await)
-                    .await
-            };
-            let result = timeout_at(deadline, call)
-                .await
-                .unwrap_or(Err(ControlPlaneError::TimedOut(PULL_REQUEST_WITHIN.as_secs())));
-            let again = match &result {
-                Err(ControlPlaneError::Unreachable) => attempt < 5,
-                Err(ControlPlaneError::Refused { status: 503, code, .. }) => code == "RETRY" && attempt < 20,
-                _ => false,
-            };
-            let wait = Duration::from_millis(500) * 2_u32.pow(attempt.min(4));
-            if !again || Instant::now() + wait >= deadline {
-                return result.map(|body| match body {
-                    PullRequestBody::Done(done) => PullRequestAnswer::Done(done),
-                    PullRequestBody::Manual { create_pr_url } => PullRequestAnswer::Manual { create_pr_url },
-                });
-            }
-            attempt += 1;
-            sleep(wait).await;
-        }
+        let again = |error: &ControlPlaneError, attempt: u32| match error {
+            ControlPlaneError::Unreachable => attempt < 5,
+            ControlPlaneError::Refused { status: 503, code, .. } => code == "RETRY" && attempt < 20,
+            _ => false,
+        };
+        let body = until_answered(PULL_REQUEST_WITHIN, Duration::from_millis(500), again, || async {
+            answer::<PullRequestBody>(self.post("/pr").header("Idempotency-Key", key).json(request).send().await).await
+        })
+        .await?;
+        Ok(match body {
+            PullRequestBody::Done(done) => PullRequestAnswer::Done(done),
+            PullRequestBody::Manual { create_pr_url } => PullRequestAnswer::Manual { create_pr_url },
+        })
     }
 }
 
-/// Calls again, at growing intervals, while the control plane is not there or has a fault of its own. For calls whose
+/// What a call that is quick is repeated for: the control plane is not there, or has a fault of its own.
+const fn is_passing(error: &ControlPlaneError, attempt: u32) -> bool {
+    let passes = match error {
+        ControlPlaneError::Unreachable => true,
+        ControlPlaneError::Refused { status, .. } => *status >= 500,
+        ControlPlaneError::TimedOut(_) | ControlPlaneError::Odd => false,
+    };
+    passes && attempt < CALLED_AGAIN
+}
+
+/// Calls again, at growing intervals, while `again` says so of the error and of the repetitions so far. For calls whose
 /// repetition is harmless.
 async fn until_answered<T, F: Future<Output = Result<T, ControlPlaneError>>>(
     within: Duration,
     first_wait: Duration,
+    again: impl Fn(&ControlPlaneError, u32) -> bool,
     call: impl Fn() -> F,
 ) -> Result<T, ControlPlaneError> {
     let deadline = Instant::now() + within;
-    let mut wait = first_wait;
-    let mut left = CALLED_AGAIN;
+    let mut attempt = 0_u32;
     loop {
         let result = timeout_at(deadline, call()).await.unwrap_or(Err(ControlPlaneError::TimedOut(within.as_secs())));
-        let again = match &result {
-            Err(ControlPlaneError::Unreachable) => true,
-            Err(ControlPlaneError::Refused { status, .. }) => *status >= 500,
-            _ => false,
-        };
-        if !again || left == 0 || Instant::now() + wait >= deadline {
+        let wait = first_wait * 2_u32.pow(attempt.min(4));
+        let ends = result.as_ref().map_or_else(|error| !again(error, attempt), |_| true);
+        if ends || Instant::now() + wait >= deadline {
             return result;
         }
-        left -= 1;
+        attempt += 1;
         sleep(wait).await;
-        wait *= 2;
     }
 }
 

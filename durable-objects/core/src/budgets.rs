@@ -58,6 +58,12 @@ pub(crate) struct Block {
     checked_at: UnixMillis,
 }
 
+impl Block {
+    fn concerns(&self, author_id: &str) -> bool {
+        self.who.is_empty() || self.who == author_id
+    }
+}
+
 /// What was spent, as the object has it in memory.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Spent {
@@ -192,21 +198,13 @@ impl Turn<'_, '_> {
     fn report_usage(&mut self) -> Result<(), SqlError> {
         let Some(running) = &self.hot.running else { return Ok(()) };
         let (message_id, author_id) = (running.message_id.clone(), running.author_id.clone());
-        self.report(&message_id, &author_id)
+        self.report(&message_id, &author_id, self.hot.spent.usd, self.hot.spent.tokens)
     }
 
-    fn report(&mut self, message_id: &MessageId, author_id: &str) -> Result<(), SqlError> {
+    fn report(&mut self, message_id: &MessageId, author_id: &str, usd: f64, tokens: i64) -> Result<(), SqlError> {
         let Some(session) = &self.hot.session else { return Ok(()) };
         let session_id = session.session_id.clone();
         let Some(author) = Participant::by_id(self.sql, author_id)? else { return Ok(()) };
-        let rows = self.sql.run("SELECT usd, tokens FROM usage WHERE message_id = ?", params![message_id.as_str()])?;
-        let (usd, tokens) = match rows.into_iter().next() {
-            Some(row) => {
-                let mut c = Columns::of(row);
-                (c.real()?, c.int()?)
-            }
-            None => (0.0, 0),
-        };
         self.hot.spent.reported_at = Some(self.cx.now);
         let job = Job::ReportUsage(ReportUsage {
             session_id,
@@ -222,12 +220,12 @@ impl Turn<'_, '_> {
 
     /// The prompt ended: what it used is told, and the next one begins at nothing.
     pub(crate) fn close_account(&mut self, message_id: &MessageId, author_id: &str) -> Result<(), SqlError> {
-        let blocks = std::mem::take(&mut self.hot.spent.blocks);
-        let spent = std::mem::replace(&mut self.hot.spent, Spent { blocks, ..Spent::default() });
-        if spent.usd > 0.0 || spent.tokens > 0 {
-            self.report(message_id, author_id)?;
-            self.hot.spent.reported_at = None;
+        let spent = &mut self.hot.spent;
+        let (usd, tokens) = (std::mem::take(&mut spent.usd), std::mem::take(&mut spent.tokens));
+        if usd > 0.0 || tokens > 0 {
+            self.report(message_id, author_id, usd, tokens)?;
         }
+        self.hot.spent.reported_at = None;
         Ok(())
     }
 
@@ -263,8 +261,8 @@ impl Turn<'_, '_> {
     /// Why this person's prompts may not run.
     pub(crate) fn blocked(&self, author_id: &str) -> Option<String> {
         let fresh = |block: &&Block| self.cx.now.since(block.checked_at) < STANDING_MS;
-        let concerns = |block: &&Block| block.who.is_empty() || block.who == author_id;
-        self.hot.spent.blocks.iter().filter(fresh).find(concerns).map(|block| block.sentence.clone())
+        let mut blocks = self.hot.spent.blocks.iter().filter(fresh);
+        blocks.find(|block| block.concerns(author_id)).map(|block| block.sentence.clone())
     }
 
     /// Refuses a prompt for which nothing is left.
@@ -287,12 +285,12 @@ impl Turn<'_, '_> {
             let mut c = Columns::of(row);
             let (message_id, author_id) = (c.word(|t| MessageId::parse(t).ok())?, c.text()?);
             let Some(sentence) = self.blocked(&author_id) else {
-                if self.hot.spent.blocks.iter().any(|block| block.who.is_empty() || block.who == author_id) {
-                    self.report(&message_id, &author_id)?;
+                if self.hot.spent.blocks.iter().any(|block| block.concerns(&author_id)) {
+                    self.report(&message_id, &author_id, 0.0, 0)?;
                 }
                 return Ok(());
             };
-            self.end_one_pending(&message_id, Outcome::Failed, &sentence)?;
+            self.end_waiting(&[message_id], Outcome::Failed, &sentence)?;
         }
         Ok(())
     }

@@ -77,7 +77,7 @@ impl Turn<'_, '_> {
                         let status = "queued".to_owned();
                         CallReply::json(200, &PromptResponse { message_id: enqueued.message_id, status })
                     }
-                    Err(refusal) => CallReply::refuse(refusal.status, refusal.code, refusal.sentence),
+                    Err(refusal) => refusal.into(),
                 }
             }
             SessionCall::Stop => {
@@ -89,7 +89,7 @@ impl Turn<'_, '_> {
                 let by = Participant::upsert(self.sql, self.cx, &person, "member")?;
                 match self.answer_question(&request_id, &answer, Some(by.author()))? {
                     Ok(()) => CallReply::json(200, &json!({"status": "answered"})),
-                    Err(refusal) => CallReply::refuse(refusal.status, refusal.code, refusal.sentence),
+                    Err(refusal) => refusal.into(),
                 }
             }
             SessionCall::UpdateTitle { title } => self.update_title(title.trim())?,
@@ -249,7 +249,7 @@ impl Turn<'_, '_> {
         Ok(CallReply::json(200, &json!({"status": "cancelled"})))
     }
 
-    fn retire_live_sandbox(&mut self, reason: &str) -> Result<(), SqlError> {
+    pub(crate) fn retire_live_sandbox(&mut self, reason: &str) -> Result<(), SqlError> {
         if self.hot.sandbox.status == SandboxStatus::Pending || self.hot.sandbox.status.is_dead() {
             return Ok(());
         }

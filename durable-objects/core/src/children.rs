@@ -235,7 +235,7 @@ impl Turn<'_, '_> {
             Err(refusal) if refusal.code == ErrorCode::PromptQueueFull => {
                 CallReply::refuse(429, ErrorCode::PromptQueueFull, "Child prompt queue is full")
             }
-            Err(refusal) => CallReply::refuse(refusal.status, refusal.code, refusal.sentence),
+            Err(refusal) => refusal.into(),
         })
     }
 

@@ -32,9 +32,8 @@ pub(crate) fn earliest(hot: &Hot, sockets: &Sockets, config: &crate::clock::Conf
         stale_deadline(hot),
         hot.running.as_ref().map(|running| running.started_at.plus(config.execution_timeout_ms)),
         hot.running.as_ref().and_then(|running| running.repeat_at),
-        hot.stopping.as_ref().map(|(_, deadline)| *deadline).filter(|_| !hot.snapshots.is_leaving()),
-        // While it stops what runs, that has a deadline of its own.
-        life_deadline(hot, config).filter(|_| hot.stopping.is_none()),
+        stop_deadline(hot),
+        life_deadline(hot, config),
         idle_deadline(hot, config),
         hot.sandbox.next_spawn_at.filter(|_| hot.pending > 0 && hot.sandbox.status.is_dead()),
         hot.outbox_next,
@@ -46,6 +45,11 @@ pub(crate) fn earliest(hot: &Hot, sockets: &Sockets, config: &crate::clock::Conf
     .into_iter()
     .flatten()
     .min()
+}
+
+/// When a stop that is not confirmed makes the sandbox lost, unless it is on its way out already.
+fn stop_deadline(hot: &Hot) -> Option<UnixMillis> {
+    hot.stopping.as_ref().map(|(_, deadline)| *deadline).filter(|_| !hot.snapshots.is_leaving())
 }
 
 fn boot_deadline(hot: &Hot) -> Option<UnixMillis> {
@@ -60,7 +64,7 @@ impl Turn<'_, '_> {
         let now = self.cx.now;
         let due = |deadline: Option<UnixMillis>| deadline.is_some_and(|at| at <= now);
         self.close_unsubscribed();
-        if due(self.hot.stopping.as_ref().map(|(_, deadline)| *deadline)) && !self.hot.snapshots.is_leaving() {
+        if due(stop_deadline(self.hot)) {
             self.lose_sandbox(
                 SandboxStatus::Stale,
                 "stop_confirmation_timeout",
@@ -84,7 +88,7 @@ impl Turn<'_, '_> {
                 "The sandbox stopped answering. Unpushed work in it may be lost.",
             )?;
         }
-        if due(self.life_deadline()) {
+        if self.life_is_over() {
             self.end_life()?;
         }
         if due(idle_deadline(self.hot, self.cx.config)) {

@@ -3,7 +3,6 @@
 
 use oi_protocol::client_socket::close;
 use oi_protocol::event::Outcome;
-use oi_protocol::session_state::SandboxStatus;
 use serde_json::json;
 
 use crate::call::{CallReply, SessionCall};
@@ -29,9 +28,7 @@ impl Turn<'_, '_> {
         if begins {
             self.end_running(Outcome::Cancelled, "The session was deleted")?;
             self.end_pending(Outcome::Cancelled, "The session was deleted")?;
-            if self.hot.sandbox.status != SandboxStatus::Pending && !self.hot.sandbox.status.is_dead() {
-                self.retire_sandbox(SandboxStatus::Stopped, "delete")?;
-            }
+            self.retire_live_sandbox("delete")?;
             let sockets: Vec<_> = self.sockets.roles.keys().copied().collect();
             for socket in sockets {
                 self.close(socket, close::NORMAL, "Session deleted");

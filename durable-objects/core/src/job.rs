@@ -91,8 +91,6 @@ pub struct TakeSnapshot {
     pub sandbox_id: String,
     /// The backend's handle.
     pub provider_object_id: String,
-    /// The sandbox's generation.
-    pub generation: i64,
     /// The session's number of it, never used twice.
     pub number: i64,
     /// Why it is taken.

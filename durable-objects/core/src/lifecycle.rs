@@ -29,6 +29,8 @@ const BREAKER_OPEN_MS: i64 = 300_000;
 const START_BUDGET: i64 = 3;
 /// The job that stops a sandbox which may go on later.
 const PARK_KEY: &str = "park_sandbox";
+/// Why a stopped sandbox that will not go on is deleted: backends keep what is stopped for another reason.
+const RESPAWN: &str = "respawn";
 /// Of a sandbox's life this much is kept for putting it away, at most, in ms; a quarter of a short life.
 const RESERVE_MAX_MS: i64 = 900_000;
 /// Least time between two warms of a session, in ms.
@@ -245,9 +247,8 @@ impl Turn<'_, '_> {
 
     /// A stopped sandbox does not go on. It is deleted once its successor is up: what it holds is the only copy.
     fn resume_failed(&mut self, error: &str) -> Result<(), SqlError> {
-        let left = self.stop_of_sandbox("respawn");
         self.hot.sandbox.parked_token_hash = None;
-        self.hot.sandbox.replaced = left.and_then(|stop| serde_json::to_string(&stop).ok());
+        self.hot.sandbox.replaced = self.stop_of_sandbox(RESPAWN);
         // Not stopped: its own stop is what is kept for later.
         self.lock_out(SandboxStatus::Failed)?;
         self.report_spawn_error(&format!("The stopped sandbox could not go on: {error}"));
@@ -260,22 +261,26 @@ impl Turn<'_, '_> {
     pub(crate) fn discard_parked(&mut self) -> Result<(), SqlError> {
         self.hot.sandbox_dirty = true;
         if self.hot.sandbox.parked_token_hash.take().is_some()
-            && let Some(stop) = self.stop_of_sandbox("respawn")
+            && let Some(stop) = self.stop_of_sandbox(RESPAWN)
         {
             self.enqueue(&Job::StopSandbox(stop), None)?;
         }
-        if let Some(stop) = self.hot.sandbox.replaced.take().and_then(|stop| serde_json::from_str(&stop).ok()) {
-            self.enqueue(&Job::StopSandbox(stop), None)?;
+        self.delete_replaced()
+    }
+
+    /// What was left for a successor is needed no longer.
+    fn delete_replaced(&mut self) -> Result<(), SqlError> {
+        match self.hot.sandbox.replaced.take() {
+            Some(stop) => self.enqueue(&Job::StopSandbox(stop), None),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// One of which nobody knows whether it has stopped does not go on: its agent may still be at work.
     pub(crate) fn stop_given_up(&mut self, stop: &StopSandbox) {
         let sandbox = &mut self.hot.sandbox;
         if sandbox.sandbox_id.as_ref() == Some(&stop.sandbox_id) && sandbox.parked_token_hash.take().is_some() {
-            let stop = StopSandbox { reason: "respawn".to_owned(), ..stop.clone() };
-            sandbox.replaced = serde_json::to_string(&stop).ok();
+            sandbox.replaced = Some(StopSandbox { reason: RESPAWN.to_owned(), ..stop.clone() });
             self.hot.sandbox_dirty = true;
         }
     }
@@ -340,14 +345,9 @@ impl Turn<'_, '_> {
         self.dispatch()
     }
 
-    /// When the sandbox must be put away so that its backend is not the first to end it.
-    pub(crate) fn life_deadline(&self) -> Option<UnixMillis> {
-        life_deadline(self.hot, self.cx.config)
-    }
-
     /// Whether it takes no prompt any more.
     pub(crate) fn life_is_over(&self) -> bool {
-        self.life_deadline().is_some_and(|at| at <= self.cx.now)
+        life_deadline(self.hot, self.cx.config).is_some_and(|at| at <= self.cx.now)
     }
 
     /// Its time is over: what runs is stopped first.
@@ -356,10 +356,6 @@ impl Turn<'_, '_> {
             let error =
                 "The sandbox reached its time limit. Its work is kept where the backend can; send the prompt again.";
             return self.stop_running(Outcome::TimedOut, error);
-        }
-        if self.hot.stopping.is_some() {
-            // Its own deadline is near.
-            return Ok(());
         }
         self.put_away(SandboxStatus::Stopped, "time_limit")
     }
@@ -413,14 +409,12 @@ impl Turn<'_, '_> {
         sandbox.failure_count = 0;
         sandbox.last_failure_at = None;
         sandbox.parked_token_hash = None;
-        let (restored, replaced) = (sandbox.restored_from.take(), sandbox.replaced.take());
+        let restored = sandbox.restored_from.take();
         self.set_sandbox_status(SandboxStatus::Ready);
         if let Some(number) = restored {
             self.restore_succeeded(number)?;
         }
-        if let Some(stop) = replaced.and_then(|stop| serde_json::from_str(&stop).ok()) {
-            self.enqueue(&Job::StopSandbox(stop), None)?;
-        }
+        self.delete_replaced()?;
         self.greet_bridge()?;
         self.dispatch()
     }
@@ -501,7 +495,8 @@ pub(crate) fn stale_deadline(hot: &crate::core::Hot) -> Option<UnixMillis> {
 
 /// When the sandbox must be put away so that its backend is not the first to end it.
 pub(crate) fn life_deadline(hot: &crate::core::Hot, config: &crate::clock::Config) -> Option<UnixMillis> {
-    let lives = hot.sandbox.status == SandboxStatus::Ready && hot.snapshots.taking.is_none();
+    // A stop of what runs has a deadline of its own.
+    let lives = hot.sandbox.status == SandboxStatus::Ready && hot.snapshots.taking.is_none() && hot.stopping.is_none();
     let life = i64::from(config.life_seconds()) * 1_000;
     hot.sandbox.expires_at.filter(|_| lives).map(|at| at.plus(-RESERVE_MAX_MS.min(life / 4)))
 }

@@ -249,8 +249,7 @@ impl Turn<'_, '_> {
 
     /// A snapshot that nobody waits for. One that was tried may be there, and is looked for so that it is deleted.
     fn is_abandoned(&self, job: &Job) -> bool {
-        matches!(job, Job::TakeSnapshot(take)
-            if self.hot.snapshots.taking.as_ref().is_none_or(|taking| taking.number != take.number))
+        matches!(job, Job::TakeSnapshot(take) if !self.hot.snapshots.awaits(take.number))
     }
 
     fn job_succeeded(&mut self, job: Job, result: JobResult) -> Result<(), SqlError> {

@@ -88,16 +88,18 @@ impl Turn<'_, '_> {
         self.finish_running(outcome, Some(error.to_owned()), String::new(), timestamp)
     }
 
-    /// Ends a waiting prompt from our side.
-    pub(crate) fn end_one_pending(
+    /// Ends waiting prompts from our side.
+    pub(crate) fn end_waiting(
         &mut self,
-        message_id: &MessageId,
+        message_ids: &[MessageId],
         outcome: Outcome,
         error: &str,
     ) -> Result<(), SqlError> {
-        let timestamp = self.cx.now.as_event_timestamp();
-        self.record_end(message_id, outcome, Some(error.to_owned()), String::new(), timestamp)?;
-        self.hot.pending -= 1;
+        for message_id in message_ids {
+            let timestamp = self.cx.now.as_event_timestamp();
+            self.record_end(message_id, outcome, Some(error.to_owned()), String::new(), timestamp)?;
+        }
+        self.hot.pending -= message_ids.len() as i64;
         self.reconcile_status()?;
         self.broadcast_queue()
     }
@@ -106,14 +108,9 @@ impl Turn<'_, '_> {
     pub(crate) fn end_pending(&mut self, outcome: Outcome, error: &str) -> Result<(), SqlError> {
         let rows =
             self.sql.run("SELECT id FROM messages WHERE status = 'pending' ORDER BY COALESCE(place, number)", &[])?;
-        for row in rows {
-            let message_id = Columns::of(row).word(|t| MessageId::parse(t).ok())?;
-            let timestamp = self.cx.now.as_event_timestamp();
-            self.record_end(&message_id, outcome, Some(error.to_owned()), String::new(), timestamp)?;
-        }
-        self.hot.pending = 0;
-        self.reconcile_status()?;
-        self.broadcast_queue()
+        let ids = rows.into_iter().map(|row| Columns::of(row).word(|t| MessageId::parse(t).ok()));
+        let ids: Vec<MessageId> = ids.collect::<Result<_, _>>()?;
+        self.end_waiting(&ids, outcome, error)
     }
 
     /// Stops the running prompt at once; the bridge confirms, or is replaced.

@@ -8,6 +8,7 @@ use oi_protocol::text::utf16_len;
 use oi_protocol::{ErrorCode, MessageId, UnixMillis, limits};
 use serde::Serialize;
 
+use crate::call::CallReply;
 use crate::core::{Running, Turn};
 use crate::participants::Participant;
 use crate::projection::Dialect;
@@ -43,6 +44,12 @@ pub(crate) struct Refusal {
 impl Refusal {
     pub fn new(code: ErrorCode, status: u16, sentence: impl Into<String>) -> Self {
         Self { code, status, sentence: sentence.into() }
+    }
+}
+
+impl From<Refusal> for CallReply {
+    fn from(refusal: Refusal) -> Self {
+        Self::refuse(refusal.status, refusal.code, refusal.sentence)
     }
 }
 
@@ -84,6 +91,16 @@ pub(crate) fn is_model_name(model: &str) -> bool {
     model.len() <= 200
         && model.split_once('/').is_some_and(|(provider, name)| !provider.is_empty() && !name.is_empty())
         && model.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./:@".contains(&b))
+}
+
+/// The model that a prompt asks for, when it is one.
+pub(crate) fn asked_model(model: Option<&str>) -> Option<String> {
+    model.filter(|model| is_model_name(model)).map(str::to_owned)
+}
+
+/// The effort that a prompt asks for, when it may be one.
+pub(crate) fn asked_effort(effort: Option<&str>) -> Option<String> {
+    effort.filter(|effort| effort.len() <= 32).map(str::to_owned)
 }
 
 /// Waiting and running prompts, in order, with what dialect 2 adds.
@@ -221,8 +238,8 @@ impl Turn<'_, '_> {
                 prompt.author.id.as_str(),
                 prompt.content,
                 prompt.source.as_str(),
-                prompt.model.filter(|model| is_model_name(model)).map(str::to_owned),
-                prompt.reasoning_effort.filter(|effort| effort.len() <= 32).map(str::to_owned),
+                asked_model(prompt.model),
+                asked_effort(prompt.reasoning_effort),
                 prompt.request_id.map(str::to_owned),
                 print,
                 prompt.callback_context.and_then(|context| serde_json::to_string(context).ok()),
@@ -322,15 +339,12 @@ impl Turn<'_, '_> {
         if self.hot.pending == 0 {
             return Ok(());
         }
+        if self.life_is_over() {
+            self.put_away(SandboxStatus::Stopped, "time_limit")?;
+        }
         // Files that are being kept must not change.
         if self.hot.snapshots.taking.is_some() {
             return Ok(());
-        }
-        if self.life_is_over() {
-            self.put_away(SandboxStatus::Stopped, "time_limit")?;
-            if self.hot.snapshots.taking.is_some() {
-                return Ok(());
-            }
         }
         if self.sockets.bridge.is_none() {
             return self.ensure_sandbox(true);

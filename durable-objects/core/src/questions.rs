@@ -1,16 +1,16 @@
 //! Questions of the agent. Each waits durably, is answered once by whoever is first, expires, or is withdrawn when its
 //! prompt ends. How it ended is said to the bridge until the prompt ends.
 
-use oi_protocol::event::{Event, InputRequest, InputState};
+use oi_protocol::event::{Event, InputRequest};
 use oi_protocol::sandbox_socket::SandboxCommand;
-use oi_protocol::session_state::Author;
+use oi_protocol::session_state::{Author, InputState};
 use oi_protocol::text::utf16_len;
 use oi_protocol::{ErrorCode, MessageId, UnixMillis, limits};
 
 use crate::core::Turn;
 use crate::prompts::Refusal;
 use crate::sandbox_events::{SENTENCE_MAX_BYTES, Verdict};
-use crate::sql::{Columns, Sql, SqlError, params};
+use crate::sql::{Columns, Sql, SqlError, Value, params};
 
 /// Questions of one prompt.
 const QUESTIONS_MAX: i64 = 100;
@@ -33,15 +33,20 @@ impl Questions {
     }
 }
 
-fn read(row: crate::sql::Row) -> Result<InputRequest, SqlError> {
-    let body = Columns::of(row).text()?;
-    serde_json::from_str(&body).map_err(|error| SqlError(format!("a question cannot be read: {error}")))
+/// Questions for which a condition holds, oldest first.
+fn those(sql: &dyn Sql, condition: &'static str, values: &[Value]) -> Result<Vec<InputRequest>, SqlError> {
+    let rows = sql.run(&format!("SELECT body FROM questions WHERE {condition} ORDER BY number"), values)?;
+    rows.into_iter()
+        .map(|row| {
+            let body = Columns::of(row).text()?;
+            serde_json::from_str(&body).map_err(|error| SqlError(format!("a question cannot be read: {error}")))
+        })
+        .collect()
 }
 
 /// Questions that wait for an answer, oldest first.
 pub(crate) fn waiting(sql: &dyn Sql) -> Result<Vec<InputRequest>, SqlError> {
-    let rows = sql.run("SELECT body FROM questions WHERE state = 'waiting' ORDER BY number", &[])?;
-    rows.into_iter().map(read).collect()
+    those(sql, "state = 'waiting'", &[])
 }
 
 fn is_within_limits(request: &InputRequest) -> bool {
@@ -69,10 +74,6 @@ impl Turn<'_, '_> {
         }
         (request.state, request.answer, request.answered_by, request.ended_at) =
             (InputState::Waiting, None, None, None);
-        self.sql.run(
-            "INSERT INTO questions (id, message_id, state, expires_at, body) VALUES (?, ?, 'waiting', ?, '')",
-            params![id, message_id.as_str(), request.expires_at.map(|at| at.0)],
-        )?;
         self.save_question(request)?;
         Ok(Verdict::Taken)
     }
@@ -80,14 +81,12 @@ impl Turn<'_, '_> {
     /// Writes a question's row and its event.
     fn save_question(&mut self, request: InputRequest) -> Result<(), SqlError> {
         let body = serde_json::to_string(&request).map_err(|error| SqlError(error.to_string()))?;
-        let state = match request.state {
-            InputState::Waiting => "waiting",
-            InputState::Answered => "answered",
-            InputState::Expired => "expired",
-            InputState::Withdrawn => "withdrawn",
-        };
         let (id, message_id) = (request.request_id.clone(), request.message_id.clone());
-        self.sql.run("UPDATE questions SET state = ?, body = ? WHERE id = ?", params![state, body, id.as_str()])?;
+        self.sql.run(
+            "INSERT INTO questions (id, message_id, state, expires_at, body) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET state = excluded.state, body = excluded.body",
+            params![id.as_str(), message_id.as_str(), request.state.as_str(), request.expires_at.map(|at| at.0), body,],
+        )?;
         self.put(format!("input_request:{id}"), Some(message_id.as_str()), &Event::InputRequest(request))?;
         self.hot.questions = Questions::load(self.sql)?;
         self.touch_activity();
@@ -101,13 +100,11 @@ impl Turn<'_, '_> {
         answer: &str,
         by: Option<Author>,
     ) -> Result<Result<(), Refusal>, SqlError> {
-        let rows =
-            self.sql.run("SELECT body FROM questions WHERE id = ? AND state = 'waiting'", params![request_id])?;
-        let Some(row) = rows.into_iter().next() else {
+        let asked = those(self.sql, "id = ? AND state = 'waiting'", params![request_id])?;
+        let Some(mut request) = asked.into_iter().next() else {
             let sentence = "This question has been answered, has expired, or its prompt has ended";
             return Ok(Err(Refusal::new(ErrorCode::InputNotWaiting, 409, sentence)));
         };
-        let mut request = read(row)?;
         request.answered_by = by;
         self.end_question(request, InputState::Answered, Some(answer.to_owned()))?;
         Ok(Ok(()))
@@ -120,7 +117,10 @@ impl Turn<'_, '_> {
         answer: Option<String>,
     ) -> Result<(), SqlError> {
         (request.state, request.answer, request.ended_at) = (state, answer, Some(self.cx.now));
-        self.tell_of_question(&request);
+        // Of one that is withdrawn nobody waits to hear.
+        if state != InputState::Withdrawn {
+            self.tell_of_question(&request);
+        }
         self.save_question(request)
     }
 
@@ -138,12 +138,8 @@ impl Turn<'_, '_> {
     /// Says again how the questions of the running prompt ended: what was said before may be lost.
     pub(crate) fn tell_of_questions(&mut self) -> Result<(), SqlError> {
         let Some(running) = &self.hot.running else { return Ok(()) };
-        let rows = self.sql.run(
-            "SELECT body FROM questions WHERE message_id = ? AND state IN ('answered', 'expired') ORDER BY number",
-            params![running.message_id.as_str()],
-        )?;
-        for row in rows {
-            let request = read(row)?;
+        let ended = "message_id = ? AND state IN ('answered', 'expired')";
+        for request in those(self.sql, ended, params![running.message_id.as_str()])? {
             self.tell_of_question(&request);
         }
         Ok(())
@@ -154,12 +150,7 @@ impl Turn<'_, '_> {
         if self.hot.questions.next_expiry.is_none_or(|at| at > self.cx.now) {
             return Ok(());
         }
-        let rows = self.sql.run(
-            "SELECT body FROM questions WHERE state = 'waiting' AND expires_at <= ? ORDER BY number",
-            params![self.cx.now.0],
-        )?;
-        for row in rows {
-            let request = read(row)?;
+        for request in those(self.sql, "state = 'waiting' AND expires_at <= ?", params![self.cx.now.0])? {
             let default = request.default.clone();
             self.end_question(request, InputState::Expired, default)?;
         }
@@ -171,14 +162,8 @@ impl Turn<'_, '_> {
         if self.hot.questions.waiting == 0 {
             return Ok(());
         }
-        let rows = self.sql.run(
-            "SELECT body FROM questions WHERE state = 'waiting' AND message_id = ? ORDER BY number",
-            params![message_id.as_str()],
-        )?;
-        for row in rows {
-            let mut request = read(row)?;
-            (request.state, request.ended_at) = (InputState::Withdrawn, Some(self.cx.now));
-            self.save_question(request)?;
+        for request in those(self.sql, "state = 'waiting' AND message_id = ?", params![message_id.as_str()])? {
+            self.end_question(request, InputState::Withdrawn, None)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use oi_protocol::{ErrorCode, MessageId};
 
 use crate::core::Turn;
 use crate::input::SocketId;
-use crate::prompts::{Refusal, is_model_name};
+use crate::prompts::{Refusal, asked_effort, asked_model};
 use crate::sockets::Subscriber;
 use crate::sql::{Columns, SqlError, params};
 use crate::token;
@@ -121,12 +121,7 @@ impl Turn<'_, '_> {
         self.sql.run(
             "UPDATE messages SET content = ?, model = COALESCE(?, model),
                 reasoning_effort = COALESCE(?, reasoning_effort) WHERE id = ?",
-            params![
-                content,
-                model.filter(|model| is_model_name(model)).map(str::to_owned),
-                effort.filter(|effort| effort.len() <= 32).map(str::to_owned),
-                id.as_str(),
-            ],
+            params![content, asked_model(model), asked_effort(effort), id.as_str(),],
         )?;
         Ok(Ok(id))
     }

@@ -3,6 +3,7 @@
 use oi_protocol::UnixMillis;
 use oi_protocol::session_state::SandboxStatus;
 
+use crate::job::StopSandbox;
 use crate::sql::{Columns, Sql, SqlError, params};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +37,7 @@ pub(crate) struct SandboxRow {
     pub parked_token_hash: Option<String>,
     pub parked_received: i64,
     /// A stopped sandbox that did not go on: it is deleted once its successor is up.
-    pub replaced: Option<String>,
+    pub replaced: Option<StopSandbox>,
 }
 
 impl SandboxRow {
@@ -97,7 +98,7 @@ impl SandboxRow {
             restored_from: c.opt_int()?,
             parked_token_hash: c.opt_text()?,
             parked_received: c.opt_int()?.unwrap_or(0),
-            replaced: c.opt_text()?,
+            replaced: c.opt_text()?.and_then(|stop| serde_json::from_str(&stop).ok()),
         })
     }
 
@@ -129,7 +130,7 @@ impl SandboxRow {
                 self.restored_from,
                 self.parked_token_hash.clone(),
                 self.parked_received,
-                self.replaced.clone(),
+                self.replaced.as_ref().and_then(|stop| serde_json::to_string(stop).ok()),
             ],
         )?;
         Ok(())

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::Turn;
 use crate::job::{DeleteSnapshot, Job, TakeSnapshot};
-use crate::sql::{Columns, Sql, SqlError, params};
+use crate::sql::{Columns, Row, Sql, SqlError, params};
 
 /// Snapshots that are held, so that a fork finds one near its event and a bad one has another behind it.
 const HELD: i64 = 3;
@@ -83,6 +83,11 @@ impl Snapshots {
         Ok(found)
     }
 
+    /// Whether the one of this number is being taken.
+    pub fn awaits(&self, number: i64) -> bool {
+        self.taking.as_ref().is_some_and(|taking| taking.number == number)
+    }
+
     /// The sandbox is on its way out.
     pub const fn is_leaving(&self) -> bool {
         matches!(&self.taking, Some(Taking { then: Some(_), .. }))
@@ -150,7 +155,6 @@ impl Turn<'_, '_> {
             session_id: session.session_id.clone(),
             sandbox_id,
             provider_object_id,
-            generation: sandbox.generation,
             number,
             reason: reason.to_owned(),
         });
@@ -199,7 +203,7 @@ impl Turn<'_, '_> {
 
     /// The files are kept.
     pub(crate) fn snapshot_taken(&mut self, job: &TakeSnapshot, image_id: String) -> Result<(), SqlError> {
-        if self.hot.snapshots.taking.as_ref().map(|taking| taking.number) != Some(job.number) {
+        if !self.hot.snapshots.awaits(job.number) {
             return self.delete_snapshot(image_id);
         }
         self.sql.run(
@@ -212,20 +216,14 @@ impl Turn<'_, '_> {
              RETURNING image_id, state",
             params![HELD],
         )?;
-        for row in old {
-            let mut c = Columns::of(row);
-            let (image_id, state) = (c.text()?, c.text()?);
-            if state == "held" {
-                self.delete_snapshot(image_id)?;
-            }
-        }
+        self.delete_own(old)?;
         self.broadcast(&ServerMessage::SnapshotSaved { image_id, reason: job.reason.clone() });
         self.end_taking(true)
     }
 
     /// They could not be kept: the sandbox goes its way without.
     pub(crate) fn snapshot_failed(&mut self, job: &TakeSnapshot) -> Result<(), SqlError> {
-        if self.hot.snapshots.taking.as_ref().map(|taking| taking.number) != Some(job.number) {
+        if !self.hot.snapshots.awaits(job.number) {
             return Ok(());
         }
         self.sql.run("DELETE FROM snapshots WHERE number = ?", params![job.number])?;
@@ -258,17 +256,23 @@ impl Turn<'_, '_> {
         self.enqueue(&Job::DeleteSnapshot(DeleteSnapshot { session_id, image_id }), None)
     }
 
+    /// Deletes the images of rows that are gone: `image_id, state`. A borrowed one is another session's.
+    fn delete_own(&mut self, rows: Vec<Row>) -> Result<(), SqlError> {
+        for row in rows {
+            let mut c = Columns::of(row);
+            let (image_id, state) = (c.text()?, c.text()?);
+            if state == "held" {
+                self.delete_snapshot(image_id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Deletes all, with the session.
     pub(crate) fn delete_snapshots(&mut self) -> Result<(), SqlError> {
         self.abandon_snapshot()?;
         let rows = self.sql.run("DELETE FROM snapshots RETURNING image_id, state", &[])?;
-        for row in rows {
-            let mut c = Columns::of(row);
-            let (image_id, state) = (c.opt_text()?, c.text()?);
-            if let (Some(image_id), "held") = (image_id, state.as_str()) {
-                self.delete_snapshot(image_id)?;
-            }
-        }
+        self.delete_own(rows)?;
         self.hot.snapshots = Snapshots::default();
         Ok(())
     }
@@ -294,20 +298,16 @@ impl Turn<'_, '_> {
 
     /// A restore failed. After too many the snapshot is dropped: an older one is next, or the repositories.
     pub(crate) fn restore_failed(&mut self, number: i64) -> Result<(), SqlError> {
-        let rows = self.sql.run(
-            "UPDATE snapshots SET failures = failures + 1 WHERE number = ? RETURNING failures, image_id, state",
-            params![number],
-        )?;
+        let rows = self
+            .sql
+            .run("UPDATE snapshots SET failures = failures + 1 WHERE number = ? RETURNING failures", params![number])?;
         let Some(row) = rows.into_iter().next() else { return Ok(()) };
-        let mut c = Columns::of(row);
-        let (failures, image_id, state) = (c.int()?, c.text()?, c.text()?);
-        if failures < RESTORE_BUDGET {
+        if Columns::of(row).int()? < RESTORE_BUDGET {
             return Ok(());
         }
-        self.sql.run("DELETE FROM snapshots WHERE number = ?", params![number])?;
-        if state == "held" {
-            self.delete_snapshot(image_id)?;
-        }
+        let dropped =
+            self.sql.run("DELETE FROM snapshots WHERE number = ? RETURNING image_id, state", params![number])?;
+        self.delete_own(dropped)?;
         self.hot.snapshots = Snapshots::load(self.sql)?;
         let next = if self.hot.snapshots.held.is_some() { "an older state" } else { "a fresh checkout" };
         let message =

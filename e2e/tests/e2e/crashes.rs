@@ -65,6 +65,24 @@ pub fn tool(message: &str, call: &str) -> Value {
         "status": "completed", "output": call})
 }
 
+/// The bridge comes back once workerd has.
+pub async fn reconnect(bridge: &mut Bridge, world: &World) -> Outcome {
+    world.stack.wait_healthy().await?;
+    let begun = Instant::now();
+    loop {
+        match bridge.connect(&world.stack.ready).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(status)) if matches!(status, 401 | 403 | 404 | 410) => {
+                return Err(Failed(format!("the bridge was locked out with {status}")));
+            }
+            _ if begun.elapsed() > Duration::from_secs(30) => {
+                return Err(Failed("the bridge did not come back".to_owned()));
+            }
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
 /// A watcher that comes back by itself and resumes where it was.
 pub struct Watcher<'w> {
     world: &'w World,
@@ -144,20 +162,7 @@ pub async fn killing_workerd_in_a_stream_loses_nothing_acknowledged(world: &Worl
                 watcher.drop_socket();
             }
         }
-        world.stack.wait_healthy().await?;
-        let begun = Instant::now();
-        loop {
-            match bridge.connect(ready).await {
-                Ok(Ok(())) => break,
-                Ok(Err(status)) if matches!(status, 401 | 403 | 404 | 410) => {
-                    return Err(Failed(format!("the bridge was locked out with {status}")));
-                }
-                _ if begun.elapsed() > Duration::from_secs(30) => {
-                    return Err(Failed("the bridge did not come back".to_owned()));
-                }
-                _ => tokio::time::sleep(Duration::from_millis(200)).await,
-            }
-        }
+        reconnect(&mut bridge, world).await?;
         watcher.follow(Duration::from_millis(300)).await?;
     }
     bridge.emit(json!({"type": "execution_complete", "messageId": message, "success": true})).await;

@@ -10,7 +10,8 @@ use e2e::{Failed, Outcome, check, check_eq};
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::crashes::{Watcher, delta, tool};
+use crate::crashes::{Watcher, delta, reconnect, tool};
+use crate::family::bridge_of;
 
 /// Kills of workerd in a test run; `OI_KILLS` asks for more, `OI_KILL_SEED` for other moments.
 const KILLS: u64 = 6;
@@ -30,23 +31,6 @@ impl Moments {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         (z ^ (z >> 31)) % bound
-    }
-}
-
-async fn reconnect(bridge: &mut Bridge, world: &World) -> Outcome {
-    world.stack.wait_healthy().await?;
-    let begun = Instant::now();
-    loop {
-        match bridge.connect(&world.stack.ready).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(status)) if matches!(status, 401 | 403 | 404 | 410) => {
-                return Err(Failed(format!("the bridge was locked out with {status}")));
-            }
-            _ if begun.elapsed() > Duration::from_secs(30) => {
-                return Err(Failed("the bridge did not come back".to_owned()));
-            }
-            _ => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
     }
 }
 
@@ -164,9 +148,7 @@ pub async fn a_session_sleeps_and_wakes_with_its_sockets(world: &World) -> Outco
     let ready = &world.stack.ready;
     let (ada, grace) = (Person::sign_in(ready, "ada").await?, Person::sign_in(ready, "grace").await?);
     let session = ada.create_session().await?;
-    let mut bridge = Bridge::new(world.backend()?.sandbox_of(&session).await?);
-    bridge.connect(ready).await?.map_err(|status| Failed(format!("upgrade refused: {status}")))?;
-    bridge.emit(json!({"type": "ready", "runtimeVersion": "v100-e2e"})).await;
+    let (mut bridge, _) = bridge_of(world, &session).await?;
     bridge.listen(Duration::from_secs(10), Bridge::is_settled).await?;
     let (mut hers, _) = subscribe(ready, &session, &ada.ws_token(&session).await?, None).await?;
     let (mut other, _) = subscribe(ready, &session, &grace.ws_token(&session).await?, None).await?;

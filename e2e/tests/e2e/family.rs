@@ -14,7 +14,8 @@ use crate::World;
 const SOON: Duration = Duration::from_secs(20);
 
 /// A session whose sandbox's bridge is connected, and that sandbox's token.
-async fn bridge_of(world: &World, session: &str) -> Outcome<(Bridge, String)> {
+/// A bridge that is connected and ready, and its token.
+pub async fn bridge_of(world: &World, session: &str) -> Outcome<(Bridge, String)> {
     let sandbox = world.backend()?.sandbox_of(session).await?;
     let token = sandbox.auth_token.clone();
     let mut bridge = Bridge::new(sandbox);

@@ -252,21 +252,19 @@ fn limit(vars: &impl Vars, name: &str) -> Limit {
 async fn report_usage(env: &Env, report: &ReportUsage) -> Result<JobResult, Failed> {
     let db = D1::of(env)?;
     usage::report(&db, report).await.map_err(Failure::from)?;
-    let mut standing = [None, None];
-    let whose = [
-        (report.user_id.as_str(), "BUDGET_PERSON_MONTHLY", "You have"),
-        ("", "BUDGET_DEPLOYMENT_MONTHLY", "The organisation has"),
-    ];
-    for ((who, name, subject), stands) in whose.into_iter().zip(&mut standing) {
+    let over = async |who: &str, name: &str, subject: &str| -> Result<Option<String>, Failed> {
         let limit = limit(env, name);
-        if limit != Limit::default() {
-            let used = usage::of_month(&db, who, report.at).await.map_err(Failure::from)?;
-            let most = limit.reached(used.usd, used.tokens);
-            *stands = most.map(|most| format!("{subject} used up this month's budget of {most}."));
+        if limit == Limit::default() {
+            return Ok(None);
         }
-    }
-    let [person, deployment] = standing;
-    Ok(JobResult::Standing { person, deployment })
+        let used = usage::of_month(&db, who, report.at).await.map_err(Failure::from)?;
+        let most = limit.reached(used.usd, used.tokens);
+        Ok(most.map(|most| format!("{subject} used up this month's budget of {most}.")))
+    };
+    Ok(JobResult::Standing {
+        person: over(&report.user_id, "BUDGET_PERSON_MONTHLY", "You have").await?,
+        deployment: over("", "BUDGET_DEPLOYMENT_MONTHLY", "The organisation has").await?,
+    })
 }
 
 async fn delete_snapshot(env: &Env, image_id: &str) -> Result<JobResult, Failed> {

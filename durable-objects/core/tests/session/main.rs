@@ -23,6 +23,8 @@ mod queue_edits;
 mod queue_model;
 mod sandbox_life;
 mod sandbox_wire;
+#[path = "../../../../fuzz/src/seeds.rs"]
+mod seeds;
 mod snapshots;
 mod text;
 mod timeline;
