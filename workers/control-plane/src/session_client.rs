@@ -9,7 +9,7 @@ use oi_worker_kit::failure::while_doing;
 use oi_worker_kit::{Failure, Fault, Refusal, reply};
 use serde::de::DeserializeOwned;
 use worker::durable::Stub;
-use worker::web_sys::RequestInit;
+use worker::web_sys::{AbortSignal, RequestInit};
 use worker::{Env, Headers, Request, Response};
 
 /// A call that waits for nothing outside.
@@ -34,29 +34,30 @@ pub async fn upgrade(env: &Env, id: &SessionId, request: Request) -> Result<Resp
     reply::text(answer.status_code(), sentence)
 }
 
-fn envelope(principal: Principal, call: SessionCall) -> Result<(Request, Deadline), Failure> {
-    let deadline = if matches!(call, SessionCall::CreatePullRequest { .. }) { PATIENT } else { QUICK };
+/// How long a call may take, its answer's reading included.
+const fn deadline_of(call: &SessionCall) -> Duration {
+    if matches!(call, SessionCall::CreatePullRequest { .. }) { PATIENT } else { QUICK }
+}
+
+fn envelope(principal: Principal, call: SessionCall, signal: &AbortSignal) -> Result<Request, Failure> {
     let body = serde_json::to_string(&CallEnvelope { principal, call }).map_err(while_doing("writing a call"))?;
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_body(&body.into());
-    let deadline = Deadline::after(deadline).map_err(while_doing("setting a deadline"))?;
-    init.set_signal(Some(&deadline.signal()));
+    init.set_signal(Some(signal));
     let request = worker::web_sys::Request::new_with_str_and_init(CALL_URL, &init);
-    let request = request.map_err(|error| Fault::new("writing a call", format!("{error:?}")))?;
-    Ok((Request::from(request), deadline))
+    request.map(Request::from).map_err(|error| Fault::new("writing a call", format!("{error:?}")).into())
 }
 
-/// Calls a session. The deadline holds for the reading of the answer as long as it is kept.
 async fn send(
     env: &Env,
     id: &SessionId,
     principal: Principal,
     call: SessionCall,
-) -> Result<(Response, Deadline), Failure> {
-    let (request, deadline) = envelope(principal, call)?;
-    let sent = stub(env, id)?.fetch_with_request(request).await;
-    sent.map(|response| (response, deadline)).map_err(|error| {
+    signal: &AbortSignal,
+) -> Result<Response, Failure> {
+    let request = envelope(principal, call, signal)?;
+    stub(env, id)?.fetch_with_request(request).await.map_err(|error| {
         oi_worker_kit::log::Line::error("control-plane", "session.unreachable")
             .with("session_id", id.as_str())
             .with("error", error.to_string())
@@ -96,7 +97,8 @@ impl Answer {
 
 /// Calls a session and reads its answer.
 pub async fn call(env: &Env, id: &SessionId, principal: Principal, call: SessionCall) -> Result<Answer, Failure> {
-    let (mut response, _deadline) = send(env, id, principal, call).await?;
+    let deadline = Deadline::after(deadline_of(&call)).map_err(while_doing("setting a deadline"))?;
+    let mut response = send(env, id, principal, call, &deadline.signal()).await?;
     let body = response.text().await.map_err(while_doing("reading a session's answer"))?;
     Ok(Answer { status: response.status_code(), body })
 }
@@ -109,7 +111,9 @@ pub async fn ask(env: &Env, id: &SessionId, principal: Principal, wanted: Sessio
 
 /// Calls a session and passes its answer on: what succeeded as a stream, a refusal with the request's id in it.
 pub async fn relay(env: &Env, id: &SessionId, principal: Principal, call: SessionCall) -> Result<Response, Failure> {
-    let (mut response, _deadline) = send(env, id, principal, call).await?;
+    // Its timer outlives this function, as the streaming of the answer does.
+    let signal = AbortSignal::timeout_with_u32(deadline_of(&call).as_millis() as u32);
+    let mut response = send(env, id, principal, call, &signal).await?;
     let status = response.status_code();
     if status >= 400 {
         let body = response.text().await.map_err(while_doing("reading a session's answer"))?;
