@@ -231,6 +231,11 @@ impl SessionCore {
         Ok(out)
     }
 
+    /// Whether there is a session here that is not being deleted. Known after the first input.
+    pub fn has_session(&self) -> bool {
+        self.hot.as_ref().is_some_and(|hot| hot.session.is_some() && !crate::deletion::is_deleting(hot))
+    }
+
     /// Answers a call that writes nothing, without a transaction; `None` for a call that writes.
     pub fn read(&mut self, sql: &dyn Sql, now: UnixMillis, call: &SessionCall) -> Result<Option<CallReply>, Fault> {
         self.load(sql, now)?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::archive::Archived;
 use crate::core::{Hot, Turn};
 use crate::projection::{Dialect, project};
-use crate::sql::{Columns, Row, Sql, SqlError, params};
+use crate::sql::{Columns, Row, Sql, SqlError, Value, params};
 
 /// Highest place and revision, read once when the object wakes.
 pub(crate) fn load_counters(sql: &dyn Sql, archived: Archived) -> Result<(i64, i64), SqlError> {
@@ -293,21 +293,63 @@ pub(crate) fn page_before(
     Ok(Page { events: join(&envelopes), has_more, cursor, mode: None })
 }
 
+/// A row as pages of dialect 2 show it, written by SQLite: one text for a page is a tenth of the values that would cross
+/// into wasm for its rows. It is [`envelope`] in SQL.
+const ENVELOPE: &str = r#"'{"eventId":' || json_quote(id) || ',"timelineSequence":' || seq
+    || ',"revision":' || revision || ',"event":' || body || '}'"#;
+
+fn joined(sql: &dyn Sql, rows: &str, params: &[Value]) -> Result<String, SqlError> {
+    let statement =
+        format!("SELECT group_concat(envelope, ',') FROM (SELECT {ENVELOPE} AS envelope FROM events {rows})");
+    let row = sql.run(&statement, params)?.into_iter().next();
+    let text = row.map_or(Ok(None), |row| Columns::of(row).opt_text())?;
+    Ok(format!("[{}]", text.unwrap_or_default()))
+}
+
+/// The newest page for dialect 2, with the bounds of [`page_before`].
+fn newest_page(sql: &dyn Sql, archived: Archived) -> Result<Page, SqlError> {
+    // `octet_length` reads no body.
+    let bound = sql.run(
+        "SELECT MIN(seq) FROM (
+            SELECT seq, size, SUM(size) OVER (ORDER BY seq DESC ROWS UNBOUNDED PRECEDING) AS bytes FROM (
+                SELECT seq, octet_length(body) AS size FROM events WHERE revision IS NOT NULL ORDER BY seq DESC LIMIT ?))
+         WHERE bytes <= ? OR bytes = size",
+        params![limits::REPLAY_MAX_EVENTS as i64, limits::PAGE_MAX_BYTES as i64],
+    )?;
+    let first = bound.into_iter().next().map_or(Ok(None), |row| Columns::of(row).opt_int())?;
+    let Some(first) = first else {
+        return Ok(Page { events: join(&[]), has_more: archived.is_below(None), cursor: None, mode: None });
+    };
+    let older = sql.run(
+        "SELECT created_at, id, EXISTS (SELECT 1 FROM events WHERE seq < ?1 AND revision IS NOT NULL)
+         FROM events WHERE seq = ?1",
+        params![first],
+    )?;
+    let row = older.into_iter().next().ok_or_else(|| SqlError("the first row of a page is gone".to_owned()))?;
+    let mut c = Columns::of(row);
+    let cursor = HistoryCursor { timestamp: UnixMillis(c.int()?), id: c.text()?, sequence: Some(first) };
+    let has_more = c.bool()? || archived.is_below(None);
+    let events = joined(sql, "WHERE seq >= ? AND revision IS NOT NULL ORDER BY seq", params![first])?;
+    Ok(Page { events, has_more, cursor: Some(cursor), mode: None })
+}
+
 /// What changed after `revision`, or the newest page when that is too much or cannot be told.
 pub(crate) fn page_after_revision(sql: &dyn Sql, hot: &Hot, revision: Option<i64>) -> Result<Page, SqlError> {
     if let Some(after) = revision.filter(|after| (hot.archived.floor..=hot.revision).contains(after)) {
-        let statement =
-            format!("SELECT {} FROM events WHERE revision > ? ORDER BY revision LIMIT ?", EventRow::COLUMNS);
-        let (rows, too_much) = read_bounded(limits::REPLAY_MAX_EVENTS, |last, count| {
-            let after = last.and_then(|row| row.revision).unwrap_or(after);
-            sql.run(&statement, params![after, count])
-        })?;
-        if !too_much {
-            let envelopes: Vec<String> = rows.iter().filter_map(|row| row.envelope(Dialect::Two)).collect();
-            return Ok(Page { events: join(&envelopes), mode: Some(TimelineMode::Delta), ..Page::default() });
+        let size = sql.run(
+            "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM (
+                SELECT octet_length(body) AS size FROM events WHERE revision > ? ORDER BY revision LIMIT ?)",
+            params![after, limits::REPLAY_MAX_EVENTS as i64 + 1],
+        )?;
+        let row = size.into_iter().next().ok_or_else(|| SqlError("a count gave no row".to_owned()))?;
+        let mut c = Columns::of(row);
+        let (rows, bytes) = (c.int()? as usize, c.int()? as usize);
+        if rows <= 1 || (rows <= limits::REPLAY_MAX_EVENTS && bytes <= limits::PAGE_MAX_BYTES) {
+            let events = joined(sql, "WHERE revision > ? ORDER BY revision", params![after])?;
+            return Ok(Page { events, mode: Some(TimelineMode::Delta), ..Page::default() });
         }
     }
-    let page = page_before(sql, hot.archived, None, limits::REPLAY_MAX_EVENTS, Dialect::Two)?;
+    let page = newest_page(sql, hot.archived)?;
     Ok(Page { mode: Some(TimelineMode::Snapshot), ..page })
 }
 

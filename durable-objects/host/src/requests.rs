@@ -7,6 +7,7 @@ use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use oi_protocol::ErrorCode;
 use oi_session::call::{CallEnvelope, CallReply, Principal};
+use oi_session::core::SessionCore;
 use oi_session::input::{Input, ReplyId, SandboxUpgrade, UpgradeAnswer};
 use worker::{Delay, Method, Request, Response, ResponseBuilder, WebSocketPair};
 
@@ -79,6 +80,9 @@ fn upgrade<E: Effects>(inner: &Rc<Inner<E>>, request: &Request) -> worker::Resul
     let sandbox = query.split('&').any(|pair| pair == "type=sandbox");
     if inner.wake().is_err() {
         return Response::error("WebSocket upgrade failed", 500);
+    }
+    if !inner.core.borrow().as_ref().is_some_and(SessionCore::has_session) {
+        return Response::error("Session not found", 404);
     }
     let id = inner.sockets.borrow_mut().mint();
     if sandbox {

@@ -17,11 +17,20 @@ const UNKNOWN: &str = "00000000000000000000000000000000";
 fn refused(answer: &Answer, status: u16, what: &str) -> Outcome {
     check_eq!(answer.status.as_u16(), status, "{what} ({})", answer.text);
     check!(answer.json["error"].as_str().is_some_and(|s| !s.is_empty()), "{what} says why: {}", answer.text);
-    check!(
-        answer.json["code"].as_str().is_some_and(|c| c.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')),
-        "{what} has a stable code: {}",
-        answer.text
-    );
+    let codes: &[&str] = match status {
+        400 => &["INVALID_BODY", "INVALID_PARAMETER", "INVALID_PROMPT"],
+        401 => &["UNAUTHORIZED"],
+        403 => &["FORBIDDEN"],
+        404 => &["NOT_FOUND"],
+        405 => &["METHOD_NOT_ALLOWED"],
+        409 => &["CONFLICT"],
+        410 => &["SANDBOX_GONE"],
+        413 => &["TOO_LARGE"],
+        _ => &[],
+    };
+    let code = answer.json["code"].as_str().unwrap_or_default();
+    check!(codes.contains(&code), "{what} has the code of {status}, not `{code}`: {}", answer.text);
+    check!(answer.json["requestId"].as_str().is_some_and(|id| !id.is_empty()), "{what} names its request");
     Ok(())
 }
 
@@ -84,6 +93,14 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
     let prompt = json!({"content": "hello"}).to_string().into_bytes();
     let path = format!("/api/sessions/{UNKNOWN}/prompt");
     refused(&raw(ready, Method::POST, &path, &headers(), Some(prompt)).await?, 404, "a prompt to nobody")?;
+    for (method, path) in [
+        (Method::DELETE, "/api/sessions".to_owned()),
+        (Method::PUT, format!("/api/sessions/{session}/prompt")),
+        (Method::GET, format!("/api/sessions/{session}/stop")),
+    ] {
+        let answer = raw(ready, method.clone(), &path, &headers(), None).await?;
+        refused(&answer, 405, &format!("{method} {path}"))?;
+    }
     for query in ["limit=0", "limit=-1", "limit=abc", "cursor=zzz", "type=nonsense"] {
         let path = format!("/api/sessions/{session}/events?{query}");
         refused(&raw(ready, Method::GET, &path, &headers(), None).await?, 400, &path)?;

@@ -1,5 +1,8 @@
 //! WebSocket upgrades: which session, whether it exists. The session itself checks who connects.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+
 use oi_protocol::SessionId;
 use oi_worker_kit::{Failure, reply};
 use worker::{Env, Request, Response};
@@ -8,6 +11,32 @@ use crate::request::Head;
 use crate::session_client;
 use crate::store::{D1, sessions};
 use crate::web_origin::WebOrigin;
+
+/// Ids that this isolate remembers at most (some 60 KB).
+const REMEMBERED_MAX: usize = 1_024;
+
+thread_local! {
+    /// Sessions that D1 had, so that a page that comes back waits for no query. One that was deleted meanwhile refuses
+    /// the upgrade itself.
+    static REMEMBERED: RefCell<HashSet<SessionId>> = RefCell::default();
+}
+
+/// Whether D1 has the session, or had it when this isolate last asked.
+async fn exists(env: &Env, id: &SessionId) -> Result<bool, Failure> {
+    if REMEMBERED.with_borrow(|known| known.contains(id)) {
+        return Ok(true);
+    }
+    let exists = sessions::exists(&D1::of(env)?, id).await?;
+    if exists {
+        REMEMBERED.with_borrow_mut(|known| {
+            if known.len() >= REMEMBERED_MAX {
+                known.clear();
+            }
+            known.insert(id.clone());
+        });
+    }
+    Ok(exists)
+}
 
 /// The id in `/sessions/:id/ws`.
 fn session_of(path: &str) -> Option<&str> {
@@ -22,7 +51,7 @@ pub async fn answer(request: Request, head: &Head, env: &Env) -> Result<Response
     if !WebOrigin::of(env)?.may_connect(head.header("Origin").as_deref()) {
         return reply::text(403, "Forbidden: Wrong origin");
     }
-    if !sessions::exists(&D1::of(env)?, &id).await? {
+    if !exists(env, &id).await? {
         return reply::text(404, "Session not found");
     }
     session_client::upgrade(env, &id, request).await

@@ -9,6 +9,7 @@ mod callbacks;
 mod calls;
 mod children;
 mod delete;
+mod events;
 mod faults;
 mod fork;
 #[path = "../../../../fuzz/src/session.rs"]
