@@ -59,7 +59,7 @@ impl Turn<'_, '_> {
                 CallReply::json(200, &WsTokenResponse { token, participant_id: participant.id })
             }
             SessionCall::Prompt(prompt) => {
-                let author = Participant::upsert(self.sql, self.cx, &prompt.author, "member")?;
+                let author = Participant::prospect(self.sql, self.cx, &prompt.author, "member")?;
                 let new = NewPrompt {
                     author: &author,
                     content: &prompt.content,
@@ -72,6 +72,7 @@ impl Turn<'_, '_> {
                 };
                 match self.enqueue_prompt(&new)? {
                     Ok(enqueued) => {
+                        author.save(self.sql)?;
                         self.broadcast_queue()?;
                         self.dispatch()?;
                         let status = "queued".to_owned();
@@ -86,9 +87,12 @@ impl Turn<'_, '_> {
                 CallReply::json(200, &json!({"status": "stopping"}))
             }
             SessionCall::AnswerQuestion { person, request_id, answer } => {
-                let by = Participant::upsert(self.sql, self.cx, &person, "member")?;
+                let by = Participant::prospect(self.sql, self.cx, &person, "member")?;
                 match self.answer_question(&request_id, &answer, Some(by.author()))? {
-                    Ok(()) => CallReply::json(200, &json!({"status": "answered"})),
+                    Ok(()) => {
+                        by.save(self.sql)?;
+                        CallReply::json(200, &json!({"status": "answered"}))
+                    }
                     Err(refusal) => refusal.into(),
                 }
             }

@@ -215,7 +215,7 @@ impl Turn<'_, '_> {
         if self.hot.session.as_ref().and_then(|session| session.parent_session_id.as_ref()) != Some(parent) {
             return Ok(CallReply::refuse(404, ErrorCode::NotFound, "Child session not found"));
         }
-        let author = Participant::upsert(self.sql, self.cx, author, "member")?;
+        let author = Participant::prospect(self.sql, self.cx, author, "member")?;
         let prompt = NewPrompt {
             author: &author,
             content,
@@ -228,6 +228,7 @@ impl Turn<'_, '_> {
         };
         Ok(match self.enqueue_prompt(&prompt)? {
             Ok(enqueued) => {
+                author.save(self.sql)?;
                 self.broadcast_queue()?;
                 self.dispatch()?;
                 CallReply::json(200, &PromptResponse { message_id: enqueued.message_id, status: "queued".to_owned() })

@@ -55,37 +55,66 @@ impl Participant {
         sql.run(&statement, &[])?.into_iter().map(Self::from_row).collect()
     }
 
-    /// Finds or adds a person; what is newly known is merged in, what is unknown erases nothing.
-    pub fn upsert(sql: &dyn Sql, cx: &mut Cx<'_>, person: &Person, role: &str) -> Result<Self, SqlError> {
-        let id = ParticipantId::from_bytes(cx.random_id());
+    /// The person as they will be stored, with what is newly known merged in: what is unknown erases nothing. Nothing is
+    /// written before [`Self::save`], so that a refusal leaves no trace of them.
+    pub fn prospect(sql: &dyn Sql, cx: &mut Cx<'_>, person: &Person, role: &str) -> Result<Self, SqlError> {
+        let statement = format!("SELECT {COLUMNS} FROM participants WHERE user_id = ?");
+        let rows = sql.run(&statement, params![person.user_id.as_str()])?;
+        let known = rows.into_iter().next().map(Self::from_row).transpose()?;
+        let base = known.unwrap_or_else(|| Self {
+            id: ParticipantId::from_bytes(cx.random_id()),
+            user_id: person.user_id.clone(),
+            canonical_user_id: None,
+            scm_user_id: None,
+            scm_login: None,
+            name: None,
+            email: None,
+            avatar: None,
+            role: role.to_owned(),
+            joined_at: cx.now,
+        });
+        Ok(Self {
+            canonical_user_id: person.canonical_user_id.clone().or(base.canonical_user_id),
+            scm_user_id: person.scm_user_id.clone().or(base.scm_user_id),
+            scm_login: person.scm_login.clone().or(base.scm_login),
+            name: person.name.clone().or(base.name),
+            email: person.email.clone().or(base.email),
+            avatar: person.avatar.clone().or(base.avatar),
+            ..base
+        })
+    }
+
+    /// Adds the person, or writes what is new of them.
+    pub fn save(&self, sql: &dyn Sql) -> Result<(), SqlError> {
         let statement = format!(
             "INSERT INTO participants ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT (user_id) DO UPDATE SET
-                canonical_user_id = COALESCE(excluded.canonical_user_id, canonical_user_id),
-                scm_user_id = COALESCE(excluded.scm_user_id, scm_user_id),
-                scm_login = COALESCE(excluded.scm_login, scm_login),
-                name = COALESCE(excluded.name, name),
-                email = COALESCE(excluded.email, email),
-                avatar = COALESCE(excluded.avatar, avatar)
-             RETURNING {COLUMNS}"
+             ON CONFLICT (user_id) DO UPDATE SET canonical_user_id = excluded.canonical_user_id,
+                scm_user_id = excluded.scm_user_id, scm_login = excluded.scm_login, name = excluded.name,
+                email = excluded.email, avatar = excluded.avatar"
         );
-        let rows = sql.run(
+        sql.run(
             &statement,
             params![
-                id.as_str(),
-                person.user_id.as_str(),
-                person.canonical_user_id.clone(),
-                person.scm_user_id.clone(),
-                person.scm_login.clone(),
-                person.name.clone(),
-                person.email.clone(),
-                person.avatar.clone(),
-                role,
-                cx.now.0,
+                self.id.as_str(),
+                self.user_id.as_str(),
+                self.canonical_user_id.clone(),
+                self.scm_user_id.clone(),
+                self.scm_login.clone(),
+                self.name.clone(),
+                self.email.clone(),
+                self.avatar.clone(),
+                self.role.as_str(),
+                self.joined_at.0,
             ],
         )?;
-        let row = rows.into_iter().next().ok_or_else(|| SqlError("upsert returned no row".to_owned()))?;
-        Self::from_row(row)
+        Ok(())
+    }
+
+    /// Finds or adds a person.
+    pub fn upsert(sql: &dyn Sql, cx: &mut Cx<'_>, person: &Person, role: &str) -> Result<Self, SqlError> {
+        let participant = Self::prospect(sql, cx, person, role)?;
+        participant.save(sql)?;
+        Ok(participant)
     }
 
     /// The name to show.

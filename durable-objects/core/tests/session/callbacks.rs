@@ -195,3 +195,28 @@ fn a_bot_that_is_not_there_is_given_up_at_once() {
     assert!(callbacks(&mut s).is_empty());
     assert!(deliveries(&mut s).iter().any(|row| row["state"] == "given_up"));
 }
+
+#[test]
+fn a_stop_that_crosses_a_completion_is_told_to_the_bot_once() {
+    for stop_first in [false, true] {
+        let mut s = Session::new();
+        let page = s.page("Ada", 2);
+        let id = prompt(&mut s, PromptSource::Slack, slack());
+        let bridge = s.connect(2);
+        s.frame(bridge, 1, crate::support::session::ready());
+        s.frame(bridge, 2, json!({"type": "prompt_accepted", "messageId": id}));
+        if stop_first {
+            s.say(page, &json!({"type": "stop"}));
+            s.frame(bridge, 3, complete(&id, true));
+        } else {
+            s.frame(bridge, 3, complete(&id, true));
+            s.say(page, &json!({"type": "stop"}));
+        }
+        s.frame(bridge, 4, complete(&id, false));
+        let told = callbacks(&mut s);
+        let ends: Vec<_> =
+            told.iter().filter(|(_, callback)| matches!(callback.notice, Notice::Complete { .. })).collect();
+        assert_eq!(ends.len(), 1, "{told:?}");
+        assert_eq!(s.outcome(&id), if stop_first { "stopped" } else { "done" });
+    }
+}

@@ -16,6 +16,7 @@ mod fork;
 mod fuzz;
 mod fuzz_seeds;
 mod gather;
+mod limits;
 mod outputs;
 mod prompts;
 mod pull_requests;

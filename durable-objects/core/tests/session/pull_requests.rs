@@ -224,7 +224,8 @@ fn a_forge_that_fails_for_good_is_told() {
     let job = s.take_jobs("open_pull_request").pop().expect("the forge is asked");
     s.host.report(&job, JobResult::Failed { error: "no rights".to_owned(), transient: false });
     let answer = s.answer(reply).expect("an answer");
-    assert_eq!((answer.status, value(&answer.body)["error"].clone()), (502, json!("no rights")));
+    let body = value(&answer.body);
+    assert_eq!((answer.status, &body["error"], &body["code"]), (502, &json!("no rights"), &json!("UPSTREAM_FAILED")));
 }
 
 #[test]
