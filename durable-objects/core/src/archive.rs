@@ -8,14 +8,14 @@ use oi_protocol::client_socket::ServerMessage;
 use oi_protocol::{ErrorCode, limits};
 use serde_json::value::RawValue;
 
-use crate::archive_file::{self, ArchivePointer, ArchivedRow};
+use crate::archive_file::{self, ArchivePointer, ArchivedRange, ArchivedRow};
 use crate::call::CallReply;
 use crate::core::{Hot, Turn};
 use crate::input::SocketId;
 use crate::job::{ArchiveEvents, Job, ReadArchive};
 use crate::projection::Dialect;
 use crate::reads::not_found;
-use crate::sql::{Columns, Sql, SqlError, params};
+use crate::sql::{Columns, Sql, SqlError, Value, params};
 use crate::storage_keys;
 
 /// Rows of one file, at most.
@@ -69,6 +69,34 @@ fn file_before(sql: &dyn Sql, before: i64) -> Result<Option<(i64, String)>, SqlE
     let Some(row) = rows.into_iter().next() else { return Ok(None) };
     let mut c = Columns::of(row);
     Ok(Some((c.int()?, c.text()?)))
+}
+
+/// Files that are searched for an event by its id.
+const SEARCHED_FILES: i64 = 32;
+
+fn ranges(sql: &dyn Sql, rest: &str, params: &[Value]) -> Result<Vec<ArchivedRange>, SqlError> {
+    let statement = format!("SELECT key, first_seq, last_seq FROM archives WHERE state = 'kept' {rest}");
+    let rows = sql.run(&statement, params)?.into_iter();
+    rows.map(|row| {
+        let mut c = Columns::of(row);
+        Ok(ArchivedRange { key: c.text()?, first_seq: c.int()?, last_seq: c.int()? })
+    })
+    .collect()
+}
+
+/// The first file that has rows at a place or after it.
+pub(crate) fn file_from(sql: &dyn Sql, from: i64) -> Result<Option<ArchivedRange>, SqlError> {
+    Ok(ranges(sql, "AND last_seq >= ? ORDER BY first_seq LIMIT 1", params![from])?.pop())
+}
+
+/// Whether a place is in a file.
+pub(crate) fn holds(sql: &dyn Sql, place: i64) -> Result<bool, SqlError> {
+    Ok(!ranges(sql, "AND first_seq <= ?1 AND last_seq >= ?1", params![place])?.is_empty())
+}
+
+/// The newest files, newest first.
+pub(crate) fn newest_files(sql: &dyn Sql) -> Result<Vec<ArchivedRange>, SqlError> {
+    ranges(sql, "ORDER BY first_seq DESC LIMIT ?", params![SEARCHED_FILES])
 }
 
 /// Where a listing goes on that asks for rows which are all in files; `None` when SQLite has some of them.

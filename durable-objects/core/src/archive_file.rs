@@ -6,6 +6,7 @@ use oi_protocol::{UnixMillis, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::fork::{CopiedEvent, NOT_COPIED, PageOfCopies, TimelinePage};
 use crate::projection::Dialect;
 use crate::timeline::{EventList, ListedEvent, Page, envelope, join};
 
@@ -56,13 +57,71 @@ pub struct ArchivedList {
     pub cursor: Option<String>,
 }
 
-/// The rows of a file before a place, newest first.
-fn rows_before(text: &str, before: i64) -> impl Iterator<Item = Result<ArchivedRow, BadArchive>> + '_ {
+/// A file of archived events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchivedRange {
+    /// The file.
+    pub key: String,
+    /// Its first place.
+    pub first_seq: i64,
+    /// Its last place.
+    pub last_seq: i64,
+}
+
+/// Files that may hold an event, the likeliest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchivedRanges {
+    /// The files.
+    pub files: Vec<ArchivedRange>,
+}
+
+fn rows(text: &str) -> impl DoubleEndedIterator<Item = Result<ArchivedRow, BadArchive>> + '_ {
     text.lines()
-        .rev()
         .filter(|line| !line.is_empty())
         .map(|line| serde_json::from_str::<ArchivedRow>(line).map_err(|error| BadArchive(error.to_string())))
-        .filter(move |row| row.as_ref().map_or(true, |row| row.seq < before))
+}
+
+/// The place of an event in a file, when it is there.
+pub fn place_of(text: &str, event_id: &str) -> Result<Option<i64>, BadArchive> {
+    for row in rows(text) {
+        let row = row?;
+        if row.id == event_id {
+            return Ok(Some(row.seq));
+        }
+    }
+    Ok(None)
+}
+
+/// The page of a file that a fork copies, with the bounds of a page from SQLite.
+pub fn copied(text: &str, range: &ArchivedRange, from: i64, through: i64) -> Result<TimelinePage, BadArchive> {
+    let mut page = PageOfCopies::default();
+    for row in rows(text) {
+        let row = row?;
+        if row.seq < from || row.seq > through || row.event_type == NOT_COPIED {
+            continue;
+        }
+        let event = CopiedEvent {
+            sequence: row.seq,
+            id: row.id,
+            message_id: row.message_id,
+            event_type: row.event_type,
+            created_at: row.created_at,
+            body: row.body.get().to_owned(),
+        };
+        if let Err(event) = page.add(event) {
+            return Ok(TimelinePage { next_sequence: Some(event.sequence), events: page.events });
+        }
+    }
+    // What follows this file is in the next one, or in SQLite.
+    let next_sequence = (range.last_seq < through).then_some(range.last_seq + 1);
+    Ok(TimelinePage { events: page.events, next_sequence })
+}
+
+/// The rows of a file before a place, newest first.
+fn rows_before(text: &str, before: i64) -> impl Iterator<Item = Result<ArchivedRow, BadArchive>> + '_ {
+    rows(text).rev().filter(move |row| row.as_ref().map_or(true, |row| row.seq < before))
 }
 
 /// The rows of a page, newest first, and whether the file has more before them.

@@ -8,6 +8,8 @@ use oi_protocol::{ErrorCode, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::archive;
+use crate::archive_file::{ArchivedRanges, ELSEWHERE};
 use crate::call::{CallReply, InitRepository};
 use crate::core::{Hot, Turn};
 use crate::job::Job;
@@ -64,6 +66,29 @@ pub struct TimelinePage {
     pub next_sequence: Option<i64>,
 }
 
+/// Questions that may still be open stay with the session that asked.
+pub(crate) const NOT_COPIED: &str = "input_request";
+
+/// A page of what is copied, while it is gathered.
+#[derive(Default)]
+pub(crate) struct PageOfCopies {
+    pub events: Vec<CopiedEvent>,
+    bytes: usize,
+}
+
+impl PageOfCopies {
+    /// Takes an event, or gives it back when the page is full. One event always fits.
+    pub fn add(&mut self, event: CopiedEvent) -> Result<(), CopiedEvent> {
+        let bytes = self.bytes + event.body.len();
+        if self.events.len() as i64 == PAGE_EVENTS || (bytes > PAGE_BYTES && !self.events.is_empty()) {
+            return Err(event);
+        }
+        self.bytes = bytes;
+        self.events.push(event);
+        Ok(())
+    }
+}
+
 /// What a fork starts with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -99,8 +124,15 @@ pub(crate) fn point(
         }
         (None, None) => sql.run("SELECT MAX(seq) FROM events WHERE revision IS NOT NULL", &[])?,
     };
-    let found = rows.into_iter().next().map(|row| Columns::of(row).opt_int()).transpose()?.flatten();
+    let mut found = rows.into_iter().next().map(|row| Columns::of(row).opt_int()).transpose()?.flatten();
+    if let (None, Some(place)) = (found, sequence.filter(|_| event_id.is_none())) {
+        found = archive::holds(sql, place)?.then_some(place);
+    }
     let Some(through_sequence) = found else {
+        let files = event_id.map_or(Ok(Vec::new()), |_| archive::newest_files(sql))?;
+        if !files.is_empty() {
+            return Ok(CallReply::json(ELSEWHERE, &ArchivedRanges { files }));
+        }
         return Ok(CallReply::refuse(404, ErrorCode::NotFound, "The session has no such event"));
     };
     let point = ForkPoint {
@@ -115,16 +147,20 @@ pub(crate) fn point(
     Ok(CallReply::json(200, &point))
 }
 
-/// A page of stored events for a fork, oldest first. Questions that may still be open stay with the session that asked.
-pub(crate) fn page(sql: &dyn Sql, from: i64, through: i64) -> Result<CallReply, SqlError> {
+/// A page of stored events for a fork, oldest first, or the file that it is in.
+pub(crate) fn page(sql: &dyn Sql, hot: &Hot, from: i64, through: i64) -> Result<CallReply, SqlError> {
+    if from <= hot.archived.seq
+        && let Some(file) = archive::file_from(sql, from)?.filter(|file| file.first_seq <= through)
+    {
+        return Ok(CallReply::json(ELSEWHERE, &file));
+    }
     let rows = sql.run(
         "SELECT seq, id, message_id, type, created_at, body FROM events
-            WHERE seq >= ? AND seq <= ? AND revision IS NOT NULL AND type <> 'input_request' ORDER BY seq LIMIT ?",
-        params![from, through, PAGE_EVENTS],
+            WHERE seq >= ? AND seq <= ? AND revision IS NOT NULL AND type <> ? ORDER BY seq LIMIT ?",
+        params![from, through, NOT_COPIED, PAGE_EVENTS + 1],
     )?;
-    let whole = (rows.len() as i64) < PAGE_EVENTS;
-    let (mut events, mut bytes): (Vec<CopiedEvent>, usize) = (Vec::new(), 0);
-    let mut cut = false;
+    let mut page = PageOfCopies::default();
+    let mut next_sequence = None;
     for row in rows {
         let mut c = Columns::of(row);
         let event = CopiedEvent {
@@ -135,16 +171,12 @@ pub(crate) fn page(sql: &dyn Sql, from: i64, through: i64) -> Result<CallReply, 
             created_at: c.int()?,
             body: c.text()?,
         };
-        bytes += event.body.len();
-        if bytes > PAGE_BYTES && !events.is_empty() {
-            cut = true;
+        if let Err(event) = page.add(event) {
+            next_sequence = Some(event.sequence);
             break;
         }
-        events.push(event);
     }
-    let last = events.last().map(|event| event.sequence + 1);
-    let next_sequence = last.filter(|next| (cut || !whole) && *next <= through);
-    Ok(CallReply::json(200, &TimelinePage { events, next_sequence }))
+    Ok(CallReply::json(200, &TimelinePage { events: page.events, next_sequence }))
 }
 
 impl Turn<'_, '_> {

@@ -155,7 +155,7 @@ pub(crate) fn read(
         SessionCall::Deliveries => crate::outbox::deliveries(sql)?,
         SessionCall::ForkPoint { event_id, sequence } => crate::fork::point(sql, hot, event_id.as_deref(), *sequence)?,
         SessionCall::ForkPage { from_sequence, through_sequence } => {
-            crate::fork::page(sql, *from_sequence, *through_sequence)?
+            crate::fork::page(sql, hot, *from_sequence, *through_sequence)?
         }
         _ => return Ok(None),
     }))

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use oi_session::archive_file::{self, ArchivedRange};
 use oi_session::call::{Principal, SessionCall};
 use oi_session::callbacks::{Bot, BotCallback, signed};
 use oi_session::children::{OfferResult, TellParent};
@@ -108,7 +109,14 @@ pub async fn copy_timeline(env: &Env, copy: &CopyTimeline) -> Result<JobResult, 
             transient: answer.status >= 500,
         });
     }
-    Ok(JobResult::Page(answer.read("reading a timeline")?))
+    if answer.status != archive_file::ELSEWHERE {
+        return Ok(JobResult::Page(answer.read("reading a timeline")?));
+    }
+    let file: ArchivedRange = answer.read("reading where a timeline is")?;
+    let text = MediaStore::of(env)?.text(&file.key).await?;
+    let text = text.ok_or_else(|| transient("the file of the old events is missing"))?;
+    let page = archive_file::copied(&text, &file, copy.from_sequence, copy.through_sequence);
+    page.map(JobResult::Page).map_err(|error| permanent(error.to_string()))
 }
 
 /// Deletes what is below the session's prefix.

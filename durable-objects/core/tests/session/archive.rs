@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use oi_session::archive_file::{self, ArchivePointer};
+use oi_session::archive_file::{self, ArchivePointer, ArchivedRange, ArchivedRanges};
 use oi_session::call::{Principal, SessionCall};
+use oi_session::fork::TimelinePage;
 use oi_session::input::SocketId;
 use oi_session::job::{ClaimedJob, Job, JobResult};
 use serde_json::{Value, json};
@@ -322,4 +323,83 @@ fn a_turn_that_is_longer_than_a_file_is_cut_and_stays_readable() {
     all.extend(stored(&s));
     all.sort_unstable();
     assert_eq!(all.len() as i64, *all.last().expect("rows"));
+}
+
+/// What the Worker does for a fork: asks the session, and reads the file that it is pointed to.
+fn copied_page(s: &mut Session, bucket: &Bucket, from: i64, through: i64) -> TimelinePage {
+    let (status, body) = ask(s, SessionCall::ForkPage { from_sequence: from, through_sequence: through });
+    if status != archive_file::ELSEWHERE {
+        assert_eq!(status, 200, "{body}");
+        return serde_json::from_str(&body).expect("a page");
+    }
+    let file: ArchivedRange = serde_json::from_str(&body).expect("a file");
+    archive_file::copied(&bucket.files[&file.key], &file, from, through).expect("a file of events")
+}
+
+#[test]
+fn a_fork_copies_on_through_the_files_without_a_seam() {
+    let (mut s, page, bridge, mut bucket) = session();
+    let places = |s: &Session| -> Vec<(i64, String)> {
+        s.rows("SELECT seq, id FROM events ORDER BY seq")
+            .into_iter()
+            .map(|row| match (&row[0], &row[1]) {
+                (oi_session::sql::Value::Int(seq), oi_session::sql::Value::Text(id)) => (*seq, id.clone()),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    };
+    let mut seq = 2;
+    let mut all = std::collections::BTreeMap::new();
+    for _ in 0..40 {
+        seq = work(&mut s, page, bridge, seq, 1);
+        all.extend(places(&s));
+        bucket.run(&mut s);
+    }
+    assert!(bucket.files.len() > 1, "several files are crossed");
+    let left = s.count("SELECT MIN(seq) FROM events");
+    assert!(left > 50, "{left}");
+    let through = *all.keys().last().expect("events");
+    for through in [through, left + 3, left - 1, 7] {
+        let (mut from, mut copied) = (1, Vec::new());
+        loop {
+            let page = copied_page(&mut s, &bucket, from, through);
+            copied.extend(page.events.into_iter().map(|event| (event.sequence, event.id)));
+            match page.next_sequence {
+                Some(next) => {
+                    assert!(next > from, "it goes on");
+                    from = next;
+                }
+                None => break,
+            }
+        }
+        let expected: Vec<_> = all.iter().filter(|(seq, _)| **seq <= through).map(|(s, id)| (*s, id.clone())).collect();
+        assert_eq!(copied, expected, "through {through}");
+    }
+}
+
+#[test]
+fn a_fork_begins_at_an_event_that_is_in_a_file() {
+    let (mut s, page, bridge, mut bucket) = session();
+    let mut seq = 2;
+    for _ in 0..20 {
+        seq = work(&mut s, page, bridge, seq, 1);
+        bucket.run(&mut s);
+    }
+    let (status, body) = ask(&mut s, SessionCall::ForkPoint { event_id: None, sequence: Some(9) });
+    assert_eq!(status, 200, "{body}");
+    let point: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((point["fromSequence"].clone(), point["throughSequence"].clone()), (json!(1), json!(9)));
+    // By its id: the Worker looks into the files that it is told, newest first.
+    let (_, oldest) = bucket.files.iter().next().expect("a file");
+    let row: Value = serde_json::from_str(oldest.lines().nth(3).expect("a row")).expect("JSON");
+    let id = row["id"].as_str().expect("an id").to_owned();
+    let (status, body) = ask(&mut s, SessionCall::ForkPoint { event_id: Some(id.clone()), sequence: None });
+    assert_eq!(status, archive_file::ELSEWHERE, "{body}");
+    let ranges: ArchivedRanges = serde_json::from_str(&body).expect("files");
+    assert!(ranges.files.windows(2).all(|pair| pair[0].first_seq > pair[1].last_seq), "newest first");
+    let found = ranges
+        .files
+        .iter()
+        .find_map(|file| archive_file::place_of(&bucket.files[&file.key], &id).expect("a file of events"));
+    assert_eq!(found.map(|place| json!(place)), Some(row["seq"].clone()));
 }

@@ -2,9 +2,11 @@
 
 use oi_protocol::text::utf16_len;
 use oi_protocol::{SessionId, limits};
+use oi_session::archive_file::{ArchivedRanges, ELSEWHERE, place_of};
 use oi_session::call::{InitSession, Principal, SessionCall};
 use oi_session::family::ForkOf;
 use oi_session::fork::ForkPoint;
+use oi_worker_kit::failure::while_doing;
 use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Refusal, clock, random, reply, request_body};
 use serde::Deserialize;
@@ -14,6 +16,7 @@ use worker::Response;
 use super::sandbox_broker::listed_session;
 use super::sessions::begin;
 use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_claims};
+use crate::media_store::MediaStore;
 use crate::request::Cx;
 use crate::session_client;
 use crate::source_control::require_github;
@@ -58,10 +61,7 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
     let owner = acting_person(cx, &Shown::default())
         .await?
         .ok_or_else(|| Refusal::forbidden("A user identity is required to create a session"))?;
-    let principal = identity::principal(&cx.who.caller);
-    let ask = SessionCall::ForkPoint { event_id: wanted.event_id, sequence: wanted.timeline_sequence };
-    let answer = session_client::ask(cx.env, &source, principal, ask).await?;
-    let point: ForkPoint = answer.read("reading a fork's point")?;
+    let point = fork_point(cx, &source, wanted.event_id, wanted.timeline_sequence).await?;
     let primary = point.repositories.first();
     let new = NewSession {
         id: SessionId::from_bytes(random::bytes()),
@@ -91,6 +91,32 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
         }),
     };
     begin(cx, new, init).await
+}
+
+/// Asks the old session for its event; one that left for a file is looked for there.
+async fn fork_point(
+    cx: &Cx<'_>,
+    source: &SessionId,
+    event_id: Option<String>,
+    sequence: Option<i64>,
+) -> Result<ForkPoint, Failure> {
+    let ask = |event_id, sequence| {
+        let call = SessionCall::ForkPoint { event_id, sequence };
+        session_client::ask(cx.env, source, identity::principal(&cx.who.caller), call)
+    };
+    let answer = ask(event_id.clone(), sequence).await?;
+    let Some(event_id) = event_id.filter(|_| answer.status == ELSEWHERE) else {
+        return answer.read("reading a fork's point");
+    };
+    let ranges: ArchivedRanges = answer.read("reading where old events are")?;
+    let store = MediaStore::of(cx.env)?;
+    for file in ranges.files {
+        let Some(text) = store.text(&file.key).await? else { continue };
+        if let Some(place) = place_of(&text, &event_id).map_err(while_doing("looking for an old event"))? {
+            return ask(None, Some(place)).await?.read("reading a fork's point");
+        }
+    }
+    Err(Refusal::not_found("The session has no such event. Of an old event give `timelineSequence`").into())
 }
 
 /// Deletes a session. It is off the list at once; what it holds goes after, and a sweep sees to it that it does.

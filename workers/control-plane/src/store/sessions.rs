@@ -260,6 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn a_sweep_takes_50_drafts_oldest_first_and_leaves_what_is_young_or_used() {
+        let db = Native::new();
+        for byte in 1..=60 {
+            block_on(insert(&db, &new(byte), UnixMillis(i64::from(byte)))).expect("runs");
+        }
+        block_on(project(&db, &facts(2, 1, "used"))).expect("runs");
+        let drafts = |before| block_on(abandoned_drafts(&db, UnixMillis(before))).expect("runs");
+        let id = |byte| SessionId::from_bytes([byte; 16]).to_string();
+        assert_eq!(drafts(4), vec![id(1), id(3)], "one changed at the limit is too young, one in use is no draft");
+        assert_eq!((drafts(1_000).len(), drafts(1_000)[49].clone()), (50, id(51)));
+        block_on(archive_draft(&db, &id(1), UnixMillis(9))).expect("runs");
+        block_on(archive_draft(&db, &id(2), UnixMillis(9))).expect("runs");
+        assert_eq!(drafts(4), vec![id(3)]);
+        let active = ListQuery { status: Some(SessionStatus::Active), limit: 10, ..ListQuery::default() };
+        assert_eq!(block_on(list(&db, &active)).expect("runs").0.len(), 1, "what is in use is not archived");
+    }
+
+    #[test]
     fn the_list_is_paged_and_filtered() {
         let db = Native::new();
         for byte in 1..=3 {
