@@ -4,6 +4,7 @@
 mod support;
 
 mod archive;
+mod attachments;
 mod budgets;
 mod callbacks;
 mod calls;
@@ -15,6 +16,7 @@ mod fork;
 mod fuzz;
 mod fuzz_seeds;
 mod gather;
+mod media;
 mod outputs;
 mod prompts;
 mod pull_requests;
