@@ -188,7 +188,8 @@ pub async fn files_that_cannot_go_with_a_prompt_are_refused(world: &World) -> Ou
     let (status, answer) = caller.upload(&ada, &session, form(&[("x", &field)], &png(9), "image/png", &[])).await?;
     check_eq!((status, &answer["code"]), (400, &json!("INVALID_BODY")), "a field that is too long: {answer}");
     // Without a length, so that it is counted while it comes.
-    let pieces: Vec<_> = form(&[("x", "y")], &png(11 * MIB), "image/png", &[]).chunks(MIB).map(<[u8]>::to_vec).collect();
+    let pieces: Vec<_> =
+        form(&[("x", "y")], &png(11 * MIB), "image/png", &[]).chunks(MIB).map(<[u8]>::to_vec).collect();
     let pieces = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
     // A server that refuses may hang up on what is still being sent.
     if let Ok((status, answer)) = caller.upload(&ada, &session, reqwest::Body::wrap_stream(pieces)).await {

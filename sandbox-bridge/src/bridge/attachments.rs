@@ -38,18 +38,19 @@ pub async fn fetch(control_plane: &ControlPlane, wanted: &[CommandAttachment]) -
     if skipped > 0 {
         fetched.warnings.push(format!("{skipped} invalid attachment(s) were skipped."));
     }
-    let calls = valid.into_iter().map(|file| async move { (file, control_plane.attachment(&file.attachment_id).await) });
+    let calls =
+        valid.into_iter().map(|file| async move { (file, control_plane.attachment(&file.attachment_id).await) });
     let mut answers = stream::iter(calls).buffered(AT_A_TIME);
     while let Some((file, answer)) = answers.next().await {
         match answer {
-            Ok(bytes) => fetched.files.push(TurnFile {
-                name: file.name.clone(),
-                mime_type: file.mime_type.clone(),
-                bytes,
-            }),
+            Ok(bytes) => {
+                fetched.files.push(TurnFile { name: file.name.clone(), mime_type: file.mime_type.clone(), bytes })
+            }
             Err(error) => {
                 let name = truncate_bytes(&file.name, 200);
-                fetched.warnings.push(format!("The attachment `{name}` could not be fetched and was left out: {error}."));
+                fetched
+                    .warnings
+                    .push(format!("The attachment `{name}` could not be fetched and was left out: {error}."));
             }
         }
     }

@@ -130,10 +130,8 @@ async fn a_title_that_comes_after_the_turn_is_told_once() {
 }
 
 fn with_files(message_id: &str, content: &str, files: &[(&str, &str, &str)]) -> serde_json::Value {
-    let files: Vec<_> = files
-        .iter()
-        .map(|(id, name, mime)| json!({"attachmentId": id, "name": name, "mimeType": mime}))
-        .collect();
+    let files: Vec<_> =
+        files.iter().map(|(id, name, mime)| json!({"attachmentId": id, "name": name, "mimeType": mime})).collect();
     json!({"type": "prompt", "messageId": message_id, "content": content, "model": "demo/scripted",
         "author": {"userId": "u", "gitIdentity": {"mode": "agent-only"}}, "attachments": files})
 }

@@ -126,8 +126,7 @@ pub fn metadata(
             return Err(invalid("recordingStartedAt, recordingEndedAt and durationMs do not agree"));
         }
         let dimensions = fields.size("dimensions")?.filter(|size| is_whole(size.width) && is_whole(size.height));
-        let dimensions =
-            dimensions.ok_or_else(|| invalid("dimensions must be JSON with a whole width and height"))?;
+        let dimensions = dimensions.ok_or_else(|| invalid("dimensions must be JSON with a whole width and height"))?;
         let truncated = fields.flag("truncated")?.ok_or_else(|| invalid("truncated is required"))?;
         if fields.flag("hasAudio")? == Some(true) {
             return Err(invalid("A video must have no audio"));

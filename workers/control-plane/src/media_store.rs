@@ -184,7 +184,8 @@ impl PendingObject<'_> {
     /// Makes it an object.
     pub async fn finish(mut self) -> Result<(), Failure> {
         let failed = |error: worker::Error| not_stored("finishing an object", &error);
-        if self.upload.is_some() && !self.held.is_empty()
+        if self.upload.is_some()
+            && !self.held.is_empty()
             && let Err(error) = self.send_part().await
         {
             self.abandon().await;

@@ -277,7 +277,8 @@ mod tests {
         Event::Part(PartHead { name: name.to_owned(), content_type: content_type.map(str::to_owned) })
     }
 
-    const FORM: &[u8] = b"a preamble\r\n--b\r\nContent-Disposition: form-data; name=\"artifactType\"\r\n\r\nscreenshot\r\n\
+    const FORM: &[u8] =
+        b"a preamble\r\n--b\r\nContent-Disposition: form-data; name=\"artifactType\"\r\n\r\nscreenshot\r\n\
 --b \t\r\ncontent-type: image/png\r\nCONTENT-DISPOSITION: form-data; name=\"file\"; filename=\"a;\\\"b.png\"\r\n\r\n\
 \x89PNG\r\n--\r\n--a\r\n--\r\n--b\r\nContent-Disposition: form-data; name=empty\r\n\r\n\r\n--b--\r\nan epilogue";
 
