@@ -37,6 +37,7 @@ fn generate() -> String {
     collector.visit::<rest::PromptRequest>();
     collector.visit::<rest::PromptResponse>();
     collector.visit::<rest::WsTokenResponse>();
+    collector.visit::<rest::AttachmentResponse>();
     collector.visit::<rest::SessionList>();
     collector.visit::<rest::ModelList>();
     collector.visit::<rest::AppConfig>();

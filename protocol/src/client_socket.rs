@@ -159,11 +159,14 @@ pub fn is_valid_prompt(content: &str, attachments: &[AttachmentRef]) -> bool {
     utf16_len(content) <= limits::PROMPT_MAX_UTF16
         && attachments.len() <= limits::PROMPT_MAX_ATTACHMENTS
         && (!attachments.is_empty() || !content.trim().is_empty())
-        && attachments.iter().all(|attachment| {
-            (1..=128).contains(&attachment.attachment_id.len())
-                && attachment.attachment_id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-                && (1..=255).contains(&utf16_len(&attachment.name))
-        })
+        && attachments
+            .iter()
+            .all(|attachment| is_file_id(&attachment.attachment_id) && (1..=255).contains(&utf16_len(&attachment.name)))
+}
+
+/// Whether this can be the id of an attachment or an artifact: 1 to 128 letters, digits and `-`.
+pub fn is_file_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 impl ClientMessage {
@@ -190,8 +193,11 @@ impl ClientMessage {
             Self::CancelPrompt { message_id, client_request_id } | Self::SendNow { message_id, client_request_id } => {
                 !message_id.is_empty() && valid_request_id(client_request_id)
             }
+            // Whether it may be blank depends on the prompt's files, which the session knows.
             Self::EditPrompt { message_id, client_request_id, content, .. } => {
-                !message_id.is_empty() && valid_request_id(client_request_id) && is_valid_prompt(content, &[])
+                !message_id.is_empty()
+                    && valid_request_id(client_request_id)
+                    && utf16_len(content) <= limits::PROMPT_MAX_UTF16
             }
             Self::ReorderPrompts { message_ids, client_request_id } => {
                 let mut ids: Vec<_> = message_ids.iter().collect();

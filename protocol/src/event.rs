@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::ids::MessageId;
 use crate::serde_rules::absent;
-use crate::session_state::{Author, InputState};
+use crate::session_state::{Author, InputState, PromptAttachment};
 use crate::time::UnixMillis;
 
 /// What a streamed part is.
@@ -74,6 +74,10 @@ pub struct UserMessage {
     #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub author: Option<Author>,
+    /// Its files; absent when it has none.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub attachments: Option<Vec<PromptAttachment>>,
     /// Seconds.
     pub timestamp: f64,
 }

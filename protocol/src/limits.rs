@@ -40,3 +40,27 @@ pub const OUTPUT_FILES_MAX_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 pub const CLIENT_TOKEN_LIFE_MS: i64 = 86_400_000;
 /// Longest session title, in UTF-16 code units.
 pub const TITLE_MAX_UTF16: usize = 200;
+/// Largest file of a prompt, in bytes.
+pub const ATTACHMENT_MAX_BYTES: usize = 10 * 1024 * 1024;
+/// What the form around a file may take, in bytes.
+pub const UPLOAD_FORM_MAX_BYTES: usize = 128 * 1024;
+/// Prompt files that one session keeps, at most.
+pub const ATTACHMENTS_MAX: i64 = 100;
+/// Bytes of prompt files that one session keeps, at most.
+pub const ATTACHMENTS_MAX_BYTES: i64 = 500 * 1024 * 1024;
+/// A file that no prompt took is kept this long, in ms.
+pub const ATTACHMENT_UNUSED_MS: i64 = 86_400_000;
+/// Who deletes such files has this long, in ms; then somebody else may.
+pub const ATTACHMENT_CLEANUP_MS: i64 = 300_000;
+/// Files that are deleted by one clean-up, at most.
+pub const ATTACHMENT_CLEANUP_MAX: usize = 50;
+/// Largest screenshot, in bytes.
+pub const SCREENSHOT_MAX_BYTES: usize = 10 * 1024 * 1024;
+/// Screenshots that one session keeps, at most.
+pub const SCREENSHOTS_MAX: i64 = 100;
+/// Largest recording, in bytes.
+pub const VIDEO_MAX_BYTES: usize = 100 * 1024 * 1024;
+/// Recordings that one session keeps, at most.
+pub const VIDEOS_MAX: i64 = 20;
+/// Longest recording, in ms.
+pub const VIDEO_MAX_MS: i64 = 90_000;

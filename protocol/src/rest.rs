@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::client_socket::AttachmentRef;
-use crate::ids::{MessageId, ParticipantId, SessionId};
+use crate::ids::{ArtifactId, MessageId, ParticipantId, SessionId};
 use crate::serde_rules::absent;
 use crate::session_state::{PromptSource, SessionStatus, SpawnSource};
 use crate::time::UnixMillis;
@@ -293,4 +293,25 @@ impl std::fmt::Debug for ScmCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ScmCredentials").field("username", &self.username).finish_non_exhaustive()
     }
+}
+
+/// Answer of `POST /sessions/:id/attachments`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub struct AttachmentResponse {
+    /// For a prompt of this session, within a day.
+    pub attachment_id: String,
+    /// What it is, as its first bytes told.
+    pub mime_type: String,
+}
+
+/// Answer of `POST /sessions/:id/media`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MediaResponse {
+    /// The artifact.
+    pub artifact_id: ArtifactId,
+    /// The object behind it.
+    pub object_key: String,
 }

@@ -11,7 +11,7 @@ use crate::event::{
 use crate::ids::MessageId;
 use crate::limits;
 use crate::serde_rules::{absent, opens_object};
-use crate::session_state::InputState;
+use crate::session_state::{InputState, PromptAttachment};
 
 /// Text added to a part, or the mending of it (dialect 2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,16 +266,7 @@ pub struct CommandAuthor {
 }
 
 /// An attachment that the bridge fetches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CommandAttachment {
-    /// The upload.
-    pub attachment_id: String,
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    pub mime_type: String,
-}
+pub type CommandAttachment = PromptAttachment;
 
 /// What to push, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

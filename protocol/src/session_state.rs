@@ -252,6 +252,19 @@ pub struct SessionArtifact {
     pub updated_at: Option<UnixMillis>,
 }
 
+/// A file that goes with a prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub struct PromptAttachment {
+    /// The upload: `GET /sessions/:id/attachments/:attachmentId`.
+    pub attachment_id: String,
+    /// The name to show.
+    pub name: String,
+    /// What it is, as its first bytes told.
+    pub mime_type: String,
+}
+
 /// A prompt that waits or runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -271,6 +284,10 @@ pub struct QueuedPrompt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub created_at: Option<UnixMillis>,
+    /// Its files (dialect 2); absent when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub attachments: Option<Vec<PromptAttachment>>,
 }
 
 /// One repository of a session.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use oi_protocol::limits;
 use oi_protocol::rest::{CreatePullRequestRequest, CreatePullRequestResponse, ScmCredentials};
 use reqwest::{RequestBuilder, Response};
 use serde::Deserialize;
@@ -16,6 +17,8 @@ use crate::secret::Secret;
 const CREDENTIALS_WITHIN: Duration = Duration::from_secs(15);
 /// The agent's next events wait for it.
 const OUTPUT_WITHIN: Duration = Duration::from_secs(30);
+/// A prompt waits for its files.
+const ATTACHMENT_WITHIN: Duration = Duration::from_secs(120);
 /// It waits for a push, which may take five minutes.
 const PULL_REQUEST_WITHIN: Duration = Duration::from_secs(400);
 /// Repetitions of a call that was not answered.
@@ -123,6 +126,17 @@ impl ControlPlane {
         .await
     }
 
+    /// A file that goes with a prompt, whole.
+    pub async fn attachment(&self, attachment_id: &str) -> Result<Vec<u8>, ControlPlaneError> {
+        let path = format!("/attachments/{attachment_id}");
+        until_answered(ATTACHMENT_WITHIN, Duration::from_millis(500), is_passing, || async {
+            let (status, bytes) =
+                read(self.request(Method::GET, &path).send().await, limits::ATTACHMENT_MAX_BYTES).await?;
+            if status.is_success() { Ok(bytes) } else { Err(refusal(status.as_u16(), &bytes)) }
+        })
+        .await
+    }
+
     /// Opens or updates a pull request. `key` makes a repetition harmless, so a lost or unfinished answer is asked
     /// for again.
     pub async fn create_pull_request(
@@ -178,17 +192,26 @@ async fn until_answered<T, F: Future<Output = Result<T, ControlPlaneError>>>(
     }
 }
 
-async fn answer<T: DeserializeOwned>(sent: Result<Response, reqwest::Error>) -> Result<T, ControlPlaneError> {
+/// An answer's status and its body, when that is no longer than `max` bytes.
+async fn read(
+    sent: Result<Response, reqwest::Error>,
+    max: usize,
+) -> Result<(http::StatusCode, Vec<u8>), ControlPlaneError> {
     let response = sent.map_err(|_| ControlPlaneError::Unreachable)?;
     let status = response.status();
     let mut bytes = Vec::new();
     let mut stream = response.bytes_stream();
     while let Some(chunk) = stream.next().await {
         bytes.extend_from_slice(&chunk.map_err(|_| ControlPlaneError::Unreachable)?);
-        if bytes.len() > ANSWER_MAX_BYTES {
+        if bytes.len() > max {
             return Err(ControlPlaneError::Odd);
         }
     }
+    Ok((status, bytes))
+}
+
+async fn answer<T: DeserializeOwned>(sent: Result<Response, reqwest::Error>) -> Result<T, ControlPlaneError> {
+    let (status, bytes) = read(sent, ANSWER_MAX_BYTES).await?;
     if status.is_success() {
         return serde_json::from_slice(&bytes).map_err(|_| ControlPlaneError::Odd);
     }

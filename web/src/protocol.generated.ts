@@ -74,6 +74,19 @@ attachmentId: string,
 name: string, };
 
 /**
+ * Answer of `POST /sessions/:id/attachments`
+ */
+export type AttachmentResponse = { 
+/**
+ * For a prompt of this session, within a day.
+ */
+attachmentId: string, 
+/**
+ * What it is, as its first bytes told.
+ */
+mimeType: string, };
+
+/**
  * Who wrote a prompt.
  */
 export type Author = { 
@@ -651,6 +664,23 @@ lastSeen: UnixMillis, };
 export type PresenceStatus = "active" | "idle" | "away";
 
 /**
+ * A file that goes with a prompt.
+ */
+export type PromptAttachment = { 
+/**
+ * The upload: `GET /sessions/:id/attachments/:attachmentId`.
+ */
+attachmentId: string, 
+/**
+ * The name to show.
+ */
+name: string, 
+/**
+ * What it is, as its first bytes told.
+ */
+mimeType: string, };
+
+/**
  * `POST /sessions/:id/prompt`; the header `Idempotency-Key` makes a repetition harmless.
  */
 export type PromptRequest = { 
@@ -770,7 +800,11 @@ author?: Author,
 /**
  * When it was accepted (dialect 2).
  */
-createdAt?: UnixMillis, };
+createdAt?: UnixMillis, 
+/**
+ * Its files (dialect 2); absent when it has none.
+ */
+attachments?: Array<PromptAttachment>, };
 
 /**
  * The bridge is connected.
@@ -1690,6 +1724,10 @@ content: string,
  * Who sent it.
  */
 author?: Author, 
+/**
+ * Its files; absent when it has none.
+ */
+attachments?: Array<PromptAttachment>, 
 /**
  * Seconds.
  */

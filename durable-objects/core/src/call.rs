@@ -3,12 +3,14 @@
 use oi_protocol::callback::CallbackContext;
 use oi_protocol::client_socket::AttachmentRef;
 use oi_protocol::rest::CreatePullRequestRequest;
-use oi_protocol::session_state::{PromptSource, SessionRepository, SessionStatus, SpawnSource};
-use oi_protocol::{ErrorBody, ErrorCode, SessionId};
+use oi_protocol::session_state::{ArtifactType, PromptSource, SessionRepository, SessionStatus, SpawnSource};
+use oi_protocol::{ErrorBody, ErrorCode, SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::child_summary::SummaryQuery;
 use crate::family::{ChildOf, ForkOf};
+use crate::file_type::FileType;
+use crate::media::NewMedia;
 
 /// Somebody who acts in a session, as the control plane knows them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -224,6 +226,41 @@ pub enum SessionCall {
         output_id: String,
         /// Its length.
         bytes: i64,
+    },
+    /// A file of a prompt is about to be stored. → 200 [`crate::attachments::Recorded`]
+    RecordAttachment {
+        /// Minted for it.
+        attachment_id: String,
+        /// Its kind, as its first bytes told.
+        file_type: FileType,
+        /// Its length.
+        bytes: i64,
+    },
+    /// What became of files that were to be deleted. → 200 `{status:"ok"}`
+    CompleteAttachmentCleanup {
+        /// Names the clean-up.
+        cleanup_claimed_at: UnixMillis,
+        /// Their objects are gone.
+        acknowledged_attachment_ids: Vec<String>,
+        /// Theirs are not.
+        released_attachment_ids: Vec<String>,
+    },
+    /// A file of a prompt, to be read. → 200 [`crate::attachments::KnownAttachment`]
+    Attachment {
+        /// Which.
+        attachment_id: String,
+    },
+    /// Whether a screenshot or recording would be taken now. → 200 `{}`
+    AuthorizeMedia {
+        /// Which of them.
+        artifact_type: ArtifactType,
+    },
+    /// One was stored. → 200 `{status:"ok", artifactId}`
+    CreateMediaArtifact(Box<NewMedia>),
+    /// A screenshot or recording, to be read. → 200 [`crate::media::KnownMedia`]
+    Media {
+        /// Which.
+        artifact_id: String,
     },
     /// For the runner of [`crate::job::Job::ArchiveEvents`]. → 200 the file's text
     ArchiveFile {

@@ -28,6 +28,9 @@ impl Turn<'_, '_> {
                     | SessionCall::AuthorizeOutput { .. }
                     | SessionCall::VerifySandbox
                     | SessionCall::SpawnContext
+                    | SessionCall::Attachment { .. }
+                    | SessionCall::AuthorizeMedia { .. }
+                    | SessionCall::CreateMediaArtifact(_)
             );
             if !allowed {
                 return self.answer(reply, CallReply::refuse(403, ErrorCode::Forbidden, "Not for sandboxes"));
@@ -66,7 +69,7 @@ impl Turn<'_, '_> {
                     source: prompt.source,
                     model: prompt.model.as_deref(),
                     reasoning_effort: prompt.reasoning_effort.as_deref(),
-                    attachment_ids: prompt.attachments.iter().map(|a| a.attachment_id.as_str()).collect(),
+                    attachments: &prompt.attachments,
                     request_id: prompt.idempotency_key.as_deref(),
                     callback_context: prompt.callback_context.as_ref(),
                 };
@@ -108,6 +111,20 @@ impl Turn<'_, '_> {
                 CallReply::json(200, &json!({"repositories": listed}))
             }
             SessionCall::AuthorizeOutput { output_id, bytes } => self.authorize_output(&output_id, bytes)?,
+            SessionCall::RecordAttachment { attachment_id, file_type, bytes } => {
+                self.record_attachment(&attachment_id, file_type, bytes)?
+            }
+            SessionCall::CompleteAttachmentCleanup {
+                cleanup_claimed_at,
+                acknowledged_attachment_ids,
+                released_attachment_ids,
+            } => self.complete_attachment_cleanup(
+                cleanup_claimed_at,
+                &acknowledged_attachment_ids,
+                &released_attachment_ids,
+            )?,
+            SessionCall::AuthorizeMedia { artifact_type } => self.authorize_media(artifact_type)?,
+            SessionCall::CreateMediaArtifact(new) => self.create_media_artifact(*new)?,
             SessionCall::Fault if self.cx.config.fault_injection => {
                 self.sql.run("UPDATE session SET title = 'written before a panic'", &[])?;
                 panic!("a fault was asked for");
@@ -133,6 +150,8 @@ impl Turn<'_, '_> {
             | SessionCall::Messages { .. }
             | SessionCall::Artifacts
             | SessionCall::Participants
+            | SessionCall::Attachment { .. }
+            | SessionCall::Media { .. }
             | SessionCall::ArchiveFile { .. } => not_found(),
         };
         self.answer(reply, answer)

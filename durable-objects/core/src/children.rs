@@ -222,7 +222,7 @@ impl Turn<'_, '_> {
             source: PromptSource::Agent,
             model: None,
             reasoning_effort: None,
-            attachment_ids: Vec::new(),
+            attachments: &[],
             request_id: None,
             callback_context: None,
         };

@@ -83,7 +83,7 @@ impl Turn<'_, '_> {
                     source: PromptSource::Web,
                     model: model.as_deref(),
                     reasoning_effort: reasoning_effort.as_deref(),
-                    attachment_ids: attachments.iter().flatten().map(|a| a.attachment_id.as_str()).collect(),
+                    attachments: attachments.as_deref().unwrap_or_default(),
                     request_id: Some(&client_request_id),
                 };
                 match self.enqueue_prompt(&prompt)? {

@@ -9,6 +9,7 @@
 //! * [`core::SessionCore::read`] gets a read-only view and writes nothing.
 
 pub mod archive_file;
+pub mod attachments;
 pub mod budgets;
 pub mod call;
 pub mod callbacks;
@@ -17,10 +18,12 @@ pub mod children;
 pub mod clock;
 pub mod core;
 pub mod family;
+pub mod file_type;
 pub mod fork;
 pub mod gather;
 pub mod input;
 pub mod job;
+pub mod media;
 pub mod sql;
 #[cfg(feature = "native")]
 pub mod sql_native;

@@ -1,6 +1,6 @@
 //! The prompt queue: first in, first out, one at a time, each ending in exactly one terminal state.
 
-use oi_protocol::client_socket::{ServerMessage, is_valid_prompt};
+use oi_protocol::client_socket::{AttachmentRef, ServerMessage, is_valid_prompt};
 use oi_protocol::event::{Event, UserMessage};
 use oi_protocol::sandbox_socket::SandboxCommand;
 use oi_protocol::session_state::{MessageStatus, PromptSource, QueuedPrompt, SandboxStatus, SessionStatus};
@@ -13,7 +13,7 @@ use crate::core::{Running, Turn};
 use crate::participants::Participant;
 use crate::projection::Dialect;
 use crate::sql::{Columns, Sql, SqlError, params};
-use crate::token;
+use crate::{attachments, token};
 
 /// Cancelled prompts whose request ids are remembered.
 const CANCELLED_KEPT: i64 = 1_000;
@@ -27,7 +27,7 @@ pub(crate) struct NewPrompt<'a> {
     pub source: PromptSource,
     pub model: Option<&'a str>,
     pub reasoning_effort: Option<&'a str>,
-    pub attachment_ids: Vec<&'a str>,
+    pub attachments: &'a [AttachmentRef],
     pub request_id: Option<&'a str>,
     /// What a bot asked to be told with.
     pub callback_context: Option<&'a oi_protocol::callback::CallbackContext>,
@@ -68,7 +68,7 @@ struct Fingerprint<'a> {
     content: &'a str,
     model: Option<&'a str>,
     reasoning_effort: Option<&'a str>,
-    attachment_ids: &'a [&'a str],
+    attachment_ids: Vec<&'a str>,
 }
 
 fn fingerprint(prompt: &NewPrompt<'_>) -> String {
@@ -77,7 +77,7 @@ fn fingerprint(prompt: &NewPrompt<'_>) -> String {
         content: prompt.content,
         model: prompt.model,
         reasoning_effort: prompt.reasoning_effort,
-        attachment_ids: &prompt.attachment_ids,
+        attachment_ids: prompt.attachments.iter().map(|file| file.attachment_id.as_str()).collect(),
     });
     token::token_hash(&text.unwrap_or_default())
 }
@@ -106,9 +106,9 @@ pub(crate) fn asked_effort(effort: Option<&str>) -> Option<String> {
 /// Waiting and running prompts, in order, with what dialect 2 adds.
 pub(crate) fn queue(sql: &dyn Sql) -> Result<Vec<QueuedPrompt>, SqlError> {
     let rows = sql.run(
-        "SELECT id, content, status, author_id, created_at FROM messages WHERE status = 'processing'
+        "SELECT id, content, status, author_id, created_at, attachments FROM messages WHERE status = 'processing'
          UNION ALL
-         SELECT id, content, status, author_id, created_at FROM
+         SELECT id, content, status, author_id, created_at, attachments FROM
             (SELECT * FROM messages WHERE status = 'pending' ORDER BY COALESCE(place, number))",
         &[],
     )?;
@@ -118,7 +118,9 @@ pub(crate) fn queue(sql: &dyn Sql) -> Result<Vec<QueuedPrompt>, SqlError> {
             let (message_id, content, status) =
                 (c.word(|t| MessageId::parse(t).ok())?, c.text()?, c.word(MessageStatus::parse)?);
             let author = Participant::by_id(sql, &c.text()?)?.map(|participant| participant.author());
-            Ok(QueuedPrompt { message_id, content, status, author, created_at: Some(UnixMillis(c.int()?)) })
+            let created_at = Some(UnixMillis(c.int()?));
+            let attachments = attachments::read_column(c.opt_text()?);
+            Ok(QueuedPrompt { message_id, content, status, author, created_at, attachments })
         })
         .collect()
 }
@@ -128,6 +130,7 @@ pub(crate) fn without_additions(mut queue: Vec<QueuedPrompt>) -> Vec<QueuedPromp
     for prompt in &mut queue {
         prompt.author = None;
         prompt.created_at = None;
+        prompt.attachments = None;
     }
     queue
 }
@@ -196,11 +199,7 @@ impl Turn<'_, '_> {
         let Some(session) = &self.hot.session else {
             return Ok(Err(Refusal::new(ErrorCode::NotFound, 404, "Session not found")));
         };
-        if !prompt.attachment_ids.is_empty() {
-            let sentence = "One or more attachments are missing, expired, or already used";
-            return Ok(Err(Refusal::new(ErrorCode::InvalidAttachments, 400, sentence)));
-        }
-        if !is_valid_prompt(prompt.content, &[]) {
+        if !is_valid_prompt(prompt.content, prompt.attachments) {
             return Ok(Err(Refusal::new(ErrorCode::InvalidPrompt, 400, "Invalid prompt")));
         }
         if prompt.request_id.is_some_and(|id| !is_valid_request_id(id)) {
@@ -225,14 +224,19 @@ impl Turn<'_, '_> {
         if let Some(refusal) = self.refuse_over_budget(prompt.author.id.as_str()) {
             return Ok(Err(refusal));
         }
+        let files = match attachments::resolve(self.sql, prompt.attachments)? {
+            Ok(files) => files,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let message_id = MessageId::from_bytes(self.cx.random_id());
+        attachments::claim(self.sql, &message_id, &files)?;
         self.sql.run(
             // Behind all numbers and places that were ever given.
             "INSERT INTO messages (number, id, author_id, content, source, model, reasoning_effort, request_id,
-                fingerprint, callback_context, status, created_at)
+                fingerprint, callback_context, attachments, status, created_at)
              SELECT MAX(COALESCE((SELECT MAX(number) FROM messages), 0),
                 COALESCE((SELECT MAX(place) FROM messages WHERE place IS NOT NULL), 0)) + 1,
-                ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?",
+                ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?",
             params![
                 message_id.as_str(),
                 prompt.author.id.as_str(),
@@ -243,6 +247,7 @@ impl Turn<'_, '_> {
                 prompt.request_id.map(str::to_owned),
                 print,
                 prompt.callback_context.and_then(|context| serde_json::to_string(context).ok()),
+                (!files.is_empty()).then(|| serde_json::to_string(&files).unwrap_or_default()),
                 self.cx.now.0,
             ],
         )?;
@@ -294,6 +299,7 @@ impl Turn<'_, '_> {
             params![message_id],
         )?;
         let Some(row) = rows.into_iter().next() else { return Ok(false) };
+        attachments::release(self.sql, message_id)?;
         let mut c = Columns::of(row);
         if let (Some(request_id), print) = (c.opt_text()?, c.opt_text()?) {
             self.sql.run(
@@ -352,7 +358,7 @@ impl Turn<'_, '_> {
         let rows = self.sql.run(
             "UPDATE messages SET status = 'processing', started_at = ?1, sent = 0, accepted = 0 WHERE number =
                 (SELECT number FROM messages WHERE status = 'pending' ORDER BY COALESCE(place, number) LIMIT 1)
-             RETURNING id, author_id, content",
+             RETURNING id, author_id, content, attachments",
             params![self.cx.now.0],
         )?;
         let Some(row) = rows.into_iter().next() else {
@@ -366,6 +372,7 @@ impl Turn<'_, '_> {
             message_id: message_id.clone(),
             content,
             author: author.as_ref().map(Participant::author),
+            attachments: attachments::read_column(c.opt_text()?),
             timestamp: self.cx.now.as_event_timestamp(),
         });
         self.hot.running = Some(Running {
@@ -389,12 +396,13 @@ impl Turn<'_, '_> {
     pub(crate) fn send_running_prompt(&mut self) -> Result<(), SqlError> {
         let Some(running) = &self.hot.running else { return Ok(()) };
         let rows = self.sql.run(
-            "SELECT content, model, reasoning_effort FROM messages WHERE id = ?",
+            "SELECT content, model, reasoning_effort, attachments FROM messages WHERE id = ?",
             params![running.message_id.as_str()],
         )?;
         let Some(row) = rows.into_iter().next() else { return Ok(()) };
         let mut c = Columns::of(row);
         let (content, model, effort) = (c.text()?, c.opt_text()?, c.opt_text()?);
+        let files = attachments::read_column(c.opt_text()?);
         let Some(author) = Participant::by_id(self.sql, &running.author_id)? else { return Ok(()) };
         let content = match self.fork_transcript()? {
             Some(transcript) => transcript + &content,
@@ -408,7 +416,7 @@ impl Turn<'_, '_> {
             model: model.or_else(|| session.map(|s| s.model.clone())).unwrap_or_default(),
             reasoning_effort: effort.or_else(|| session.and_then(|s| s.reasoning_effort.clone())),
             author: author.command_author(),
-            attachments: None,
+            attachments: files,
         };
         if !self.command(&command) {
             return Ok(());

@@ -109,14 +109,19 @@ impl Turn<'_, '_> {
     ) -> Result<Result<MessageId, Refusal>, SqlError> {
         let Ok(id) = MessageId::parse(message_id) else { return Ok(Err(not_waiting())) };
         let rows = self.sql.run(
-            "SELECT author_id FROM messages WHERE id = ? AND status = 'pending' AND source = 'web'",
+            "SELECT author_id, attachments FROM messages WHERE id = ? AND status = 'pending' AND source = 'web'",
             params![id.as_str()],
         )?;
         let Some(row) = rows.into_iter().next() else { return Ok(Err(not_waiting())) };
+        let mut c = Columns::of(row);
+        let (author_id, has_files) = (c.text()?, c.opt_text()?.is_some());
         // Its commits carry the author's name.
-        if Columns::of(row).text()? != subscriber.participant_id.as_str() {
+        if author_id != subscriber.participant_id.as_str() {
             let sentence = "Only the person who sent a prompt may change it";
             return Ok(Err(Refusal::new(ErrorCode::Forbidden, 403, sentence)));
+        }
+        if content.trim().is_empty() && !has_files {
+            return Ok(Err(Refusal::new(ErrorCode::InvalidPrompt, 400, "Invalid prompt")));
         }
         self.sql.run(
             "UPDATE messages SET content = ?, model = COALESCE(?, model),

@@ -14,7 +14,7 @@ use crate::parts::OpenParts;
 use crate::projection::Dialect;
 use crate::session_row::{SessionRow, load_repositories};
 use crate::sql::{Columns, Sql, SqlError, params};
-use crate::{archive, artifacts, prompts, questions, timeline};
+use crate::{archive, artifacts, attachments, media, prompts, questions, timeline};
 
 pub(crate) fn not_found() -> CallReply {
     CallReply::refuse(404, ErrorCode::NotFound, "Session not found")
@@ -131,6 +131,8 @@ pub(crate) fn read(
             | SessionCall::Deliveries
             | SessionCall::ForkPoint { .. }
             | SessionCall::ForkPage { .. }
+            | SessionCall::Attachment { .. }
+            | SessionCall::Media { .. }
     );
     if !reads {
         return Ok(None);
@@ -157,6 +159,8 @@ pub(crate) fn read(
         SessionCall::ForkPage { from_sequence, through_sequence } => {
             crate::fork::page(sql, hot, *from_sequence, *through_sequence)?
         }
+        SessionCall::Attachment { attachment_id } => attachments::find(sql, attachment_id)?,
+        SessionCall::Media { artifact_id } => media::find(sql, hot, artifact_id)?,
         _ => return Ok(None),
     }))
 }
@@ -223,7 +227,7 @@ fn messages(
     };
     let rows = sql.run(
         "SELECT number, id, author_id, content, source, status, outcome, error_message, created_at, started_at,
-            completed_at FROM messages WHERE number < ?1 AND (?2 IS NULL OR status = ?2)
+            completed_at, attachments FROM messages WHERE number < ?1 AND (?2 IS NULL OR status = ?2)
             ORDER BY number DESC LIMIT ?3",
         params![before.unwrap_or(1 << 42), status.map(str::to_owned), i64::from(limit) + 1],
     )?;
@@ -239,9 +243,10 @@ fn messages(
         bytes += content.len();
         let (source, status, outcome, error) = (c.text()?, c.text()?, c.opt_text()?, c.opt_text()?);
         let (created, started, completed) = (c.int()?, c.opt_int()?, c.opt_int()?);
+        let files = attachments::read_column(c.opt_text()?);
         next = Some(format!("{created}:{number}:{id}"));
         listed.push(json!({
-            "id": id, "authorId": author, "content": content, "source": source, "attachments": null,
+            "id": id, "authorId": author, "content": content, "source": source, "attachments": files,
             "status": status, "outcome": outcome, "errorMessage": error,
             "createdAt": created, "startedAt": started, "completedAt": completed,
         }));

@@ -123,6 +123,16 @@ const STEPS: &[&[&str]] = &[
         "CREATE TABLE budget_blocks (who TEXT PRIMARY KEY, sentence TEXT NOT NULL, checked_at INTEGER NOT NULL)",
         "ALTER TABLE session ADD COLUMN total_tokens INTEGER NOT NULL DEFAULT 0",
     ],
+    &[
+        // Files of prompts: which there are, which prompt took each, and who is deleting it.
+        "CREATE TABLE attachments (
+        id TEXT PRIMARY KEY, mime_type TEXT NOT NULL, bytes INTEGER NOT NULL, message_id TEXT,
+        cleanup_claimed_at INTEGER, created_at INTEGER NOT NULL)",
+        "CREATE INDEX attachments_unused ON attachments (created_at) WHERE message_id IS NULL",
+        "CREATE INDEX attachments_by_prompt ON attachments (message_id) WHERE message_id IS NOT NULL",
+        // As the prompt shows them: `[{attachmentId, name, mimeType}]`.
+        "ALTER TABLE messages ADD COLUMN attachments TEXT",
+    ],
 ];
 
 /// Whether the session was ever created here; an object that was not stays empty.

@@ -3,6 +3,7 @@
 //! Run by `cargo xtask test`, which builds everything and says where the tools are. `cargo xtask test --e2e NAME` runs
 //! the tests whose names contain NAME.
 
+mod attachments;
 mod bad_input;
 mod browser;
 mod crashes;
@@ -53,6 +54,9 @@ const PLAYED: &[(&str, Test)] = tests![
     bad_input::people_who_are_not_allowed_cannot_sign_in,
     family::a_childs_result_reaches_its_parents_agent_as_a_prompt,
     family::a_fork_goes_on_and_a_deleted_session_is_gone,
+    attachments::a_picture_goes_with_a_prompt_to_the_sandbox,
+    attachments::files_that_cannot_go_with_a_prompt_are_refused,
+    attachments::a_recording_is_stored_shown_and_played_in_ranges,
     webhooks::a_signed_delivery_is_stored_once_and_a_forged_one_is_not,
     webhooks::a_bot_is_told_once_how_its_prompt_ended,
     crashes::a_panic_is_answered_and_the_next_call_works,

@@ -18,6 +18,8 @@ pub struct Turn {
     pub message_id: MessageId,
     /// Its text.
     pub text: String,
+    /// Files that go with it.
+    pub files: Vec<TurnFile>,
     /// `provider/model`
     pub model: String,
     /// How hard to think.
@@ -29,6 +31,23 @@ pub struct Turn {
     /// The agent's session that already has this prompt: look what became of it, and do not give it again if it
     /// arrived.
     pub resume: Option<String>,
+}
+
+/// A file that goes with a prompt.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TurnFile {
+    /// The name to show.
+    pub name: String,
+    /// What it is.
+    pub mime_type: String,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for TurnFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TurnFile").field("mime_type", &self.mime_type).field("bytes", &self.bytes.len()).finish()
+    }
 }
 
 /// What the agent does, in the order in which it happened.

@@ -1,5 +1,6 @@
 //! The bridge: what the session orders goes to the agent and git, what they do goes to the session.
 
+mod attachments;
 pub mod connection;
 pub mod dialect1;
 pub mod journal;

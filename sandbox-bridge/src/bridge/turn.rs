@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Stamp;
+use super::attachments;
 use super::journal::JournalError;
 use super::outbox::Outbox;
 use super::prompt::PromptOrder;
@@ -155,12 +156,22 @@ impl<A: Agent> TurnContext<A> {
             None => return Err(Failure::Untold("The workspace was not prepared.".to_owned())),
         };
         self.take_identity(&workspace, &order.author.git_identity).await?;
-        if order.attachments.as_ref().is_some_and(|files| !files.is_empty()) {
-            self.warn_of_attachments()?;
+        let wanted = order.attachments.unwrap_or_default();
+        let fetched = tokio::select! {
+            fetched = attachments::fetch(&self.control_plane, &wanted) => fetched,
+            () = raised(&mut stop) => return Err(Failure::Stopped),
+            () = tokio::time::sleep_until(deadline) => return Err(Failure::Untold(self.too_long())),
+        };
+        for warning in fetched.warnings {
+            self.warn_of_attachments(warning)?;
+        }
+        if fetched.files.is_empty() && order.content.trim().is_empty() {
+            return Err(Failure::Untold("Nothing is left of the prompt without its attachments.".to_owned()));
         }
         let turn = Turn {
             message_id: order.message_id.clone(),
             text: order.content,
+            files: fetched.files,
             model: order.model,
             effort: order.reasoning_effort,
             directory: workspace.directory.clone(),
@@ -178,10 +189,10 @@ impl<A: Agent> TurnContext<A> {
         }
     }
 
-    fn warn_of_attachments(&self) -> Result<(), Failure> {
+    fn warn_of_attachments(&self, message: String) -> Result<(), Failure> {
         let warning = SandboxEvent::Warning(Warning {
             scope: WarningScope::Media,
-            message: "This sandbox cannot give attachments to the agent: it works without them.".to_owned(),
+            message,
             repo_owner: None,
             repo_name: None,
             sandbox_id: self.stamp.sandbox_id.clone(),

@@ -129,14 +129,57 @@ async fn a_title_that_comes_after_the_turn_is_told_once() {
     assert_eq!(titles, 1);
 }
 
+fn with_files(message_id: &str, content: &str, files: &[(&str, &str, &str)]) -> serde_json::Value {
+    let files: Vec<_> =
+        files.iter().map(|(id, name, mime)| json!({"attachmentId": id, "name": name, "mimeType": mime})).collect();
+    json!({"type": "prompt", "messageId": message_id, "content": content, "model": "demo/scripted",
+        "author": {"userId": "u", "gitIdentity": {"mode": "agent-only"}}, "attachments": files})
+}
+
 #[tokio::test]
-async fn attachments_that_cannot_be_given_are_said() {
-    let (session, _opencode, _sandbox) = world().await;
-    session.send(&json!({"type": "prompt", "messageId": id(1), "content": "PLAIN", "model": "demo/scripted",
-        "author": {"userId": "u", "gitIdentity": {"mode": "agent-only"}},
-        "attachments": [{"attachmentId": "a", "name": "x.png", "mimeType": "image/png"}]}));
+async fn a_prompts_files_are_fetched_and_given_to_the_agent() {
+    let (session, opencode, _sandbox) = world().await;
+    session.taken().attachments.insert("a".to_owned(), b"\x89PNG".to_vec());
+    session.taken().attachments.insert("b".to_owned(), b"GIF89a".to_vec());
+    session.send(&with_files(&id(1), "PLAIN", &[("b", "y.gif", "image/gif"), ("a", "x.png", "image/png")]));
     assert_eq!(session.completed(&id(1)).await["success"], true);
-    assert!(session.taken().frames.iter().any(|frame| frame["type"] == "warning" && frame["scope"] == "media"));
+    let files = [
+        json!({"type": "file", "mime": "image/gif", "filename": "y.gif", "url": "data:image/gif;base64,R0lGODlh"}),
+        json!({"type": "file", "mime": "image/png", "filename": "x.png", "url": "data:image/png;base64,iVBORw=="}),
+    ];
+    assert_eq!(opencode.parts(), json!([{"type": "text", "text": "PLAIN"}, files[0], files[1]]));
+    session.send(&with_files(&id(2), "  ", &[("a", "x.png", "image/png")]));
+    assert_eq!(session.completed(&id(2)).await["success"], true);
+    assert_eq!(opencode.parts(), json!([files[1]]), "a prompt may be files alone");
+    assert!(!session.taken().frames.iter().any(|frame| frame["type"] == "warning"));
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_given_are_said_and_left_out() {
+    let (session, opencode, _sandbox) = world().await;
+    session.taken().attachments.insert("large".to_owned(), vec![0; 10 * 1024 * 1024 + 1]);
+    let files = [
+        ("gone", "x.png", "image/png"),
+        ("large", "large.png", "image/png"),
+        ("../pr", "y.png", "image/png"),
+        ("a", "z.svg", "image/svg+xml"),
+    ];
+    session.send(&with_files(&id(1), "PLAIN", &files));
+    assert_eq!(session.completed(&id(1)).await["success"], true);
+    assert_eq!(opencode.parts(), json!([{"type": "text", "text": "PLAIN"}]));
+    let warnings: Vec<_> = {
+        let taken = session.taken();
+        let of = taken.frames.iter().filter(|frame| frame["type"] == "warning" && frame["scope"] == "media");
+        of.map(|frame| frame["message"].as_str().expect("text").to_owned()).collect()
+    };
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert_eq!(warnings[0], "2 invalid attachment(s) were skipped.");
+    assert!(warnings[1].contains("`x.png`") && warnings[1].contains("not found"), "{}", warnings[1]);
+    assert!(warnings[2].contains("`large.png`"), "{}", warnings[2]);
+    let given = opencode.prompts();
+    session.send(&with_files(&id(2), " ", &files[..1]));
+    assert_eq!(session.completed(&id(2)).await["success"], false, "nothing is left of it");
+    assert_eq!(opencode.prompts(), given);
 }
 
 #[tokio::test]

@@ -20,6 +20,9 @@ use crate::store::D1;
 use crate::web_origin::WebOrigin;
 use crate::{assets, handlers, upgrade};
 
+/// The longest body of a signed request.
+const SIGNED_MAX_BYTES: usize = 16 * 1024 * 1024;
+
 /// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Destination {
@@ -179,12 +182,12 @@ async fn authenticate(
     route: &Route<Handler>,
 ) -> Result<(Authenticated, Vec<u8>, Option<Request>), Failure> {
     if service::claims(head) {
-        if route.handler.takes_a_stream() {
-            // A signature is over the whole body, which would have to be held.
+        if !route.policy.takes_signatures() {
             return Err(Refusal::unauthorized().into());
         }
         let claim = service::read(head, env, trace)?;
-        let body = request_body::read(&mut request, route.max_body).await?;
+        // A signature is over the whole body, which has to be held.
+        let body = request_body::read(&mut request, route.max_body.min(SIGNED_MAX_BYTES)).await?;
         let db = D1::of(env)?;
         let (service, actor) = claim.verify(head, &body, &db, trace).await?;
         let caller = match service {
@@ -208,7 +211,9 @@ async fn authenticate(
     let who = Authenticated { caller, signed_by: None };
     admit(route.policy, &who)?;
     if route.handler.takes_a_stream() {
-        request_body::require_length(&request, route.max_body)?;
+        if route.handler.needs_a_length() {
+            request_body::require_length(&request, route.max_body)?;
+        }
         return Ok((who, Vec::new(), Some(request)));
     }
     let body = request_body::read(&mut request, route.max_body).await?;

@@ -1,9 +1,11 @@
 //! What answers each route: parse, ask one service or the session, answer.
 
 mod app_config;
+mod attachments;
 mod auth;
 mod children;
 mod faults;
+mod media;
 mod outputs;
 mod repositories;
 mod sandbox_broker;
@@ -62,6 +64,10 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::ListWebhookDeliveries => webhook_deliveries::list(cx).await,
         Handler::PutOutput => outputs::put(cx).await,
         Handler::GetOutput => outputs::get(cx).await,
+        Handler::UploadAttachment => attachments::post(cx).await,
+        Handler::GetAttachment => attachments::get(cx).await,
+        Handler::UploadMedia => media::post(cx).await,
+        Handler::GetMedia => media::get(cx).await,
         Handler::ProvokePanic => faults::provoke(cx).await,
     }
 }

@@ -11,8 +11,10 @@ mod effects;
 mod family_effects;
 mod handlers;
 mod identity;
+mod media_fields;
 mod media_store;
 mod models;
+mod multipart;
 mod policy;
 mod request;
 mod router;
@@ -25,6 +27,7 @@ mod session_sweeps;
 mod source_control;
 mod store;
 mod upgrade;
+mod upload_form;
 mod web_origin;
 mod webhook_work;
 

@@ -1,10 +1,13 @@
 //! Files of sessions in R2. Keys are those of `oi_session::storage_keys`. What is large passes as a stream of the
-//! platform, from the request to the bucket and from the bucket to the answer, and never enters the Worker's memory.
+//! platform, from the request to the bucket and from the bucket to the answer, and never enters the Worker's memory; but
+//! for what is in a form, of which one part is held at a time.
 
 use oi_worker_kit::failure::while_doing;
 use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Refusal};
-use worker::{Bucket, Env, Headers, HttpMetadata, Range, Request, Response, ResponseBuilder};
+use worker::{
+    Bucket, Env, Headers, HttpMetadata, MultipartUpload, Range, Request, Response, ResponseBuilder, UploadedPart,
+};
 
 /// Objects listed and deleted by one call each.
 const DELETE_MAX: u32 = 500;
@@ -57,6 +60,16 @@ impl MediaStore {
         let Some(found) = found else { return Ok(None) };
         let Some(body) = found.body() else { return Ok(None) };
         body.text().await.map(Some).map_err(while_doing("reading an object"))
+    }
+
+    /// Begins an object of which neither the bytes nor their number are known yet.
+    pub fn begin(&self, key: String, content_type: ContentType) -> PendingObject<'_> {
+        PendingObject { bucket: &self.bucket, key, content_type, held: Vec::new(), upload: None, parts: Vec::new() }
+    }
+
+    /// Deletes objects. One that is not there counts as deleted.
+    pub async fn delete(&self, keys: Vec<String>) -> Result<(), Failure> {
+        self.bucket.delete_multiple(keys).await.map_err(while_doing("deleting objects"))
     }
 
     /// Answers with an object, or with the part of it that `range` names (of the header `Range`, one range only). A
@@ -115,6 +128,86 @@ impl MediaStore {
             }
         }
         Ok(false)
+    }
+}
+
+/// Bytes of each part of an object that is written in parts: the least that R2 allows, and the most that is held.
+const PART_BYTES: usize = 5 * 1024 * 1024;
+
+/// An object that is being written, seen by nobody before it is finished.
+///
+/// R2 takes a stream only if its length is known before, and what a form holds is not: other fields may follow the
+/// file. So a file goes there in parts as it comes, and one that is shorter than a part goes at once. What is neither
+/// finished nor abandoned, since its Worker died, R2 drops by itself after a week.
+pub struct PendingObject<'b> {
+    bucket: &'b Bucket,
+    key: String,
+    content_type: ContentType,
+    /// Less than a part.
+    held: Vec<u8>,
+    upload: Option<MultipartUpload>,
+    parts: Vec<UploadedPart>,
+}
+
+impl PendingObject<'_> {
+    /// Where it is going to be.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Adds bytes to its end.
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        while self.held.len() + bytes.len() >= PART_BYTES {
+            let (fits, rest) = bytes.split_at(PART_BYTES - self.held.len());
+            self.held.extend_from_slice(fits);
+            bytes = rest;
+            self.send_part().await.map_err(|error| not_stored("writing a part of an object", &error))?;
+        }
+        self.held.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    async fn send_part(&mut self) -> worker::Result<()> {
+        let upload = match self.upload.take() {
+            Some(upload) => upload,
+            None => {
+                let create = self.bucket.create_multipart_upload(self.key.as_str());
+                create.http_metadata(MediaStore::metadata(self.content_type)).execute().await?
+            }
+        };
+        let upload = self.upload.insert(upload);
+        let number = self.parts.len() as u16 + 1;
+        self.parts.push(upload.upload_part(number, std::mem::take(&mut self.held)).await?);
+        Ok(())
+    }
+
+    /// Makes it an object.
+    pub async fn finish(mut self) -> Result<(), Failure> {
+        let failed = |error: worker::Error| not_stored("finishing an object", &error);
+        if self.upload.is_some()
+            && !self.held.is_empty()
+            && let Err(error) = self.send_part().await
+        {
+            self.abandon().await;
+            return Err(failed(error));
+        }
+        match self.upload {
+            Some(upload) => upload.complete(self.parts).await.map(drop).map_err(failed),
+            None => {
+                let put = self.bucket.put(self.key, self.held);
+                put.http_metadata(MediaStore::metadata(self.content_type)).execute().await.map(drop).map_err(failed)
+            }
+        }
+    }
+
+    /// Forgets what was written.
+    pub async fn abandon(self) {
+        if let Some(upload) = self.upload
+            && let Err(error) = upload.abort().await
+        {
+            let line = Line::warn("control-plane", "storage.abort_failed");
+            line.with("key", &self.key).with("error", error.to_string()).write();
+        }
     }
 }
 

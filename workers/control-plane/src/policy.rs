@@ -30,6 +30,11 @@ impl Policy {
     pub const fn takes_sandboxes(self) -> bool {
         matches!(self, Self::Sandbox | Self::PersonServiceOrSandbox)
     }
+
+    /// Whether a service's signature can admit anybody.
+    pub const fn takes_signatures(self) -> bool {
+        !matches!(self, Self::Sandbox)
+    }
 }
 
 /// For whom a bot acts, as it says: `slack:U0123`.
@@ -164,6 +169,9 @@ mod tests {
                 admit(policy, &Authenticated { caller, signed_by }).map_or_else(|refusal| refusal.status, |()| 200)
             });
             assert_eq!(got, expected, "{policy:?}");
+            // The web application for nobody, for a person, and a bot.
+            let by_signature = [2, 3, 4].into_iter().any(|signed| got[signed] == 200);
+            assert_eq!(policy.takes_signatures(), by_signature, "{policy:?}");
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::policy::Policy;
 use crate::router::{Method, Route, Surface};
+use crate::upload_form::body_bytes;
 
 use Method::{Delete, Get, Patch, Post, Put};
 use Policy::{Bot, Person, PersonOrService, PersonServiceOrSandbox, Public, Sandbox, WebService};
@@ -19,6 +20,10 @@ const WEBHOOK: usize = 2 * 1024 * 1024 + SMALL;
 
 /// What a tool printed, whole.
 const OUTPUT: usize = oi_protocol::limits::OUTPUT_FILE_MAX_BYTES;
+
+/// A form with a picture, and one with a recording.
+const ATTACHMENT: usize = body_bytes(oi_protocol::limits::ATTACHMENT_MAX_BYTES);
+const MEDIA: usize = body_bytes(oi_protocol::limits::VIDEO_MAX_BYTES);
 
 /// What answers a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,13 +66,21 @@ pub enum Handler {
     ListWebhookDeliveries,
     PutOutput,
     GetOutput,
+    UploadAttachment,
+    GetAttachment,
+    UploadMedia,
+    GetMedia,
     ProvokePanic,
 }
 
 impl Handler {
-    /// Whether it takes the body as a stream, which is not read before it asks for it. `max_body` bounds what may be
-    /// announced then.
+    /// Whether it takes the body as a stream, which is not read before it asks for it.
     pub const fn takes_a_stream(self) -> bool {
+        matches!(self, Self::PutOutput | Self::UploadAttachment | Self::UploadMedia)
+    }
+
+    /// Whether the length of such a body must be announced, within `max_body`. Who reads a form counts it instead.
+    pub const fn needs_a_length(self) -> bool {
         matches!(self, Self::PutOutput)
     }
 }
@@ -113,6 +126,10 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Post, "/sessions/:id/pr", Root, PersonServiceOrSandbox, PULL_REQUEST, Handler::CreatePullRequest),
     route(Put, "/sessions/:id/outputs/:output", Root, Sandbox, OUTPUT, Handler::PutOutput),
     route(Get, "/sessions/:id/outputs/:output", Both, PersonOrService, 0, Handler::GetOutput),
+    route(Post, "/sessions/:id/attachments", Both, PersonOrService, ATTACHMENT, Handler::UploadAttachment),
+    route(Get, "/sessions/:id/attachments/:attachment", Both, PersonServiceOrSandbox, 0, Handler::GetAttachment),
+    route(Post, "/sessions/:id/media", Root, PersonServiceOrSandbox, MEDIA, Handler::UploadMedia),
+    route(Get, "/sessions/:id/media/:artifact", Both, PersonOrService, 0, Handler::GetMedia),
     route(Post, "/sessions/:id/children", Both, PersonServiceOrSandbox, PROMPT, Handler::SpawnChild),
     route(Get, "/sessions/:id/children", Both, PersonServiceOrSandbox, 0, Handler::ListChildren),
     route(Get, "/sessions/:id/children/:child", Both, PersonServiceOrSandbox, 0, Handler::GetChild),

@@ -223,6 +223,8 @@ fn no_query_that_runs_often_scans_a_table() {
         "SELECT id FROM artifacts WHERE type = 'pr' ORDER BY created_at DESC LIMIT 200",
         "SELECT id FROM artifacts ORDER BY created_at DESC, id DESC LIMIT 200",
         "SELECT participant_id FROM client_tokens WHERE hash = 'x'",
+        "SELECT id FROM attachments WHERE message_id IS NULL AND created_at <= 5 ORDER BY created_at LIMIT 50",
+        "SELECT id FROM attachments WHERE message_id = 'x'",
     ] {
         let plan = format!("{:?}", s.rows(&format!("EXPLAIN QUERY PLAN {query}")));
         let indexed = plan.contains("USING INDEX") || plan.contains("USING COVERING INDEX") || plan.contains("SEARCH");

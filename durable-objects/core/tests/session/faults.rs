@@ -1,9 +1,12 @@
 //! A fault, and a panic, at every statement of every transition.
 
 use oi_protocol::rest::CreatePullRequestRequest;
+use oi_protocol::session_state::ArtifactType;
 use oi_session::call::{Principal, SessionCall};
+use oi_session::file_type::FileType;
 use oi_session::input::{Input, SocketId};
 use oi_session::job::JobResult;
+use oi_session::media::NewMedia;
 use serde_json::json;
 
 use crate::support::probe::Break;
@@ -88,6 +91,34 @@ const LIFE: &[Step] = &[
             json!({"type": "artifact", "artifactType": "screenshot", "url": "https://x/", "timestamp": 1}),
         );
     }),
+    ("screenshot", |s| {
+        let session = crate::support::session::session_id();
+        let artifact_id = "6d".repeat(16);
+        let media = NewMedia {
+            object_key: format!("sessions/{session}/media/{artifact_id}.png"),
+            artifact_id,
+            artifact_type: ArtifactType::Screenshot,
+            bytes: 5,
+            metadata: serde_json::Map::new(),
+        };
+        let _ = s.host.call(Principal::Platform, SessionCall::CreateMediaArtifact(Box::new(media)));
+    }),
+    ("attachment", |s| {
+        let attachment_id = "a-1".to_owned();
+        let call = SessionCall::RecordAttachment { attachment_id, file_type: FileType::Png, bytes: 5 };
+        let _ = s.host.call(Principal::Platform, call);
+    }),
+    ("prompt with an attachment", |s| {
+        let files = json!([{"attachmentId": "a-1", "name": "a.png"}]);
+        say(s, &json!({"type": "prompt", "clientRequestId": "d", "content": "", "attachments": files}));
+    }),
+    ("cancel the prompt with the attachment", |s| {
+        let id = match s.rows("SELECT id FROM messages WHERE attachments IS NOT NULL").pop().as_deref() {
+            Some([oi_session::sql::Value::Text(id)]) => id.clone(),
+            other => panic!("no such prompt: {other:?}"),
+        };
+        say(s, &json!({"type": "cancel_prompt", "clientRequestId": "e", "messageId": id}));
+    }),
     ("ask for a pull request", |s| {
         let token = s.host.jobs.iter().find_map(|claimed| match &claimed.job {
             oi_session::job::Job::StartSandbox(start) => Some(crate::support::session::Sandbox::of(start).token),
@@ -141,6 +172,21 @@ const LIFE: &[Step] = &[
     }),
     ("history", |s| {
         say(s, &json!({"type": "fetch_history", "cursor": {"timestamp": 1, "id": "x", "sequence": 3}}));
+    }),
+    ("what nobody took is claimed", |s| {
+        s.host.now = s.host.now.plus(oi_protocol::limits::ATTACHMENT_UNUSED_MS);
+        let attachment_id = "a-2".to_owned();
+        let call = SessionCall::RecordAttachment { attachment_id, file_type: FileType::Png, bytes: 5 };
+        let _ = s.host.call(Principal::Platform, call);
+    }),
+    ("and forgotten", |s| {
+        let claimed_at = s.count("SELECT MAX(cleanup_claimed_at) FROM attachments");
+        let call = SessionCall::CompleteAttachmentCleanup {
+            cleanup_claimed_at: oi_protocol::UnixMillis(claimed_at),
+            acknowledged_attachment_ids: vec!["a-1".to_owned()],
+            released_attachment_ids: Vec::new(),
+        };
+        let _ = s.host.call(Principal::Platform, call);
     }),
 ];
 
@@ -215,6 +261,8 @@ fn shape(s: &Session) -> Vec<String> {
         "SELECT state, status FROM pull_request_operations",
         "SELECT COUNT(*) FROM outbox WHERE payload NOT LIKE '%index_session%'",
         "SELECT user_id FROM participants",
+        "SELECT id, message_id IS NULL, cleanup_claimed_at FROM attachments ORDER BY id",
+        "SELECT kind, objects, bytes FROM storage_use ORDER BY kind",
     ] {
         shape.push(format!("{query}: {:?}", s.rows(query)));
     }

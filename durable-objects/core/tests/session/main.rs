@@ -4,6 +4,7 @@
 mod support;
 
 mod archive;
+mod attachments;
 mod budgets;
 mod callbacks;
 mod calls;
@@ -17,6 +18,7 @@ mod fuzz;
 mod fuzz_seeds;
 mod gather;
 mod limits;
+mod media;
 mod outputs;
 mod prompts;
 mod pull_requests;

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::sse::SseParser;
 use super::wire::{MessageInfo, Part, SessionInfo, SseFrame, StoredMessage};
+use crate::agent::TurnFile;
 use crate::secret::Secret;
 
 /// Any call but the stream.
@@ -52,12 +55,25 @@ pub struct PromptBody<'a> {
     pub message_id: &'a str,
     /// The text.
     pub text: &'a str,
+    /// Files.
+    pub files: &'a [TurnFile],
     /// Provider.
     pub provider: &'a str,
     /// Model.
     pub model: &'a str,
     /// Named set of the model's options, which carries the effort.
     pub variant: Option<&'a str>,
+}
+
+/// The text and then the files, as OpenCode takes them. A text that is blank is left out where there are files.
+fn parts(body: &PromptBody<'_>) -> Vec<Value> {
+    let says_something = body.files.is_empty() || !body.text.trim().is_empty();
+    let text = says_something.then(|| json!({"type": "text", "text": body.text}));
+    let files = body.files.iter().map(|file| {
+        let url = format!("data:{};base64,{}", file.mime_type, STANDARD.encode(&file.bytes));
+        json!({"type": "file", "mime": file.mime_type, "filename": file.name, "url": url})
+    });
+    text.into_iter().chain(files).collect()
 }
 
 impl OpenCodeClient {
@@ -131,7 +147,7 @@ impl OpenCodeClient {
         let mut json = json!({
             "messageID": body.message_id,
             "model": {"providerID": body.provider, "modelID": body.model},
-            "parts": [{"type": "text", "text": body.text}],
+            "parts": parts(body),
         });
         if let Some(variant) = body.variant {
             json["variant"] = variant.into();

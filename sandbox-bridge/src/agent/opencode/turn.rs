@@ -142,6 +142,7 @@ impl Run<'_> {
         let body = PromptBody {
             message_id: prompt,
             text: &self.turn.text,
+            files: &self.turn.files,
             provider,
             model,
             variant: self.turn.effort.as_deref(),

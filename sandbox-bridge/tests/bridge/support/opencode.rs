@@ -33,6 +33,8 @@ struct Inner {
     turn: Mutex<Option<tokio::task::AbortHandle>>,
     title: Mutex<String>,
     pub prompts: AtomicUsize,
+    /// Parts of the newest prompt.
+    parts: Mutex<Value>,
 }
 
 impl FakeOpenCode {
@@ -47,6 +49,7 @@ impl FakeOpenCode {
             turn: Mutex::default(),
             title: Mutex::new("New session - x".to_owned()),
             prompts: AtomicUsize::new(0),
+            parts: Mutex::default(),
         });
         let fake = Self { url, inner };
         let router = Router::new()
@@ -68,6 +71,11 @@ impl FakeOpenCode {
     /// Prompts that were given, repetitions included.
     pub fn prompts(&self) -> usize {
         self.inner.prompts.load(Ordering::Relaxed)
+    }
+
+    /// Parts of the newest prompt.
+    pub fn parts(&self) -> Value {
+        self.inner.parts.lock().expect("no test panicked in it").clone()
     }
 
     /// Gives the session a title, and tells nobody.
@@ -213,7 +221,8 @@ async fn prompt(State(fake): State<FakeOpenCode>, Path(id): Path<String>, Json(b
     let message = body["messageID"].as_str().expect("an id").to_owned();
     assert!(message.starts_with("msg"));
     let number = fake.inner.prompts.fetch_add(1, Ordering::Relaxed);
-    let text = body["parts"][0]["text"].as_str().expect("text").to_owned();
+    let text = body["parts"][0]["text"].as_str().unwrap_or_default().to_owned();
+    body["parts"].clone_into(&mut fake.inner.parts.lock().expect("no test panicked in it"));
     let turn = tokio::spawn(fake.clone().turn(message, text, number)).abort_handle();
     *fake.inner.turn.lock().expect("no test panicked in it") = Some(turn);
     StatusCode::NO_CONTENT

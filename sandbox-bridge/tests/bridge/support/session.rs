@@ -41,6 +41,8 @@ pub struct Taken {
     pub pull_requests: Vec<(String, Value)>,
     /// Stored outputs by name.
     pub outputs: HashMap<String, String>,
+    /// Files of prompts by id.
+    pub attachments: HashMap<String, Vec<u8>>,
 }
 
 pub struct Inner {
@@ -83,6 +85,7 @@ impl Session {
             .route("/sessions/{id}/scm-credentials", post(credentials))
             .route("/sessions/{id}/pr", post(pull_request))
             .route("/sessions/{id}/outputs/{output}", put(output).layer(DefaultBodyLimit::max(64 << 20)))
+            .route("/sessions/{id}/attachments/{attachment}", get(attachment))
             .with_state(session.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         session
@@ -291,6 +294,20 @@ async fn output(
     }
     session.taken().outputs.insert(output.clone(), body);
     (StatusCode::CREATED, Json(json!({"outputRef": output}))).into_response()
+}
+
+async fn attachment(
+    State(session): State<Session>,
+    Path((_, attachment)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    match session.taken().attachments.get(&attachment) {
+        Some(bytes) => bytes.clone().into_response(),
+        None => (StatusCode::NOT_FOUND, Json(json!({"error": "Attachment not found"}))).into_response(),
+    }
 }
 
 async fn pull_request(State(session): State<Session>, headers: HeaderMap, Json(body): Json<Value>) -> Response {

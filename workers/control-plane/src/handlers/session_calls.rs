@@ -1,6 +1,7 @@
 //! Calls that go on to the session.
 
 use oi_protocol::callback::CallbackContext;
+use oi_protocol::client_socket::{AttachmentRef, is_valid_prompt};
 use oi_protocol::rest::PromptRequest;
 use oi_protocol::text::utf16_len;
 use oi_protocol::{ErrorCode, limits};
@@ -146,6 +147,19 @@ fn callback_context(cx: &Cx<'_>, body: &serde_json::Value) -> Result<Option<Call
     context.map(Some).ok_or_else(|| Refusal::invalid_body("callbackContext is not of a known shape"))
 }
 
+/// What is wrong with a prompt's files, as the wire says it. Whether they are there, the session knows.
+fn check_attachments(body: &serde_json::Value) -> Result<(), Refusal> {
+    let Some(listed) = body.get("attachments") else { return Ok(()) };
+    let invalid = |sentence: &'static str| Err(Refusal::new(400, ErrorCode::InvalidPrompt, sentence));
+    if listed.as_array().is_some_and(|listed| listed.len() > limits::PROMPT_MAX_ATTACHMENTS) {
+        return invalid("You can attach up to 6 files per message");
+    }
+    match Vec::<AttachmentRef>::deserialize(listed) {
+        Ok(files) if is_valid_prompt("text", &files) => Ok(()),
+        _ => invalid("Invalid attachments"),
+    }
+}
+
 pub(super) async fn prompt(cx: &Cx<'_>) -> Result<Response, Failure> {
     require_github(cx.env)?;
     let idempotency_key = idempotency_key(cx)?;
@@ -154,12 +168,10 @@ pub(super) async fn prompt(cx: &Cx<'_>) -> Result<Response, Failure> {
     let shown: Shown = request_body::parse(&cx.body, "").unwrap_or_default();
     let callback_context = callback_context(cx, &body)?;
     let invalid = |sentence: &'static str| Refusal::new(400, ErrorCode::InvalidPrompt, sentence);
+    check_attachments(&body)?;
     let request: PromptRequest =
         request_body::parse(&cx.body, "content is required").map_err(|_| invalid("content is required"))?;
     let attachments = request.attachments.unwrap_or_default();
-    if attachments.len() > limits::PROMPT_MAX_ATTACHMENTS {
-        return Err(invalid("You can attach up to 6 files per message").into());
-    }
     let blank = request.content.trim().is_empty() && attachments.is_empty();
     if blank || utf16_len(&request.content) > limits::PROMPT_MAX_UTF16 {
         return Err(invalid("content must not be blank, and 64000 characters or fewer").into());
@@ -242,4 +254,34 @@ pub(super) async fn artifacts(cx: &Cx<'_>) -> Result<Response, Failure> {
 
 pub(super) async fn participants(cx: &Cx<'_>) -> Result<Response, Failure> {
     relay(cx, SessionCall::Participants).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_prompts_files_are_told_what_is_wrong_with_them() {
+        let file = |id: &str, name: &str| json!({"attachmentId": id, "name": name});
+        let many = |count: usize| vec![file("a", "n"); count];
+        let long = "x".repeat(256);
+        for (listed, expected) in [
+            (json!([]), None),
+            (json!(many(6)), None),
+            (json!([file("a-1", &long[1..])]), None),
+            (json!(many(7)), Some("You can attach up to 6 files per message")),
+            (json!(null), Some("Invalid attachments")),
+            (json!({}), Some("Invalid attachments")),
+            (json!([file("a/1", "n")]), Some("Invalid attachments")),
+            (json!([file("", "n")]), Some("Invalid attachments")),
+            (json!([file("a", "")]), Some("Invalid attachments")),
+            (json!([file("a", &long)]), Some("Invalid attachments")),
+            (json!([{"attachmentId": "a", "name": "n", "mimeType": "image/png"}]), Some("Invalid attachments")),
+        ] {
+            let refused = check_attachments(&json!({"content": "x", "attachments": listed})).err();
+            assert_eq!(refused.map(|refusal| refusal.sentence.into_owned()).as_deref(), expected, "{listed}");
+        }
+        assert_eq!(check_attachments(&json!({"content": "x"})), Ok(()));
+    }
 }
