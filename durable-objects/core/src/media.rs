@@ -3,7 +3,7 @@
 use oi_protocol::client_socket::ServerMessage;
 use oi_protocol::event::{ArtifactEvent, Event};
 use oi_protocol::session_state::{ArtifactType, SessionArtifact};
-use oi_protocol::{ArtifactId, ErrorCode, limits};
+use oi_protocol::{ArtifactId, ErrorCode, MessageId, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -143,7 +143,7 @@ impl Turn<'_, '_> {
             timestamp: self.cx.now.as_event_timestamp(),
         });
         self.broadcast(&ServerMessage::ArtifactCreated { artifact });
-        self.append(message_id.as_ref().map(|id| id.as_str()), &event)?;
+        self.append(message_id.as_ref().map(MessageId::as_str), &event)?;
         self.touch_activity();
         Ok(created)
     }

@@ -92,7 +92,7 @@ fn a_session_has_as_many_screenshots_and_videos_as_its_limits_and_no_more() {
     for (kind, extension, most, first) in
         [(ArtifactType::Screenshot, "webp", 100, 1_000), (ArtifactType::Video, "mp4", 20, 2_000)]
     {
-        let taken = (0..most + 1).filter(|n| create(&mut s, &token, new(first + n, kind, extension)).status == 200);
+        let taken = (0..=most).filter(|n| create(&mut s, &token, new(first + n, kind, extension)).status == 200);
         assert_eq!(taken.count() as u32, most, "{kind:?}");
         let (status, refused) = told(&create(&mut s, &token, new(first + 500, kind, extension)));
         assert_eq!(status, 429);
