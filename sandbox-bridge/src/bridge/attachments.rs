@@ -1,6 +1,6 @@
 //! Files that go with a prompt, fetched before the agent begins. One that cannot be had is left out, and people are told.
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::join_all;
 use oi_protocol::client_socket::is_file_id;
 use oi_protocol::limits;
 use oi_protocol::sandbox_socket::CommandAttachment;
@@ -38,19 +38,19 @@ pub async fn fetch(control_plane: &ControlPlane, wanted: &[CommandAttachment]) -
     if skipped > 0 {
         fetched.warnings.push(format!("{skipped} invalid attachment(s) were skipped."));
     }
-    let calls =
-        valid.into_iter().map(|file| async move { (file, control_plane.attachment(&file.attachment_id).await) });
-    let mut answers = stream::iter(calls).buffered(AT_A_TIME);
-    while let Some((file, answer)) = answers.next().await {
-        match answer {
-            Ok(bytes) => {
-                fetched.files.push(TurnFile { name: file.name.clone(), mime_type: file.mime_type.clone(), bytes })
-            }
-            Err(error) => {
-                let name = truncate_bytes(&file.name, 200);
-                fetched
-                    .warnings
-                    .push(format!("The attachment `{name}` could not be fetched and was left out: {error}."));
+    for few in valid.chunks(AT_A_TIME) {
+        let calls: Vec<_> = few.iter().map(|file| control_plane.attachment(&file.attachment_id)).collect();
+        for (file, answer) in few.iter().zip(join_all(calls).await) {
+            match answer {
+                Ok(bytes) => {
+                    fetched.files.push(TurnFile { name: file.name.clone(), mime_type: file.mime_type.clone(), bytes });
+                }
+                Err(error) => {
+                    let name = truncate_bytes(&file.name, 200);
+                    fetched
+                        .warnings
+                        .push(format!("The attachment `{name}` could not be fetched and was left out: {error}."));
+                }
             }
         }
     }
