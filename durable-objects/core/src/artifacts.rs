@@ -1,12 +1,12 @@
 //! What the session produced.
 
 use oi_protocol::session_state::{ArtifactType, SessionArtifact};
-use oi_protocol::{ArtifactId, UnixMillis};
+use oi_protocol::{ArtifactId, UnixMillis, limits};
 use serde_json::{Map, Value};
 
 use crate::sql::{Columns, Sql, SqlError, params};
 
-/// Artifacts of a snapshot, at most.
+/// Artifacts of one query, at most.
 const LIST_MAX: i64 = 200;
 
 fn select(sql: &dyn Sql, condition: &str, values: &[crate::sql::Value]) -> Result<Vec<SessionArtifact>, SqlError> {
@@ -26,6 +26,42 @@ fn select(sql: &dyn Sql, condition: &str, values: &[crate::sql::Value]) -> Resul
             })
         })
         .collect()
+}
+
+/// A page of them.
+pub(crate) struct ArtifactPage {
+    pub artifacts: Vec<SessionArtifact>,
+    /// Where the next page begins, when there is one.
+    pub cursor: Option<String>,
+}
+
+/// The place that a cursor names: `<createdAt>:<id>`.
+pub(crate) fn parse_cursor(cursor: &str) -> Option<(i64, ArtifactId)> {
+    let (created_at, id) = cursor.split_once(':')?;
+    Some((created_at.parse().ok()?, ArtifactId::parse(id).ok()?))
+}
+
+fn bytes_of(artifact: &SessionArtifact) -> usize {
+    let metadata = artifact.metadata.as_ref().map_or(0, |metadata| Value::Object(metadata.clone()).to_string().len());
+    // The names of its fields, its id and its times.
+    metadata + artifact.url.as_ref().map_or(0, String::len) + 200
+}
+
+/// Older than a place, newest first: bounded in number and in bytes, and never empty while there are any.
+pub(crate) fn page(sql: &dyn Sql, before: Option<&(i64, ArtifactId)>, limit: usize) -> Result<ArtifactPage, SqlError> {
+    let (created_at, id) = before.map_or((i64::MAX, String::new()), |(at, id)| (*at, id.to_string()));
+    let mut found =
+        select(sql, "WHERE (created_at, id) < (?, ?) ORDER BY created_at DESC, id DESC", params![created_at, id])?;
+    let mut bytes = 0;
+    let fits = found.iter().take(limit).enumerate().take_while(|(index, artifact)| {
+        bytes += bytes_of(artifact);
+        *index == 0 || bytes <= limits::ARTIFACTS_MAX_BYTES
+    });
+    let kept = fits.count();
+    let has_more = kept < found.len();
+    found.truncate(kept);
+    let cursor = found.last().filter(|_| has_more).map(|last| format!("{}:{}", last.created_at.0, last.id));
+    Ok(ArtifactPage { artifacts: found, cursor })
 }
 
 /// The newest artifacts, newest first.

@@ -195,3 +195,24 @@ fn a_bot_that_is_not_there_is_given_up_at_once() {
     assert!(callbacks(&mut s).is_empty());
     assert!(deliveries(&mut s).iter().any(|row| row["state"] == "given_up"));
 }
+
+#[test]
+fn a_bot_is_told_when_its_prompt_fails_for_lack_of_a_sandbox() {
+    let mut s = Session::new();
+    let id = prompt(&mut s, PromptSource::Slack, slack());
+    for _ in 0..5 {
+        for start in s.take_jobs("start_sandbox") {
+            s.host.report(&start, JobResult::Failed { error: "no capacity".to_owned(), transient: false });
+        }
+        s.host.advance(20_000);
+    }
+    assert_eq!(s.outcome(&id), "failed");
+    let told = callbacks(&mut s);
+    let keys: std::collections::BTreeSet<_> = told.iter().map(|(_, callback)| callback.idempotency_key()).collect();
+    assert_eq!(keys, [format!("complete:{id}")].into(), "it is repeated until the bot has it");
+    let Notice::Complete { success, error } = &told[0].1.notice else { panic!("an end: {told:?}") };
+    assert!(!success && error.as_deref().is_some_and(|error| error.contains("no capacity")), "{error:?}");
+    // The breaker is open: the next one is told at once.
+    let refused = prompt(&mut s, PromptSource::Slack, slack());
+    assert_eq!((s.outcome(&refused).as_str(), callbacks(&mut s).len()), ("failed", 1));
+}

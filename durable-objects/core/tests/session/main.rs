@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod archive;
+mod boot_errors;
 mod budgets;
 mod callbacks;
 mod calls;
@@ -16,6 +18,7 @@ mod fuzz;
 mod fuzz_seeds;
 mod gather;
 mod outputs;
+mod page_limits;
 mod prompts;
 mod pull_requests;
 mod questions;
