@@ -7,6 +7,7 @@ mod faults;
 mod outputs;
 mod repositories;
 mod sandbox_broker;
+mod sandbox_reach;
 mod session_calls;
 mod session_life;
 mod session_list;
@@ -62,6 +63,10 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::ListWebhookDeliveries => webhook_deliveries::list(cx).await,
         Handler::PutOutput => outputs::put(cx).await,
         Handler::GetOutput => outputs::get(cx).await,
+        Handler::SandboxAccess => sandbox_reach::access(cx).await,
+        Handler::TunnelUrls => sandbox_reach::tunnel_urls(cx).await,
+        Handler::SandboxError => sandbox_reach::error(cx).await,
+        Handler::SignOutEverywhere => auth::sign_out_everywhere(cx).await,
         Handler::ProvokePanic => faults::provoke(cx).await,
     }
 }
