@@ -5,8 +5,8 @@ use oi_session::budgets::{Budgets, Limit};
 use oi_session::call::{Principal, SessionCall};
 use oi_session::clock::{BackendTraits, Config};
 use oi_session::job::{
-    ArchiveEvents, ClaimedJob, Job, JobResult, OpenPullRequest, ReadArchive, ReportUsage, StartFrom, StartSandbox,
-    StopSandbox, TakeSnapshot,
+    ArchiveEvents, ClaimedJob, Job, JobResult, OpenPullRequest, ReadArchive, ReportUsage, StartSandbox, StopSandbox,
+    TakeSnapshot,
 };
 use oi_session::token::sandbox_token;
 use oi_session_host::Effects;
@@ -362,6 +362,7 @@ mod tests {
     use super::*;
     use oi_protocol::SessionId;
     use oi_session::call::InitRepository;
+    use oi_session::job::StartFrom;
     use std::collections::BTreeMap;
 
     fn start() -> StartSandbox {

@@ -123,7 +123,8 @@ fn access_ends_with_its_sandbox_and_is_never_shown_for_another() {
 fn access_is_refused_unless_the_sandbox_is_up_and_a_booting_one_may_ask_for_its_ports() {
     let mut s = Session::new();
     let refused = s.call(SessionCall::SandboxAccess);
-    assert_eq!((refused.status, value(&refused.body)["error"].clone()), (409, json!("Sandbox access is unavailable")));
+    assert_eq!(refused.status, 409);
+    assert_eq!(value(&refused.body), json!({"error": "Sandbox access is unavailable", "code": "CONFLICT"}));
     let refused = s.call(SessionCall::TunnelUrls);
     assert_eq!((refused.status, value(&refused.body)["error"].clone()), (404, json!("No sandbox")));
     let (mut s, _page, job, sandbox) = starting();
@@ -137,7 +138,8 @@ fn access_is_refused_unless_the_sandbox_is_up_and_a_booting_one_may_ask_for_its_
     s.connect_as(&sandbox, 2).expect("it may connect");
     assert_eq!(ports(&mut s, Principal::Platform), json!({"tunnelUrls": {"3000": "https://p3000.example"}}));
     let stranger = Principal::Sandbox { token: "0".repeat(32) };
-    assert_eq!(s.call_as(stranger, SessionCall::TunnelUrls).status, 401);
+    let refused = s.call_as(stranger, SessionCall::TunnelUrls);
+    assert_eq!((refused.status, value(&refused.body)["code"].clone()), (401, json!("UNAUTHORIZED")));
 }
 
 #[test]

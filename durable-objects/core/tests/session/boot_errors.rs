@@ -144,7 +144,8 @@ fn a_sandbox_that_is_too_late_is_stopped_and_gone() {
     s.run_jobs();
     assert_eq!(s.stopped.iter().map(|stop| stop.reason.as_str()).collect::<Vec<_>>(), ["connecting_timeout"]);
     assert_eq!(s.connect_as(&sandbox, 2), Err((410, "Sandbox is stopped".to_owned())));
-    assert_eq!(says(&mut s, &sandbox, SessionCall::SandboxRepositories).status, 410);
+    let refused = says(&mut s, &sandbox, SessionCall::SandboxRepositories);
+    assert_eq!((refused.status, value(&refused.body)["code"].clone()), (410, json!("SANDBOX_GONE")));
 }
 
 #[test]

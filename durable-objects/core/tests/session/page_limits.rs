@@ -267,11 +267,8 @@ fn a_snapshot_has_a_page_of_artifacts_and_rest_has_them_all() {
     ids.dedup();
     assert_eq!((seen.len(), ids.len()), (130, 130), "none is left out and none comes twice");
     for cursor in ["", "x", "1:", "1:not-an-id"] {
-        assert_eq!(
-            s.call(SessionCall::Artifacts { cursor: Some(cursor.to_owned()), limit: None }).status,
-            400,
-            "{cursor}"
-        );
+        let refused = s.call(SessionCall::Artifacts { cursor: Some(cursor.to_owned()), limit: None });
+        assert_eq!(value(&refused.body)["code"], "INVALID_PARAMETER", "{cursor}");
     }
     assert_eq!(s.call(SessionCall::Artifacts { cursor: None, limit: Some(0) }).status, 400);
     let one = value(&s.call(SessionCall::Artifacts { cursor: None, limit: Some(1) }).body);
