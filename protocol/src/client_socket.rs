@@ -224,6 +224,24 @@ impl ClientMessage {
         }
     }
 
+    /// The request id that a refusal echoes.
+    pub fn client_request_id(&self) -> Option<&str> {
+        match self {
+            Self::Prompt { client_request_id, .. }
+            | Self::CancelPrompt { client_request_id, .. }
+            | Self::EditPrompt { client_request_id, .. }
+            | Self::ReorderPrompts { client_request_id, .. }
+            | Self::SendNow { client_request_id, .. }
+            | Self::InputResponse { client_request_id, .. } => Some(client_request_id),
+            Self::Ping
+            | Self::Subscribe { .. }
+            | Self::Stop
+            | Self::Typing
+            | Self::Presence { .. }
+            | Self::FetchHistory { .. } => None,
+        }
+    }
+
     fn rejection(text: &str) -> RejectedClientFrame {
         let raw: Value = serde_json::from_str(text).unwrap_or(Value::Null);
         let kind = raw.get("type").and_then(Value::as_str).unwrap_or_default();
@@ -310,6 +328,10 @@ pub struct Snapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub input_requests: Option<Vec<InputRequest>>,
+    /// There are older artifacts: `GET /sessions/:id/artifacts` goes on from here (dialect 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub artifacts_cursor: Option<String>,
 }
 
 /// What the session may send to a client.
@@ -499,6 +521,17 @@ pub enum ServerMessage {
     },
     /// Refetch `GET /sessions/:id/sandbox-access`.
     SandboxAccessChanged,
+    /// Ports of the sandbox that can be reached.
+    TunnelUrls {
+        /// Address by port.
+        #[cfg_attr(feature = "typescript", ts(type = "Record<string, string>"))]
+        urls: Map<String, Value>,
+    },
+    /// The vendor's page of the sandbox.
+    SandboxDashboardUrl {
+        /// Its address.
+        url: String,
+    },
     /// A new artifact.
     ArtifactCreated {
         /// The artifact.

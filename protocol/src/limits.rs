@@ -38,6 +38,17 @@ pub const OUTPUT_FILES_MAX: i64 = 10_000;
 pub const OUTPUT_FILES_MAX_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 /// Life of a client token, in ms.
 pub const CLIENT_TOKEN_LIFE_MS: i64 = 86_400_000;
+/// Ports of a sandbox that are open to people, at most.
+pub const TUNNEL_PORTS_MAX: usize = 10;
+/// Largest prompt queue that a snapshot or a change of the queue shows, in bytes of the prompts' text; longer prompts are
+/// cut in it, and `GET /sessions/:id/messages` has the whole.
+pub const QUEUE_TEXT_MAX_BYTES: usize = 256 * 1024;
+/// A prompt that is cut in a queue keeps this much, in bytes.
+pub const QUEUE_CUT_BYTES: usize = 8 * 1024;
+/// Artifacts of a snapshot; `GET /sessions/:id/artifacts` has the older ones.
+pub const ARTIFACTS_MAX: usize = 100;
+/// Their size, in bytes.
+pub const ARTIFACTS_MAX_BYTES: usize = 128 * 1024;
 /// Longest session title, in UTF-16 code units.
 pub const TITLE_MAX_UTF16: usize = 200;
 /// Largest file of a prompt, in bytes.

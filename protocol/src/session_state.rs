@@ -288,6 +288,10 @@ pub struct QueuedPrompt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub attachments: Option<Vec<PromptAttachment>>,
+    /// Only the beginning of its text is here; `GET /sessions/:id/messages` has the whole (dialect 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub content_truncated: Option<bool>,
 }
 
 /// One repository of a session.

@@ -56,6 +56,7 @@ words!(ServerMessage:
     SandboxWarming => "sandbox_warming", SandboxSpawning => "sandbox_spawning", SandboxStatus => "sandbox_status",
     SandboxError => "sandbox_error", SandboxWarning => "sandbox_warning", SandboxRestored => "sandbox_restored",
     SnapshotSaved => "snapshot_saved", SandboxAccessChanged => "sandbox_access_changed",
+    TunnelUrls => "tunnel_urls", SandboxDashboardUrl => "sandbox_dashboard_url",
     ArtifactCreated => "artifact_created", ArtifactUpdated => "artifact_updated", SessionBranch => "session_branch",
     SessionStatus => "session_status", SessionTitle => "session_title", ProcessingStatus => "processing_status",
     HistoryPage => "history_page", ChildSessionUpdate => "child_session_update", Error => "error");

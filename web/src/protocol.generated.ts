@@ -804,7 +804,11 @@ createdAt?: UnixMillis,
 /**
  * Its files (dialect 2); absent when it has none.
  */
-attachments?: Array<PromptAttachment>, };
+attachments?: Array<PromptAttachment>, 
+/**
+ * Only the beginning of its text is here; `GET /sessions/:id/messages` has the whole (dialect 2).
+ */
+contentTruncated?: boolean, };
 
 /**
  * The bridge is connected.
@@ -958,7 +962,11 @@ revision?: number,
 /**
  * Questions that wait for an answer; they may be older than the page (dialect 2).
  */
-inputRequests?: Array<InputRequest>, } | { "type": "prompt_queued", 
+inputRequests?: Array<InputRequest>, 
+/**
+ * There are older artifacts: `GET /sessions/:id/artifacts` goes on from here (dialect 2).
+ */
+artifactsCursor?: string, } | { "type": "prompt_queued", 
 /**
  * Echo.
  */
@@ -1130,7 +1138,15 @@ imageId: string,
 /**
  * `execution_complete`, `inactivity_timeout`, `heartbeat_timeout`, `time_limit`, `archive`, ...
  */
-reason: string, } | { "type": "sandbox_access_changed" } | { "type": "artifact_created", 
+reason: string, } | { "type": "sandbox_access_changed" } | { "type": "tunnel_urls", 
+/**
+ * Address by port.
+ */
+urls: Record<string, string>, } | { "type": "sandbox_dashboard_url", 
+/**
+ * Its address.
+ */
+url: string, } | { "type": "artifact_created", 
 /**
  * The artifact.
  */
@@ -1518,7 +1534,11 @@ revision?: number,
 /**
  * Questions that wait for an answer; they may be older than the page (dialect 2).
  */
-inputRequests?: Array<InputRequest>, };
+inputRequests?: Array<InputRequest>, 
+/**
+ * There are older artifacts: `GET /sessions/:id/artifacts` goes on from here (dialect 2).
+ */
+artifactsCursor?: string, };
 
 /**
  * What started a session.

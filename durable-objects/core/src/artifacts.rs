@@ -1,17 +1,22 @@
 //! What the session produced.
 
 use oi_protocol::session_state::{ArtifactType, SessionArtifact};
-use oi_protocol::{ArtifactId, UnixMillis};
+use oi_protocol::{ArtifactId, UnixMillis, limits};
 use serde_json::{Map, Value};
 
 use crate::sql::{Columns, Sql, SqlError, params};
 
-/// Artifacts of a snapshot, at most.
-const LIST_MAX: i64 = 200;
+/// Artifacts of one query, at most.
+const LIST_MAX: usize = 200;
 
-fn select(sql: &dyn Sql, condition: &str, values: &[crate::sql::Value]) -> Result<Vec<SessionArtifact>, SqlError> {
+fn select(
+    sql: &dyn Sql,
+    condition: &str,
+    values: &[crate::sql::Value],
+    limit: usize,
+) -> Result<Vec<SessionArtifact>, SqlError> {
     let statement =
-        format!("SELECT id, type, url, metadata, created_at, updated_at FROM artifacts {condition} LIMIT {LIST_MAX}");
+        format!("SELECT id, type, url, metadata, created_at, updated_at FROM artifacts {condition} LIMIT {limit}");
     sql.run(&statement, values)?
         .into_iter()
         .map(|row| {
@@ -28,18 +33,57 @@ fn select(sql: &dyn Sql, condition: &str, values: &[crate::sql::Value]) -> Resul
         .collect()
 }
 
+/// A page of them.
+pub(crate) struct ArtifactPage {
+    pub artifacts: Vec<SessionArtifact>,
+    /// Where the next page begins, when there is one.
+    pub cursor: Option<String>,
+}
+
+/// The place that a cursor names: `<createdAt>:<id>`.
+pub(crate) fn parse_cursor(cursor: &str) -> Option<(i64, ArtifactId)> {
+    let (created_at, id) = cursor.split_once(':')?;
+    Some((created_at.parse().ok()?, ArtifactId::parse(id).ok()?))
+}
+
+/// Later than any time, and below 2^53.
+const AFTER_ALL: i64 = 1 << 52;
+
+fn bytes_of(artifact: &SessionArtifact) -> usize {
+    let metadata = artifact.metadata.as_ref().map_or(0, |metadata| Value::Object(metadata.clone()).to_string().len());
+    // The names of its fields, its id and its times.
+    metadata + artifact.url.as_ref().map_or(0, String::len) + 200
+}
+
+/// Older than a place, newest first: bounded in number and in bytes, and never empty while there are any.
+pub(crate) fn page(sql: &dyn Sql, before: Option<&(i64, ArtifactId)>, limit: usize) -> Result<ArtifactPage, SqlError> {
+    let (created_at, id) = before.map_or((AFTER_ALL, String::new()), |(at, id)| (*at, id.to_string()));
+    let older = "WHERE (created_at, id) < (?, ?) ORDER BY created_at DESC, id DESC";
+    let mut found = select(sql, older, params![created_at, id], limit + 1)?;
+    let mut bytes = 0;
+    let fits = found.iter().take(limit).enumerate().take_while(|(index, artifact)| {
+        bytes += bytes_of(artifact);
+        *index == 0 || bytes <= limits::ARTIFACTS_MAX_BYTES
+    });
+    let kept = fits.count();
+    let has_more = kept < found.len();
+    found.truncate(kept);
+    let cursor = found.last().filter(|_| has_more).map(|last| format!("{}:{}", last.created_at.0, last.id));
+    Ok(ArtifactPage { artifacts: found, cursor })
+}
+
 /// The newest artifacts, newest first.
 pub(crate) fn list(sql: &dyn Sql) -> Result<Vec<SessionArtifact>, SqlError> {
-    select(sql, "ORDER BY created_at DESC, id DESC", &[])
+    select(sql, "ORDER BY created_at DESC, id DESC", &[], LIST_MAX)
 }
 
 /// Pull requests, newest first, however many pictures came after them.
 pub(crate) fn pull_requests(sql: &dyn Sql) -> Result<Vec<SessionArtifact>, SqlError> {
-    select(sql, "WHERE type = 'pr' ORDER BY created_at DESC", &[])
+    select(sql, "WHERE type = 'pr' ORDER BY created_at DESC", &[], LIST_MAX)
 }
 
 pub(crate) fn by_id(sql: &dyn Sql, id: &ArtifactId) -> Result<Option<SessionArtifact>, SqlError> {
-    Ok(select(sql, "WHERE id = ?", params![id.as_str()])?.pop())
+    Ok(select(sql, "WHERE id = ?", params![id.as_str()], 1)?.pop())
 }
 
 pub(crate) fn save(sql: &dyn Sql, artifact: &SessionArtifact) -> Result<(), SqlError> {

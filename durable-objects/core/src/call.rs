@@ -205,10 +205,33 @@ pub enum SessionCall {
         #[serde(default)]
         status: Option<String>,
     },
-    /// → 200 `{artifacts}`
-    Artifacts,
+    /// Newest first, page by page. → 200 `{artifacts, cursor?, hasMore}`
+    Artifacts {
+        /// From the page before: `<createdAt>:<id>`.
+        #[serde(default)]
+        cursor: Option<String>,
+        /// 1 to 100; 100 by default.
+        #[serde(default)]
+        limit: Option<u32>,
+    },
     /// → 200 `{participants}`
     Participants,
+    /// How people reach the sandbox; secrets are sealed. → 200 `{sandboxId, generation, access}`; 409 unless it is up
+    SandboxAccess,
+    /// For people, and for a sandbox that boots. → 200 `{tunnelUrls}`; 404 without a sandbox
+    TunnelUrls,
+    /// For a sandbox: it cannot come up, or cannot go on. → 200 `{status:"ok"}`
+    SandboxError {
+        /// Why, for people.
+        error: String,
+        /// Whether it is the end of the sandbox; else people are warned.
+        fatal: bool,
+    },
+    /// Ends all client tokens of a person and closes their pages. → 200 `{closed}`
+    RevokeClientTokens {
+        /// Participant identity, or the platform's user.
+        user_id: String,
+    },
     /// For a sandbox: which repositories it may push to. → 200 `{repositories:[{repoOwner,repoName,repoId}]}`
     SandboxRepositories,
     /// For a sandbox: pushes the branch and opens or updates a pull request. Waits for both.

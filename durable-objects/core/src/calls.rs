@@ -1,5 +1,6 @@
 //! Calls of the control plane that change something, and what they answer.
 
+use oi_protocol::client_socket::{ServerMessage, close};
 use oi_protocol::event::Outcome;
 use oi_protocol::rest::{PromptResponse, WsTokenResponse};
 use oi_protocol::session_state::{SandboxStatus, SessionRepository, SessionStatus};
@@ -7,12 +8,15 @@ use oi_protocol::text::utf16_len;
 use oi_protocol::{ErrorCode, limits};
 use serde_json::json;
 
+use crate::access;
 use crate::call::{CallEnvelope, CallReply, InitSession, Principal, SessionCall};
 use crate::core::Turn;
-use crate::input::ReplyId;
-use crate::participants::{Participant, mint_token};
+use crate::input::{ReplyId, SocketId};
+use crate::participants::{Participant, mint_token, revoke_tokens};
 use crate::prompts::{NewPrompt, is_model_name};
+use crate::rates::{Asked, Who, too_often};
 use crate::reads::{not_found, read};
+use crate::sandbox_events::cut_sentence;
 use crate::schema;
 use crate::session_row::{SessionRow, load_repositories, save_repository};
 use crate::sql::SqlError;
@@ -31,6 +35,8 @@ impl Turn<'_, '_> {
                     | SessionCall::Attachment { .. }
                     | SessionCall::AuthorizeMedia { .. }
                     | SessionCall::CreateMediaArtifact(_)
+                    | SessionCall::TunnelUrls
+                    | SessionCall::SandboxError { .. }
             );
             if !allowed {
                 return self.answer(reply, CallReply::refuse(403, ErrorCode::Forbidden, "Not for sandboxes"));
@@ -41,6 +47,10 @@ impl Turn<'_, '_> {
             if let Err((status, code, sentence)) = self.check_sandbox_token(token) {
                 return self.answer(reply, CallReply::refuse(status, code, sentence));
             }
+            self.show_life();
+            if matches!(call, SessionCall::TunnelUrls) {
+                return self.answer(reply, access::tunnel_urls(self.hot, true));
+            }
         }
         if let SessionCall::Init(init) = call {
             let answer = self.init(*init)?;
@@ -50,6 +60,9 @@ impl Turn<'_, '_> {
             return self.answer(reply, not_found());
         }
         if let Some(answer) = read(self.sql, self.hot, self.parts, &call)? {
+            return self.answer(reply, answer);
+        }
+        if let Some(answer) = self.asks_too_often(&principal, &call) {
             return self.answer(reply, answer);
         }
         let answer = match call {
@@ -137,6 +150,16 @@ impl Turn<'_, '_> {
             SessionCall::ParentPrompt { parent_session_id, content, author } => {
                 self.parent_prompt(&parent_session_id, &content, &author)?
             }
+            SessionCall::RevokeClientTokens { user_id } => self.revoke_tokens(&user_id)?,
+            SessionCall::SandboxError { error, fatal } => {
+                let error = cut_sentence(error.trim());
+                if fatal {
+                    self.sandbox_broke(&error)?;
+                } else {
+                    self.broadcast(&ServerMessage::SandboxWarning { message: error });
+                }
+                CallReply::json(200, &json!({"status": "ok"}))
+            }
             SessionCall::ExpireDraft => self.expire_draft()?,
             SessionCall::Delete => self.delete()?,
             SessionCall::Init(_)
@@ -148,13 +171,43 @@ impl Turn<'_, '_> {
             | SessionCall::Snapshot { .. }
             | SessionCall::Events { .. }
             | SessionCall::Messages { .. }
-            | SessionCall::Artifacts
+            | SessionCall::Artifacts { .. }
+            | SessionCall::SandboxAccess
+            | SessionCall::TunnelUrls
             | SessionCall::Participants
             | SessionCall::Attachment { .. }
             | SessionCall::Media { .. }
             | SessionCall::ArchiveFile { .. } => not_found(),
         };
         self.answer(reply, answer)
+    }
+
+    /// Calls that people could repeat as fast as they like.
+    fn asks_too_often(&mut self, principal: &Principal, call: &SessionCall) -> Option<CallReply> {
+        let (person, asked) = match (call, principal) {
+            (SessionCall::Prompt(prompt), _) => (&prompt.author.user_id, Asked::Prompt),
+            (SessionCall::MintClientToken { person }, _) => (&person.user_id, Asked::Token),
+            (SessionCall::AnswerQuestion { person, .. }, _) => (&person.user_id, Asked::Change),
+            (SessionCall::Stop, Principal::User { user_id }) => (user_id, Asked::Stop),
+            _ => return None,
+        };
+        self.sockets.rates.take(self.cx.now, Who::Person(person.clone()), asked).err().map(too_often)
+    }
+
+    /// A person signed out everywhere, or is let in no more: their pages must show a new token.
+    fn revoke_tokens(&mut self, user_id: &str) -> Result<CallReply, SqlError> {
+        let revoked = revoke_tokens(self.sql, user_id)?;
+        let sockets: Vec<SocketId> = self
+            .sockets
+            .subscribers()
+            .filter(|(_, subscriber)| revoked.contains(&subscriber.participant_id))
+            .map(|(id, _)| id)
+            .collect();
+        let closed = sockets.len();
+        for socket in sockets {
+            self.close(socket, close::EXPIRED, "Session expired, please reconnect");
+        }
+        Ok(CallReply::json(200, &json!({"closed": closed})))
     }
 
     fn answer(&mut self, reply: ReplyId, answer: CallReply) -> Result<(), SqlError> {
@@ -273,6 +326,7 @@ impl Turn<'_, '_> {
     }
 
     pub(crate) fn retire_live_sandbox(&mut self, reason: &str) -> Result<(), SqlError> {
+        self.give_up_late(reason)?;
         if self.hot.sandbox.status == SandboxStatus::Pending || self.hot.sandbox.status.is_dead() {
             return Ok(());
         }

@@ -10,6 +10,7 @@ use crate::input::SocketId;
 use crate::participants::{Participant, resolve_token};
 use crate::projection::Dialect;
 use crate::prompts::NewPrompt;
+use crate::rates::{Asked, Who};
 use crate::sockets::{Role, Subscriber};
 use crate::sql::SqlError;
 use crate::timeline;
@@ -54,11 +55,50 @@ impl Turn<'_, '_> {
                 self.subscribe(socket, &token, Dialect::granted(dialect), after_revision)
             }
             other => {
-                let Some(subscriber) = self.sockets.subscriber(socket).cloned() else {
+                let known = self.sockets.subscriber(socket).cloned();
+                let Some(subscriber) = known.filter(|known| !known.token_has_ended(self.cx.now)) else {
                     self.close(socket, close::EXPIRED, "Session expired, please reconnect");
                     return Ok(());
                 };
+                if self.is_too_fast(socket, &subscriber, &other) {
+                    let echo = other.client_request_id().map(str::to_owned);
+                    self.error(socket, ErrorCode::RateLimited, "Too many requests", echo);
+                    return Ok(());
+                }
                 self.subscribed_message(socket, &subscriber, other)
+            }
+        }
+    }
+
+    /// What a person does is counted over all their pages; what a page does by itself, by the page.
+    fn is_too_fast(&mut self, socket: SocketId, subscriber: &Subscriber, message: &ClientMessage) -> bool {
+        let person = || Who::Person(subscriber.participant_id.to_string());
+        let (who, asked) = match message {
+            ClientMessage::Ping | ClientMessage::Subscribe { .. } => return false,
+            ClientMessage::Prompt { .. } => (person(), Asked::Prompt),
+            ClientMessage::CancelPrompt { .. }
+            | ClientMessage::EditPrompt { .. }
+            | ClientMessage::ReorderPrompts { .. }
+            | ClientMessage::SendNow { .. }
+            | ClientMessage::InputResponse { .. } => (person(), Asked::Change),
+            ClientMessage::Stop => (person(), Asked::Stop),
+            ClientMessage::FetchHistory { .. } => (person(), Asked::History),
+            ClientMessage::Typing => (Who::Page(socket), Asked::Typing),
+            ClientMessage::Presence { .. } => (Who::Page(socket), Asked::Presence),
+        };
+        self.sockets.rates.take(self.cx.now, who, asked).is_err()
+    }
+
+    /// Tells everybody who is here. Changes that come faster than that is told are told together.
+    fn tell_presence(&mut self) {
+        match self.sockets.rates.take(self.cx.now, Who::Everybody, Asked::PresenceNews) {
+            Ok(()) => {
+                self.sockets.presence_due = None;
+                let participants = self.sockets.presence();
+                self.broadcast(&ServerMessage::PresenceUpdate { participants });
+            }
+            Err(wait) => {
+                self.sockets.presence_due.get_or_insert(self.cx.now.plus(wait));
             }
         }
     }
@@ -156,8 +196,7 @@ impl Turn<'_, '_> {
                 let news = changed.active != subscriber.active;
                 self.replace_subscriber(socket, changed);
                 if news {
-                    let participants = self.sockets.presence();
-                    self.broadcast(&ServerMessage::PresenceUpdate { participants });
+                    self.tell_presence();
                 }
                 Ok(())
             }
@@ -190,8 +229,8 @@ impl Turn<'_, '_> {
             self.close(socket, close::SYNC_FAILED, "Session synchronization failed");
             return Ok(());
         }
-        let participant = match resolve_token(self.sql, self.cx.now, token)? {
-            Ok(participant) => participant,
+        let (participant, token_ends) = match resolve_token(self.sql, self.cx.now, token)? {
+            Ok(found) => found,
             Err(refusal) => {
                 self.close(socket, close::UNAUTHENTICATED, refusal.reason());
                 return Ok(());
@@ -220,11 +259,12 @@ impl Turn<'_, '_> {
             two: dialect == Dialect::Two,
             active: true,
             last_seen: self.cx.now,
+            token_ends,
         };
         self.replace_subscriber(socket, subscriber);
         let participants = self.sockets.presence();
-        self.send_json(socket, &ServerMessage::PresenceSync { participants: participants.clone() });
-        self.broadcast(&ServerMessage::PresenceUpdate { participants });
+        self.send_json(socket, &ServerMessage::PresenceSync { participants });
+        self.tell_presence();
         Ok(())
     }
 
@@ -264,8 +304,7 @@ impl Turn<'_, '_> {
     pub(crate) fn left(&mut self, subscriber: &Subscriber) {
         let stays = self.sockets.subscribers().any(|(_, s)| s.participant_id == subscriber.participant_id);
         if stays {
-            let participants = self.sockets.presence();
-            self.broadcast(&ServerMessage::PresenceUpdate { participants });
+            self.tell_presence();
         } else {
             self.broadcast(&ServerMessage::PresenceLeave { user_id: subscriber.user_id.clone() });
         }

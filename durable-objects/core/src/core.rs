@@ -1,5 +1,6 @@
 //! The core's three entry points, and what it holds in memory between them: a cache of SQLite, nothing more.
 
+use oi_protocol::client_socket::ServerMessage;
 use oi_protocol::sandbox_socket::{SandboxCommand, SandboxEvent, SandboxFrame};
 use oi_protocol::{MessageId, UnixMillis};
 
@@ -13,6 +14,7 @@ use crate::input::{Input, Outputs, ReplyId, SocketId};
 use crate::parts::{GATHER_MS, OpenParts, WRITE_MS, batch};
 use crate::projection::Dialect;
 use crate::questions::Questions;
+use crate::rates::{Asked, Who};
 use crate::sandbox_row::{SandboxRow, load_received, save_received};
 use crate::session_row::SessionRow;
 use crate::snapshots::Snapshots;
@@ -44,6 +46,10 @@ pub(crate) struct Running {
     pub sent: bool,
     /// A dialect 2 bridge said that it has it.
     pub accepted: bool,
+    /// Since when its agent waits for a person.
+    pub asking_since: Option<UnixMillis>,
+    /// How long it has waited for people before that, in ms.
+    pub asked_ms: i64,
     /// Memory only: when it is sent again to a dialect 2 bridge that did not say so.
     pub repeat_at: Option<UnixMillis>,
 }
@@ -282,7 +288,7 @@ impl SessionCore {
     fn next_tick(&self, now: UnixMillis) -> Option<i64> {
         let gather = self.parts.gather_since.map(|since| since.plus(GATHER_MS));
         let write = self.parts.dirty_since.map(|since| since.plus(WRITE_MS));
-        [gather, write].into_iter().flatten().min().map(|at| at.since(now).max(1))
+        [gather, write, self.sockets.presence_due].into_iter().flatten().min().map(|at| at.since(now).max(1))
     }
 
     /// Memory time has passed: sends on gathered text, and says whether open text is due for writing.
@@ -298,6 +304,16 @@ impl SessionCore {
                 for text in one {
                     tick.outputs.frames.push(crate::input::Frame { to: to_one.clone(), text });
                 }
+            }
+        }
+        if self.sockets.presence_due.is_some_and(|at| at <= now) {
+            self.sockets.presence_due = None;
+            // It counts as told, whether there was room for it or not.
+            let _ = self.sockets.rates.take(now, Who::Everybody, Asked::PresenceNews);
+            let to = self.sockets.subscribers().map(|(id, _)| id).collect::<Vec<_>>();
+            let news = ServerMessage::PresenceUpdate { participants: self.sockets.presence() };
+            if let (false, Ok(text)) = (to.is_empty(), serde_json::to_string(&news)) {
+                tick.outputs.frames.push(crate::input::Frame { to, text });
             }
         }
         tick.flush = self.parts.dirty_since.is_some_and(|since| now.since(since) >= WRITE_MS);

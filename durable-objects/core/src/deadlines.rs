@@ -2,7 +2,7 @@
 //! over: the alarm is at the earliest, and when it fires everything that is due is looked at.
 
 use oi_protocol::UnixMillis;
-use oi_protocol::client_socket::close;
+use oi_protocol::client_socket::{ServerMessage, close};
 use oi_protocol::event::Outcome;
 use oi_protocol::session_state::SandboxStatus;
 
@@ -13,6 +13,8 @@ use crate::sql::SqlError;
 
 /// An idle sandbox with somebody at the page is kept this much longer at a time, in ms.
 const WATCHED_EXTENSION_MS: i64 = 300_000;
+/// Times that people who only watch keep a sandbox.
+const WATCHED_EXTENSIONS: i64 = 6;
 
 fn idle_deadline(hot: &Hot, config: &crate::clock::Config) -> Option<UnixMillis> {
     let idle = hot.sandbox.status == SandboxStatus::Ready
@@ -20,7 +22,9 @@ fn idle_deadline(hot: &Hot, config: &crate::clock::Config) -> Option<UnixMillis>
         && hot.running.is_none()
         && hot.pending == 0;
     idle.then(|| {
-        hot.sandbox.last_activity.unwrap_or(hot.woke_at).max(hot.sandbox.created_at).plus(config.inactivity_timeout_ms)
+        let sandbox = &hot.sandbox;
+        let kept = config.inactivity_timeout_ms + sandbox.extensions * WATCHED_EXTENSION_MS;
+        sandbox.last_activity.unwrap_or(hot.woke_at).max(sandbox.created_at).plus(kept)
     })
 }
 
@@ -28,13 +32,15 @@ fn idle_deadline(hot: &Hot, config: &crate::clock::Config) -> Option<UnixMillis>
 pub(crate) fn earliest(hot: &Hot, sockets: &Sockets, config: &crate::clock::Config) -> Option<UnixMillis> {
     [
         sockets.subscribe_deadline(),
+        sockets.token_deadline(),
         boot_deadline(hot),
         stale_deadline(hot),
-        hot.running.as_ref().map(|running| running.started_at.plus(config.execution_timeout_ms)),
+        execution_deadline(hot, config),
         hot.running.as_ref().and_then(|running| running.repeat_at),
         stop_deadline(hot),
         life_deadline(hot, config),
         idle_deadline(hot, config),
+        hot.sandbox.failed_until,
         hot.sandbox.next_spawn_at.filter(|_| hot.pending > 0 && hot.sandbox.status.is_dead()),
         hot.outbox_next,
         hot.operations_next,
@@ -52,6 +58,12 @@ fn stop_deadline(hot: &Hot) -> Option<UnixMillis> {
     hot.stopping.as_ref().map(|(_, deadline)| *deadline).filter(|_| !hot.snapshots.is_leaving())
 }
 
+/// When the running prompt has run too long. The time in which its agent waits for a person does not count.
+fn execution_deadline(hot: &Hot, config: &crate::clock::Config) -> Option<UnixMillis> {
+    let running = hot.running.as_ref().filter(|running| running.asking_since.is_none())?;
+    Some(running.started_at.plus(config.execution_timeout_ms + running.asked_ms))
+}
+
 fn boot_deadline(hot: &Hot) -> Option<UnixMillis> {
     matches!(hot.sandbox.status, SandboxStatus::Spawning | SandboxStatus::Connecting | SandboxStatus::Ready)
         .then_some(hot.sandbox.boot_deadline)
@@ -64,6 +76,7 @@ impl Turn<'_, '_> {
         let now = self.cx.now;
         let due = |deadline: Option<UnixMillis>| deadline.is_some_and(|at| at <= now);
         self.close_unsubscribed();
+        self.close_expired();
         if due(stop_deadline(self.hot)) {
             self.lose_sandbox(
                 SandboxStatus::Stale,
@@ -71,8 +84,7 @@ impl Turn<'_, '_> {
                 "The sandbox did not confirm the stop and was replaced.",
             )?;
         }
-        let execution_timeout = self.cx.config.execution_timeout_ms;
-        if due(self.hot.running.as_ref().map(|running| running.started_at.plus(execution_timeout))) {
+        if due(execution_deadline(self.hot, self.cx.config)) {
             self.stop_running(Outcome::TimedOut, "Execution timed out (stuck processing)")?;
         }
         if due(self.hot.running.as_ref().and_then(|running| running.repeat_at)) {
@@ -80,6 +92,9 @@ impl Turn<'_, '_> {
         }
         if due(boot_deadline(self.hot)) {
             self.boot_timed_out()?;
+        }
+        if due(self.hot.sandbox.failed_until) {
+            self.give_up_late("connecting_timeout")?;
         }
         if due(self.stale_deadline()) {
             self.lose_sandbox(
@@ -104,14 +119,26 @@ impl Turn<'_, '_> {
             .sockets
             .subscribers()
             .any(|(_, subscriber)| subscriber.active && self.cx.now.since(subscriber.last_seen) < WATCHED_EXTENSION_MS);
-        if watched {
-            self.hot.sandbox.last_activity = Some(
-                self.cx.now.plus(WATCHED_EXTENSION_MS - self.cx.config.inactivity_timeout_ms.max(WATCHED_EXTENSION_MS)),
-            );
+        if watched && self.hot.sandbox.extensions < WATCHED_EXTENSIONS {
+            self.hot.sandbox.extensions += 1;
             self.hot.sandbox_dirty = true;
+            if self.hot.sandbox.extensions == WATCHED_EXTENSIONS {
+                let message = "Sandbox will stop in 5 minutes due to inactivity. Send a message to keep it alive.";
+                self.broadcast(&ServerMessage::SandboxWarning { message: message.to_owned() });
+            }
             return Ok(());
         }
         self.put_away(SandboxStatus::Stopped, "inactivity_timeout")
+    }
+
+    /// Pages whose token has ended: they get a new one, if the person is still let in.
+    fn close_expired(&mut self) {
+        let now = self.cx.now;
+        let ended: Vec<_> =
+            self.sockets.subscribers().filter(|(_, s)| s.token_has_ended(now)).map(|(id, _)| id).collect();
+        for socket in ended {
+            self.close(socket, close::EXPIRED, "Session expired, please reconnect");
+        }
     }
 
     fn close_unsubscribed(&mut self) {

@@ -7,6 +7,7 @@ use oi_protocol::session_state::SessionStatus;
 use oi_protocol::{MessageId, SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::access::SandboxAccess;
 use crate::call::InitRepository;
 use crate::callbacks::{BotCallback, Notice};
 use crate::children::{OfferResult, TellParent};
@@ -336,6 +337,15 @@ pub enum JobResult {
     SandboxStarted {
         /// The backend's handle.
         provider_object_id: String,
+        /// How people reach what runs in it, where the backend lets them.
+        access: Option<Box<SandboxAccess>>,
+    },
+    /// The backend is down for everybody: the start waits, and costs no attempt.
+    Held {
+        /// When to try again.
+        until: UnixMillis,
+        /// A sentence for people; no secrets.
+        error: String,
     },
     /// Usage is known. Sentences for those who may spend no more.
     Standing {

@@ -8,6 +8,7 @@
 //! * [`core::SessionCore::stream`] gets no SQL and changes only memory that a crash may lose.
 //! * [`core::SessionCore::read`] gets a read-only view and writes nothing.
 
+pub mod access;
 pub mod archive_file;
 pub mod attachments;
 pub mod budgets;
@@ -47,6 +48,7 @@ mod pull_request_row;
 mod pull_requests;
 mod questions;
 mod queue_edits;
+mod rates;
 mod reads;
 mod sandbox_events;
 mod sandbox_row;

@@ -8,6 +8,7 @@ use oi_protocol::event::Outcome;
 use oi_protocol::sandbox_socket::SandboxCommand;
 use oi_protocol::session_state::SandboxStatus;
 
+use crate::access::SandboxAccess;
 use crate::core::Turn;
 use crate::input::{SandboxUpgrade, SocketId, UpgradeAnswer};
 use crate::job::{Job, StartFrom, StartSandbox, StopSandbox};
@@ -33,12 +34,17 @@ const PARK_KEY: &str = "park_sandbox";
 const RESPAWN: &str = "respawn";
 /// Of a sandbox's life this much is kept for putting it away, at most, in ms; a quarter of a short life.
 const RESERVE_MAX_MS: i64 = 900_000;
+/// One that did not connect in time may still come for this long, in ms, up to the hard limit.
+const LATE_MS: i64 = 300_000;
+/// A start waits for a backend that is down at most this long, in ms.
+const HELD_MAX_MS: i64 = 3_600_000;
 /// Least time between two warms of a session, in ms.
 const WARM_INTERVAL_MS: i64 = 60_000;
 
 impl Turn<'_, '_> {
     pub(crate) fn touch_activity(&mut self) {
         self.hot.sandbox.last_activity = Some(self.cx.now);
+        self.hot.sandbox.extensions = 0;
     }
 
     fn set_sandbox_status(&mut self, status: SandboxStatus) {
@@ -142,6 +148,8 @@ impl Turn<'_, '_> {
         let (session_id, model) = (session.session_id.clone(), session.model.clone());
         let repositories = load_repositories(self.sql)?;
         let now = self.cx.now;
+        // Its successor is not kept from starting by one that may never come.
+        self.give_up_late("respawn")?;
         let nonce = hex::encode(self.cx.random_id());
         let generation = self.hot.sandbox.generation + 1;
         let parked = (source == Source::Parked)
@@ -171,6 +179,7 @@ impl Turn<'_, '_> {
         sandbox.sandbox_id = Some(sandbox_id.clone());
         if !matches!(from, StartFrom::Parked { .. }) {
             sandbox.provider_object_id = None;
+            sandbox.parked_secrets = None;
             // A restored one runs what is in the snapshot.
             sandbox.runtime_version = held.as_ref().and_then(|held| held.runtime_version.clone());
         }
@@ -185,6 +194,9 @@ impl Turn<'_, '_> {
         sandbox.disconnected_at = None;
         sandbox.spawn_error = None;
         sandbox.next_spawn_at = None;
+        sandbox.access = None;
+        sandbox.held_since = None;
+        sandbox.extensions = 0;
         self.hot.spawning_told = false;
         self.hot.received = received;
         self.hot.received_dirty = true;
@@ -204,17 +216,56 @@ impl Turn<'_, '_> {
     }
 
     /// The backend has started it.
-    pub(crate) fn sandbox_started(&mut self, provider_object_id: String) -> Result<(), SqlError> {
+    pub(crate) fn sandbox_started(&mut self, provider_object_id: String, access: Option<Box<SandboxAccess>>) {
         self.hot.sandbox.provider_object_id = Some(provider_object_id);
+        if self.hot.sandbox.held_since.take().is_some() {
+            self.hot.sandbox.spawn_error = None;
+        }
         self.hot.sandbox_dirty = true;
         if self.hot.sandbox.status == SandboxStatus::Spawning {
             self.set_sandbox_status(SandboxStatus::Connecting);
         }
-        Ok(())
+        self.keep_access(access.map(|access| *access));
+    }
+
+    /// The backend is down for everybody: the start waits until then, and what waits for it too. `false` when it has
+    /// waited long enough.
+    pub(crate) fn start_is_held(&mut self, until: UnixMillis, error: &str) -> bool {
+        let now = self.cx.now;
+        let sandbox = &mut self.hot.sandbox;
+        if sandbox.status != SandboxStatus::Spawning {
+            // An attempt that was not heard of started it: it is there, and the next attempt finds it.
+            return true;
+        }
+        let since = *sandbox.held_since.get_or_insert(now);
+        if now.since(since) >= HELD_MAX_MS {
+            return false;
+        }
+        // Its time begins when it is tried again.
+        sandbox.created_at = until;
+        sandbox.boot_deadline = Some(until.plus(self.cx.config.connect_timeout_ms));
+        sandbox.expires_at = Some(until.plus(i64::from(self.cx.config.life_seconds()) * 1_000));
+        let wait = until.since(now).max(1_000) / 1_000;
+        self.report_spawn_error(&format!(
+            "Sandboxes cannot be started at the moment: {error}. Prompts wait and go on by themselves; the next try is in \
+             {wait} seconds."
+        ));
+        true
     }
 
     /// The backend cannot start it, or it did not connect. What fails for good is not tried in the same way again.
     pub(crate) fn start_failed(&mut self, generation: i64, error: &str, for_good: bool) -> Result<(), SqlError> {
+        self.fail_start(generation, error, for_good, None)
+    }
+
+    /// The same; with `late_until` it is let in until then if it comes after all.
+    fn fail_start(
+        &mut self,
+        generation: i64,
+        error: &str,
+        for_good: bool,
+        late_until: Option<UnixMillis>,
+    ) -> Result<(), SqlError> {
         if generation != self.hot.sandbox.generation || self.hot.sandbox.status == SandboxStatus::Ready {
             return Ok(());
         }
@@ -228,8 +279,18 @@ impl Turn<'_, '_> {
             Some(_) if for_good => return self.resume_failed(error),
             // It stays parked.
             Some(_) => self.lock_out(SandboxStatus::Failed)?,
+            None if late_until.is_some() => {
+                self.hot.sandbox.boot_deadline = None;
+                self.hot.sandbox.failed_until = late_until;
+                self.set_sandbox_status(SandboxStatus::Failed);
+            }
             None => self.retire_sandbox(SandboxStatus::Failed, "start_failed")?,
         }
+        self.count_failure(&format!("The sandbox could not be started: {error}"))
+    }
+
+    /// A start failed for lasting reasons: the next is tried later, until the budget is used up and what waits fails.
+    fn count_failure(&mut self, sentence: &str) -> Result<(), SqlError> {
         let now = self.cx.now;
         let sandbox = &mut self.hot.sandbox;
         sandbox.failure_count += 1;
@@ -238,11 +299,72 @@ impl Turn<'_, '_> {
         if failures < START_BUDGET {
             sandbox.next_spawn_at = Some(now.plus(2_000 << failures.clamp(0, 6)));
         }
-        self.report_spawn_error(&format!("The sandbox could not be started: {error}"));
+        self.report_spawn_error(sentence);
         if failures >= START_BUDGET && self.hot.pending > 0 {
-            self.end_pending(Outcome::Failed, &format!("The sandbox could not be started: {error}"))?;
+            self.end_pending(Outcome::Failed, sentence)?;
         }
         Ok(())
+    }
+
+    /// One that did not connect in time is waited for no longer.
+    pub(crate) fn give_up_late(&mut self, reason: &str) -> Result<(), SqlError> {
+        if self.hot.sandbox.failed_until.is_none() {
+            return Ok(());
+        }
+        let stop = self.stop_of_sandbox(reason);
+        self.lock_out(SandboxStatus::Failed)?;
+        match stop {
+            Some(stop) => self.enqueue(&Job::StopSandbox(stop), None),
+            None => Ok(()),
+        }
+    }
+
+    /// A sandbox that boots says something: it is waited for, up to the hard limit.
+    pub(crate) fn show_life(&mut self) {
+        let sandbox = &mut self.hot.sandbox;
+        let hard = sandbox.created_at.plus(self.cx.config.connect_hard_timeout_ms);
+        let until = self.cx.now.plus(self.cx.config.connect_timeout_ms).min(hard);
+        let boots = matches!(sandbox.status, SandboxStatus::Spawning | SandboxStatus::Connecting);
+        if boots && sandbox.boot_deadline.is_some_and(|at| at < until) {
+            sandbox.boot_deadline = Some(until);
+            self.hot.sandbox_dirty = true;
+        }
+    }
+
+    /// The sandbox says that it cannot come up, or cannot go on. There is nothing to wait for.
+    pub(crate) fn sandbox_broke(&mut self, error: &str) -> Result<(), SqlError> {
+        let sandbox = &self.hot.sandbox;
+        match sandbox.status {
+            SandboxStatus::Spawning | SandboxStatus::Connecting => {
+                self.start_failed(sandbox.generation, error, true)?;
+                self.dispatch()
+            }
+            SandboxStatus::Ready if sandbox.boot_deadline.is_some() => self.boot_failed(error),
+            SandboxStatus::Failed => {
+                self.give_up_late("boot_failed")?;
+                self.report_spawn_error(&format!("The sandbox could not be started: {error}"));
+                Ok(())
+            }
+            status if status.is_dead() => Ok(()),
+            _ => self.lose_sandbox(SandboxStatus::Failed, "fatal_error", &format!("The sandbox failed: {error}")),
+        }
+    }
+
+    /// It is connected and does not come up.
+    fn boot_failed(&mut self, error: &str) -> Result<(), SqlError> {
+        let sentence = format!("The sandbox could not be started: {error}");
+        let restored = self.hot.sandbox.restored_from;
+        self.end_running(Outcome::Failed, &sentence)?;
+        self.retire_sandbox(SandboxStatus::Failed, "boot_failed")?;
+        match restored {
+            // There is another way, whose failures count.
+            Some(number) => {
+                self.report_spawn_error(&sentence);
+                self.restore_failed(number)?;
+            }
+            None => self.count_failure(&sentence)?,
+        }
+        self.dispatch()
     }
 
     /// A stopped sandbox does not go on. It is deleted once its successor is up: what it holds is the only copy.
@@ -304,6 +426,9 @@ impl Turn<'_, '_> {
         self.hot.sandbox.disconnected_at = None;
         self.hot.sandbox.expires_at = None;
         self.hot.sandbox.restored_from = None;
+        self.hot.sandbox.failed_until = None;
+        self.hot.sandbox.held_since = None;
+        self.clear_access();
         self.hot.received = 0;
         self.hot.received_dirty = true;
         self.set_sandbox_status(status);
@@ -315,7 +440,13 @@ impl Turn<'_, '_> {
     pub(crate) fn retire_sandbox(&mut self, status: SandboxStatus, reason: &str) -> Result<(), SqlError> {
         if let Some(bridge) = self.sockets.bridge {
             self.command(&SandboxCommand::Shutdown);
-            self.close(bridge, close::NORMAL, "Sandbox terminated");
+            let (code, text) = match reason {
+                "stop_confirmation_timeout" => (close::INTERNAL, "Stop confirmation timed out"),
+                "heartbeat_timeout" => (close::NORMAL, "Heartbeat stale"),
+                "inactivity_timeout" => (close::NORMAL, "Inactivity timeout"),
+                _ => (close::NORMAL, "Sandbox terminated"),
+            };
+            self.close(bridge, code, text);
         }
         let stop = self.stop_of_sandbox(reason).map(Job::StopSandbox);
         let was_alive = !self.hot.sandbox.status.is_dead() && self.hot.sandbox.status != SandboxStatus::Pending;
@@ -364,7 +495,7 @@ impl Turn<'_, '_> {
     pub(crate) fn sandbox_upgrade(&mut self, socket: SocketId, upgrade: &SandboxUpgrade) -> Result<(), SqlError> {
         let sandbox = &self.hot.sandbox;
         let reject = |status: u16, body: &str| Some(UpgradeAnswer::Reject { status, body: body.to_owned() });
-        if matches!(sandbox.status, SandboxStatus::Stopped | SandboxStatus::Stale) {
+        if !self.may_return() {
             self.out.upgrade = reject(410, "Sandbox is stopped");
             return Ok(());
         }
@@ -406,15 +537,17 @@ impl Turn<'_, '_> {
         sandbox.last_activity = Some(now);
         sandbox.disconnected_at = None;
         sandbox.spawn_error = None;
-        sandbox.failure_count = 0;
-        sandbox.last_failure_at = None;
+        sandbox.extensions = 0;
+        sandbox.failed_until = None;
         sandbox.parked_token_hash = None;
-        let restored = sandbox.restored_from.take();
+        let (boots, is_news) = (sandbox.boot_deadline.is_some(), sandbox.status != SandboxStatus::Ready);
         self.set_sandbox_status(SandboxStatus::Ready);
-        if let Some(number) = restored {
-            self.restore_succeeded(number)?;
+        if is_news {
+            self.publish_access();
         }
-        self.delete_replaced()?;
+        if !boots {
+            self.start_succeeded()?;
+        }
         self.greet_bridge()?;
         self.dispatch()
     }
@@ -444,25 +577,53 @@ impl Turn<'_, '_> {
     }
 
     /// The sandbox is up: its boot is not waited for any more.
-    pub(crate) fn boot_finished(&mut self) {
-        if self.hot.sandbox.boot_deadline.take().is_some() {
-            self.hot.sandbox_dirty = true;
+    pub(crate) fn boot_finished(&mut self) -> Result<(), SqlError> {
+        match self.hot.sandbox.boot_deadline.take() {
+            Some(_) => self.start_succeeded(),
+            None => Ok(()),
         }
+    }
+
+    /// Only now is anything discarded that would be needed if it had not come up.
+    fn start_succeeded(&mut self) -> Result<(), SqlError> {
+        let sandbox = &mut self.hot.sandbox;
+        sandbox.failure_count = 0;
+        sandbox.last_failure_at = None;
+        self.hot.sandbox_dirty = true;
+        if let Some(number) = self.hot.sandbox.restored_from.take() {
+            self.restore_succeeded(number)?;
+        }
+        self.delete_replaced()
     }
 
     /// The sandbox did not connect in time, or connected and did not come up.
     pub(crate) fn boot_timed_out(&mut self) -> Result<(), SqlError> {
         if self.hot.sandbox.status == SandboxStatus::Ready {
-            let error = "The sandbox did not finish starting within the allowed time.";
-            return self.lose_sandbox(SandboxStatus::Failed, "boot_timeout", error);
+            return self.boot_failed("it did not finish starting within the allowed time");
         }
-        self.start_failed(self.hot.sandbox.generation, "it did not connect within the allowed time", true)
+        // Where there is another way, that way is taken; and of one that the backend has not answered for, nobody knows
+        // whether it is there.
+        let sandbox = &self.hot.sandbox;
+        let alone = sandbox.restored_from.is_none() && sandbox.parked_token_hash.is_none();
+        let hard = sandbox.created_at.plus(self.cx.config.connect_hard_timeout_ms);
+        let until = self.cx.now.plus(LATE_MS).min(hard);
+        let late_until = Some(until).filter(|at| alone && sandbox.provider_object_id.is_some() && *at > self.cx.now);
+        self.fail_start(sandbox.generation, "it did not connect within the allowed time", true, late_until)
+    }
+
+    /// Whether the sandbox may act at all: it was not put away, and is not one that failed too long ago.
+    fn may_return(&self) -> bool {
+        match self.hot.sandbox.status {
+            SandboxStatus::Stopped | SandboxStatus::Stale => false,
+            SandboxStatus::Failed => self.hot.sandbox.failed_until.is_some_and(|until| self.cx.now < until),
+            _ => true,
+        }
     }
 
     /// Whether `token` is the current sandbox's, which alone may act.
     pub(crate) fn check_sandbox_token(&self, token: &str) -> Result<(), (u16, ErrorCode, &'static str)> {
         let sandbox = &self.hot.sandbox;
-        if matches!(sandbox.status, SandboxStatus::Stopped | SandboxStatus::Stale) {
+        if !self.may_return() {
             return Err((410, ErrorCode::SandboxGone, "Sandbox not active"));
         }
         if sandbox.token_hash.as_deref().is_some_and(|hash| token::matches_hash(token, hash)) {

@@ -5,6 +5,7 @@ use oi_protocol::text::truncate_bytes;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::access::SandboxAccess;
 use crate::call::CallReply;
 use crate::core::Turn;
 use crate::deletion::COLLECT_KEY;
@@ -15,6 +16,9 @@ use crate::sql::{Columns, Sql, SqlError, params};
 const CLAIM_MAX: i64 = 8;
 /// Of a runner's sentence this much is kept.
 const ERROR_MAX_BYTES: usize = 2_000;
+/// Bounds of one wait for a backend that is down, in ms.
+const HOLD_MIN_MS: i64 = 1_000;
+const HOLD_MAX_MS: i64 = 600_000;
 /// Starts that ended and are remembered.
 const STARTS_KEPT: i64 = 20;
 /// Jobs shown to operators.
@@ -70,20 +74,20 @@ impl Turn<'_, '_> {
             return Ok(());
         }
         let rows = self.sql.run(
-            "SELECT id, payload, attempt, state FROM outbox WHERE state IN ('waiting', 'running') AND due_at <= ?
+            "SELECT id, payload, attempt, state, held FROM outbox WHERE state IN ('waiting', 'running') AND due_at <= ?
                 ORDER BY due_at, id LIMIT ?",
             params![now.0, CLAIM_MAX],
         )?;
         for row in rows {
             let mut c = Columns::of(row);
-            let (id, payload, attempt, state) = (c.int()?, c.text()?, c.int()?, c.text()?);
+            let (id, payload, attempt, state, held) = (c.int()?, c.text()?, c.int()?, c.text()?, c.int()?);
             let job: Job = serde_json::from_str(&payload)
                 .map_err(|error| SqlError(format!("an outbox row cannot be read: {error}")))?;
             if self.is_superseded(&job) || (attempt == 0 && self.is_abandoned(&job)) {
                 self.drop_superseded(id, job, attempt > 0)?;
                 continue;
             }
-            if attempt >= job.attempt_budget() {
+            if attempt - held >= job.attempt_budget() {
                 self.give_up(id, &job, "no attempt ended in time", false)?;
                 continue;
             }
@@ -130,16 +134,16 @@ impl Turn<'_, '_> {
 
     /// An attempt ended. Of any but the current attempt nothing is taken but the sandbox that it started.
     pub(crate) fn job_result(&mut self, id: i64, attempt: i64, result: JobResult) -> Result<(), SqlError> {
-        let rows = self.sql.run("SELECT payload, attempt, state FROM outbox WHERE id = ?", params![id])?;
+        let rows = self.sql.run("SELECT payload, attempt, state, held FROM outbox WHERE id = ?", params![id])?;
         let Some(row) = rows.into_iter().next() else { return Ok(()) };
         let mut c = Columns::of(row);
-        let (payload, current, state) = (c.text()?, c.int()?, c.text()?);
+        let (payload, current, state, held) = (c.text()?, c.int()?, c.text()?, c.int()?);
         let job: Job = serde_json::from_str(&payload)
             .map_err(|error| SqlError(format!("an outbox row cannot be read: {error}")))?;
         if current != attempt || state != "running" {
             return match (job, result) {
-                (Job::StartSandbox(start), JobResult::SandboxStarted { provider_object_id }) => {
-                    self.late_start(id, &state, start, provider_object_id)
+                (Job::StartSandbox(start), JobResult::SandboxStarted { provider_object_id, access }) => {
+                    self.late_start(id, &state, start, provider_object_id, access)
                 }
                 // One that is still waited for is looked for by the next attempt.
                 (Job::TakeSnapshot(take), JobResult::SnapshotTaken { image_id }) if state == "given_up" => {
@@ -152,11 +156,14 @@ impl Turn<'_, '_> {
             (job, JobResult::Failed { error, transient }) => {
                 if self.is_superseded(&job) {
                     self.drop_superseded(id, job, true)?;
-                } else if transient && attempt < job.attempt_budget() {
+                } else if transient && attempt - held < job.attempt_budget() {
                     self.try_again(id, attempt, &error)?;
                 } else {
                     self.give_up(id, &job, &error, !transient)?;
                 }
+            }
+            (Job::StartSandbox(start), JobResult::Held { until, error }) => {
+                self.hold_start(id, start, until, &error)?;
             }
             (job, result) => {
                 self.end_job(id, &job)?;
@@ -169,18 +176,43 @@ impl Turn<'_, '_> {
 
     /// An attempt that was given up on started a sandbox after all. The one that is waited for is taken; any other is
     /// stopped.
-    fn late_start(&mut self, id: i64, state: &str, start: StartSandbox, object: String) -> Result<(), SqlError> {
+    fn late_start(
+        &mut self,
+        id: i64,
+        state: &str,
+        start: StartSandbox,
+        object: String,
+        access: Option<Box<SandboxAccess>>,
+    ) -> Result<(), SqlError> {
         let current = start.generation == self.hot.sandbox.generation;
         if current && self.hot.sandbox.provider_object_id.as_ref() == Some(&object) {
             return Ok(());
         }
         if current && matches!(state, "running" | "waiting") {
             self.end_job(id, &Job::StartSandbox(start))?;
-            self.sandbox_started(object)?;
+            self.sandbox_started(object, access);
             self.hot.outbox_next = next_due(self.sql)?;
             return Ok(());
         }
         self.stop_superseded(start, Some(object))
+    }
+
+    /// The backend is down for everybody. The start waits; what waits too long has failed.
+    fn hold_start(&mut self, id: i64, start: StartSandbox, until: UnixMillis, error: &str) -> Result<(), SqlError> {
+        let job = Job::StartSandbox(start);
+        if self.is_superseded(&job) {
+            return self.drop_superseded(id, job, true);
+        }
+        let error = truncate_bytes(error, ERROR_MAX_BYTES);
+        let until = until.max(self.cx.now.plus(HOLD_MIN_MS)).min(self.cx.now.plus(HOLD_MAX_MS));
+        if !self.start_is_held(until, error) {
+            return self.give_up(id, &job, error, false);
+        }
+        self.sql.run(
+            "UPDATE OR REPLACE outbox SET state = 'waiting', held = held + 1, due_at = ?, last_error = ? WHERE id = ?",
+            params![until.0, error, id],
+        )?;
+        Ok(())
     }
 
     /// A job is over. A start is remembered for a while, so that a late result of another attempt is understood.
@@ -254,9 +286,10 @@ impl Turn<'_, '_> {
 
     fn job_succeeded(&mut self, job: Job, result: JobResult) -> Result<(), SqlError> {
         match (job, result) {
-            (Job::StartSandbox(start), JobResult::SandboxStarted { provider_object_id }) => {
+            (Job::StartSandbox(start), JobResult::SandboxStarted { provider_object_id, access }) => {
                 if start.generation == self.hot.sandbox.generation && !self.hot.sandbox.status.is_dead() {
-                    return self.sandbox_started(provider_object_id);
+                    self.sandbox_started(provider_object_id, access);
+                    return Ok(());
                 }
                 self.stop_superseded(start, Some(provider_object_id))
             }

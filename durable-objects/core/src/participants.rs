@@ -167,6 +167,18 @@ pub(crate) fn mint_token(sql: &dyn Sql, cx: &mut Cx<'_>, participant: &Participa
     Ok(token)
 }
 
+/// Ends all tokens of a person, by either id; says who they are here.
+pub(crate) fn revoke_tokens(sql: &dyn Sql, user_id: &str) -> Result<Vec<ParticipantId>, SqlError> {
+    let rows = sql
+        .run("SELECT id FROM participants WHERE user_id = ?1 OR canonical_user_id = ?1 LIMIT 100", params![user_id])?;
+    let found = rows.into_iter().map(|row| Columns::of(row).word(|text| ParticipantId::parse(text).ok()));
+    let found: Vec<ParticipantId> = found.collect::<Result<_, _>>()?;
+    for participant in &found {
+        sql.run("DELETE FROM client_tokens WHERE participant_id = ?", params![participant.as_str()])?;
+    }
+    Ok(found)
+}
+
 /// Why a client token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenRefusal {
@@ -185,12 +197,12 @@ impl TokenRefusal {
     }
 }
 
-/// The person a client token stands for.
+/// The person a client token stands for, and when it ends.
 pub(crate) fn resolve_token(
     sql: &dyn Sql,
     now: UnixMillis,
     token: &str,
-) -> Result<Result<Participant, TokenRefusal>, SqlError> {
+) -> Result<Result<(Participant, UnixMillis), TokenRefusal>, SqlError> {
     if token.is_empty() {
         return Ok(Err(TokenRefusal::Missing));
     }
@@ -204,5 +216,6 @@ pub(crate) fn resolve_token(
     if now.0 >= expires_at {
         return Ok(Err(TokenRefusal::Expired));
     }
-    Ok(Participant::by_id(sql, &participant)?.ok_or(TokenRefusal::Unknown))
+    let participant = Participant::by_id(sql, &participant)?;
+    Ok(participant.map(|participant| (participant, UnixMillis(expires_at))).ok_or(TokenRefusal::Unknown))
 }

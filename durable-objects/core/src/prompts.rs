@@ -4,7 +4,7 @@ use oi_protocol::client_socket::{AttachmentRef, ServerMessage, is_valid_prompt};
 use oi_protocol::event::{Event, UserMessage};
 use oi_protocol::sandbox_socket::SandboxCommand;
 use oi_protocol::session_state::{MessageStatus, PromptSource, QueuedPrompt, SandboxStatus, SessionStatus};
-use oi_protocol::text::utf16_len;
+use oi_protocol::text::{truncate_bytes, utf16_len};
 use oi_protocol::{ErrorCode, MessageId, UnixMillis, limits};
 use serde::Serialize;
 
@@ -112,7 +112,8 @@ pub(crate) fn queue(sql: &dyn Sql) -> Result<Vec<QueuedPrompt>, SqlError> {
             (SELECT * FROM messages WHERE status = 'pending' ORDER BY COALESCE(place, number))",
         &[],
     )?;
-    rows.into_iter()
+    let queue: Result<Vec<QueuedPrompt>, SqlError> = rows
+        .into_iter()
         .map(|row| {
             let mut c = Columns::of(row);
             let (message_id, content, status) =
@@ -120,9 +121,26 @@ pub(crate) fn queue(sql: &dyn Sql) -> Result<Vec<QueuedPrompt>, SqlError> {
             let author = Participant::by_id(sql, &c.text()?)?.map(|participant| participant.author());
             let created_at = Some(UnixMillis(c.int()?));
             let attachments = attachments::read_column(c.opt_text()?);
-            Ok(QueuedPrompt { message_id, content, status, author, created_at, attachments })
+            Ok(QueuedPrompt { message_id, content, status, author, created_at, attachments, content_truncated: None })
         })
-        .collect()
+        .collect();
+    queue.map(bounded)
+}
+
+/// Cuts long prompts of a queue that would be too large.
+fn bounded(mut queue: Vec<QueuedPrompt>) -> Vec<QueuedPrompt> {
+    let mut left = limits::QUEUE_TEXT_MAX_BYTES;
+    let mut behind = queue.len();
+    for prompt in &mut queue {
+        behind -= 1;
+        // The ones behind it have room for their beginnings.
+        if prompt.content.len() > left.saturating_sub(behind * limits::QUEUE_CUT_BYTES) {
+            prompt.content = truncate_bytes(&prompt.content, limits::QUEUE_CUT_BYTES).to_owned();
+            prompt.content_truncated = Some(true);
+        }
+        left = left.saturating_sub(prompt.content.len());
+    }
+    queue
 }
 
 /// The queue as dialect 1 knows it.
@@ -131,6 +149,7 @@ pub(crate) fn without_additions(mut queue: Vec<QueuedPrompt>) -> Vec<QueuedPromp
         prompt.author = None;
         prompt.created_at = None;
         prompt.attachments = None;
+        prompt.content_truncated = None;
     }
     queue
 }
@@ -143,8 +162,11 @@ pub(crate) fn count_pending(sql: &dyn Sql) -> Result<i64, SqlError> {
 
 /// The prompt that runs, read when the object wakes.
 pub(crate) fn load_running(sql: &dyn Sql) -> Result<Option<Running>, SqlError> {
-    let rows =
-        sql.run("SELECT id, author_id, started_at, sent, accepted FROM messages WHERE status = 'processing'", &[])?;
+    let rows = sql.run(
+        "SELECT id, author_id, started_at, sent, accepted, asking_since, asked_ms FROM messages
+                WHERE status = 'processing'",
+        &[],
+    )?;
     rows.into_iter()
         .next()
         .map(|row| {
@@ -155,6 +177,8 @@ pub(crate) fn load_running(sql: &dyn Sql) -> Result<Option<Running>, SqlError> {
                 started_at: UnixMillis(c.int()?),
                 sent: c.bool()?,
                 accepted: c.bool()?,
+                asking_since: c.opt_int()?.map(UnixMillis),
+                asked_ms: c.int()?,
                 repeat_at: None,
             })
         })
@@ -381,6 +405,8 @@ impl Turn<'_, '_> {
             started_at: self.cx.now,
             sent: false,
             accepted: false,
+            asking_since: None,
+            asked_ms: 0,
             repeat_at: None,
         });
         self.touch_activity();

@@ -90,6 +90,25 @@ impl Turn<'_, '_> {
         self.put(format!("input_request:{id}"), Some(message_id.as_str()), &Event::InputRequest(request))?;
         self.hot.questions = Questions::load(self.sql)?;
         self.touch_activity();
+        self.count_waiting()
+    }
+
+    /// The time in which the agent waits for a person is not the prompt's.
+    fn count_waiting(&mut self) -> Result<(), SqlError> {
+        let (now, waits) = (self.cx.now, self.hot.questions.waiting > 0);
+        let Some(running) = &mut self.hot.running else { return Ok(()) };
+        match running.asking_since {
+            None if waits => running.asking_since = Some(now),
+            Some(since) if !waits => {
+                running.asking_since = None;
+                running.asked_ms += now.since(since).max(0);
+            }
+            _ => return Ok(()),
+        }
+        self.sql.run(
+            "UPDATE messages SET asking_since = ?, asked_ms = ? WHERE id = ?",
+            params![running.asking_since.map(|at| at.0), running.asked_ms, running.message_id.as_str()],
+        )?;
         Ok(())
     }
 

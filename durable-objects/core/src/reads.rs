@@ -6,6 +6,7 @@ use oi_protocol::{ErrorCode, limits};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::access::{self, SandboxAccess};
 use crate::archive_file::ELSEWHERE;
 use crate::call::{CallReply, SessionCall};
 use crate::core::Hot;
@@ -30,6 +31,7 @@ fn session_info(sql: &dyn Sql, hot: &Hot, session: &SessionRow) -> Result<Sessio
             .and_then(|a| a.url.clone());
     }
     let primary: Option<&SessionRepository> = repositories.first();
+    let access = access::shown(hot);
     Ok(SessionInfo {
         id: session.session_id.clone(),
         title: session.title.clone(),
@@ -49,11 +51,11 @@ fn session_info(sql: &dyn Sql, hot: &Hot, session: &SessionRow) -> Result<Sessio
         is_processing: hot.running.is_some(),
         parent_session_id: session.parent_session_id.clone(),
         total_cost: session.total_cost,
-        code_server_url: None,
-        vnc_url: None,
-        tunnel_urls: None,
-        ttyd_url: None,
-        sandbox_dashboard_url: None,
+        code_server_url: access.and_then(|access| access.code_server_url.clone()),
+        vnc_url: access.and_then(|access| access.vnc_url.clone()),
+        tunnel_urls: access.and_then(SandboxAccess::tunnels),
+        ttyd_url: access.and_then(|access| access.ttyd_url.clone()),
+        sandbox_dashboard_url: access.and_then(|access| access.dashboard_url.clone()),
         repositories,
         environment_id: None,
         environment_name: None,
@@ -74,7 +76,12 @@ pub(crate) fn snapshot(
 ) -> Result<String, SqlError> {
     let Some(session) = &hot.session else { return Err(SqlError("no session".to_owned())) };
     let info = to_json(&session_info(sql, hot, session)?)?;
-    let artifacts = to_json(&artifacts::list(sql)?)?;
+    let page = artifacts::page(sql, None, limits::ARTIFACTS_MAX)?;
+    let artifacts = to_json(&page.artifacts)?;
+    let older_artifacts = match &page.cursor {
+        Some(cursor) => format!(r#","artifactsCursor":{}"#, to_json(cursor)?),
+        None => String::new(),
+    };
     let spawn_error = to_json(&hot.sandbox.spawn_error)?;
     let queue = prompts::queue(sql)?;
     let (timeline, queue, additions) = match dialect {
@@ -92,7 +99,8 @@ pub(crate) fn snapshot(
                 0 => String::new(),
                 _ => format!(r#","inputRequests":{}"#, to_json(&questions::waiting(sql)?)?),
             };
-            (timeline, queue, format!(r#","openParts":{open},"revision":{}{questions}"#, hot.revision))
+            let additions = format!(r#","openParts":{open},"revision":{}{questions}{older_artifacts}"#, hot.revision);
+            (timeline, queue, additions)
         }
         Dialect::One => {
             let page = timeline::page_before(sql, hot.archived, None, limits::REPLAY_MAX_EVENTS, dialect)?;
@@ -123,7 +131,9 @@ pub(crate) fn read(
         SessionCall::Snapshot { .. }
             | SessionCall::Events { .. }
             | SessionCall::Messages { .. }
-            | SessionCall::Artifacts
+            | SessionCall::Artifacts { .. }
+            | SessionCall::SandboxAccess
+            | SessionCall::TunnelUrls
             | SessionCall::Participants
             | SessionCall::ArchiveFile { .. }
             | SessionCall::SpawnContext
@@ -149,7 +159,9 @@ pub(crate) fn read(
             events(sql, hot, cursor.as_deref(), *limit, event_type.as_deref(), message_id.as_deref())?
         }
         SessionCall::Messages { cursor, limit, status } => messages(sql, cursor.as_deref(), *limit, status.as_deref())?,
-        SessionCall::Artifacts => CallReply::json(200, &json!({"artifacts": artifacts::list(sql)?})),
+        SessionCall::Artifacts { cursor, limit } => artifact_page(sql, cursor.as_deref(), *limit)?,
+        SessionCall::SandboxAccess => access::read(hot),
+        SessionCall::TunnelUrls => access::tunnel_urls(hot, false),
         SessionCall::Participants => participants(sql)?,
         SessionCall::ArchiveFile { first_seq, last_seq } => archive::file(sql, *first_seq, *last_seq)?,
         SessionCall::SpawnContext => crate::children::spawn_context(sql, hot)?,
@@ -254,6 +266,23 @@ fn messages(
     let cursor = next.filter(|_| has_more);
     let mut body = json!({"messages": listed, "hasMore": has_more});
     if let Some(cursor) = cursor {
+        body["cursor"] = json!(cursor);
+    }
+    Ok(CallReply::json(200, &body))
+}
+
+fn artifact_page(sql: &dyn Sql, cursor: Option<&str>, limit: Option<u32>) -> Result<CallReply, SqlError> {
+    let limit = match page_size(limit, limits::ARTIFACTS_MAX as u32, limits::ARTIFACTS_MAX as u32) {
+        Ok(limit) => limit as usize,
+        Err(reply) => return Ok(reply),
+    };
+    let before = match cursor.map(artifacts::parse_cursor) {
+        Some(None) => return Ok(bad_parameter("Invalid cursor".to_owned())),
+        before => before.flatten(),
+    };
+    let page = artifacts::page(sql, before.as_ref(), limit)?;
+    let mut body = json!({"artifacts": page.artifacts, "hasMore": page.cursor.is_some()});
+    if let Some(cursor) = page.cursor {
         body["cursor"] = json!(cursor);
     }
     Ok(CallReply::json(200, &body))

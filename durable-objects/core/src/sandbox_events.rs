@@ -1,7 +1,7 @@
 //! What bridges send: checked against the current generation and the current prompt, stored once, acknowledged.
 
 use oi_protocol::client_socket::{ServerMessage, close};
-use oi_protocol::event::{Event, Outcome};
+use oi_protocol::event::{BootStatus, Event, Outcome};
 use oi_protocol::sandbox_socket::{PartDone, RejectedSandboxFrame, SandboxCommand, SandboxEvent, SandboxFrame};
 use oi_protocol::session_state::{ArtifactType, SessionArtifact};
 use oi_protocol::text::{head_and_tail, utf16_len};
@@ -30,6 +30,9 @@ pub(crate) enum Verdict {
 pub(crate) const SENTENCE_MAX_BYTES: usize = 16 * 1024;
 /// An artifact's address is at most this long.
 const URL_MAX_BYTES: usize = 4 * 1024;
+/// The phase of a boot that says how it ended.
+const BOOT_END: &str = "ready";
+
 /// The head and the tail of a long sentence.
 pub(crate) fn cut_sentence(text: &str) -> String {
     head_and_tail(text, SENTENCE_MAX_BYTES).unwrap_or_else(|| text.to_owned())
@@ -253,7 +256,7 @@ impl Turn<'_, '_> {
                 Ok(Verdict::Taken)
             }
             SandboxEvent::Ready(ready) => {
-                self.boot_finished();
+                self.boot_finished()?;
                 self.pin_baselines(ready.repositories.as_deref().unwrap_or_default())?;
                 if self.hot.sandbox.runtime_version.is_none() {
                     self.hot.sandbox.runtime_version.clone_from(&ready.runtime_version);
@@ -270,8 +273,14 @@ impl Turn<'_, '_> {
                     return Ok(Verdict::Never("MALFORMED_EVENT"));
                 }
                 let id = format!("boot:{}:{}", self.hot.sandbox.generation, progress.phase);
+                let ended = (progress.phase == BOOT_END && progress.status == BootStatus::Failed)
+                    .then(|| progress.detail.as_deref().unwrap_or("it did not say why").to_owned());
                 if !self.is_archived(&id)? {
                     self.put(id, None, &Event::BootProgress(progress))?;
+                }
+                // One that is up already says it again after its socket was lost.
+                if let Some(error) = ended.filter(|_| self.hot.sandbox.boot_deadline.is_some()) {
+                    self.sandbox_broke(&cut_sentence(&error))?;
                 }
                 Ok(Verdict::Taken)
             }

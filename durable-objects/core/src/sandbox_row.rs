@@ -3,6 +3,7 @@
 use oi_protocol::UnixMillis;
 use oi_protocol::session_state::SandboxStatus;
 
+use crate::access::SandboxAccess;
 use crate::job::StopSandbox;
 use crate::sql::{Columns, Sql, SqlError, params};
 
@@ -38,6 +39,16 @@ pub(crate) struct SandboxRow {
     pub parked_received: i64,
     /// A stopped sandbox that did not go on: it is deleted once its successor is up.
     pub replaced: Option<StopSandbox>,
+    /// How people reach what runs in it; shown while it is ready.
+    pub access: Option<SandboxAccess>,
+    /// Sealed secrets of a stopped sandbox that may go on.
+    pub parked_secrets: Option<String>,
+    /// One that did not connect in time may still come until then.
+    pub failed_until: Option<UnixMillis>,
+    /// Since when its start waits for a backend that is down.
+    pub held_since: Option<UnixMillis>,
+    /// How often people who watch kept it since its last activity.
+    pub extensions: i64,
 }
 
 impl SandboxRow {
@@ -64,6 +75,11 @@ impl SandboxRow {
             parked_token_hash: None,
             parked_received: 0,
             replaced: None,
+            access: None,
+            parked_secrets: None,
+            failed_until: None,
+            held_since: None,
+            extensions: 0,
         }
     }
 
@@ -71,7 +87,8 @@ impl SandboxRow {
         let rows = sql.run(
             "SELECT generation, sandbox_id, provider_object_id, token_hash, status, dialect, runtime_version, created_at,
                 boot_deadline, last_heartbeat, last_activity, disconnected_at, spawn_error, failure_count,
-                last_failure_at, next_spawn_at, expires_at, restored_from, parked_token_hash, parked_received, replaced
+                last_failure_at, next_spawn_at, expires_at, restored_from, parked_token_hash, parked_received, replaced,
+                access, parked_secrets, failed_until, held_since, extensions
                 FROM sandbox",
             &[],
         )?;
@@ -99,6 +116,11 @@ impl SandboxRow {
             parked_token_hash: c.opt_text()?,
             parked_received: c.opt_int()?.unwrap_or(0),
             replaced: c.opt_text()?.and_then(|stop| serde_json::from_str(&stop).ok()),
+            access: c.opt_text()?.and_then(|access| serde_json::from_str(&access).ok()),
+            parked_secrets: c.opt_text()?,
+            failed_until: c.opt_int()?.map(UnixMillis),
+            held_since: c.opt_int()?.map(UnixMillis),
+            extensions: c.int()?,
         })
     }
 
@@ -107,8 +129,8 @@ impl SandboxRow {
             "INSERT OR REPLACE INTO sandbox (one, generation, sandbox_id, provider_object_id, token_hash, status,
                 dialect, runtime_version, created_at, boot_deadline, last_heartbeat, last_activity, disconnected_at,
                 spawn_error, failure_count, last_failure_at, next_spawn_at, expires_at, restored_from,
-                parked_token_hash, parked_received, replaced)
-             VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                parked_token_hash, parked_received, replaced, access, parked_secrets, failed_until, held_since, extensions)
+             VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 self.generation,
                 self.sandbox_id.clone(),
@@ -131,6 +153,11 @@ impl SandboxRow {
                 self.parked_token_hash.clone(),
                 self.parked_received,
                 self.replaced.as_ref().and_then(|stop| serde_json::to_string(stop).ok()),
+                self.access.as_ref().and_then(|access| serde_json::to_string(access).ok()),
+                self.parked_secrets.clone(),
+                self.failed_until.map(|t| t.0),
+                self.held_since.map(|t| t.0),
+                self.extensions,
             ],
         )?;
         Ok(())

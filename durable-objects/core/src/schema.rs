@@ -133,6 +133,18 @@ const STEPS: &[&[&str]] = &[
         // As the prompt shows them: `[{attachmentId, name, mimeType}]`.
         "ALTER TABLE messages ADD COLUMN attachments TEXT",
     ],
+    &[
+        // How people reach a sandbox, how long a late one is waited for, a backend that is down, people who watch, and
+        // the time that the agent waits for an answer.
+        "ALTER TABLE sandbox ADD COLUMN access TEXT",
+        "ALTER TABLE sandbox ADD COLUMN parked_secrets TEXT",
+        "ALTER TABLE sandbox ADD COLUMN failed_until INTEGER",
+        "ALTER TABLE sandbox ADD COLUMN held_since INTEGER",
+        "ALTER TABLE sandbox ADD COLUMN extensions INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE outbox ADD COLUMN held INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE messages ADD COLUMN asking_since INTEGER",
+        "ALTER TABLE messages ADD COLUMN asked_ms INTEGER NOT NULL DEFAULT 0",
+    ],
 ];
 
 /// Whether the session was ever created here; an object that was not stays empty.

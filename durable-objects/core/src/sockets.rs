@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::Turn;
 use crate::input::{Frame, SocketId};
 use crate::projection::Dialect;
+use crate::rates::Rates;
 
 /// A client must subscribe within this, in ms.
 pub(crate) const SUBSCRIBE_WITHIN_MS: i64 = 30_000;
@@ -23,6 +24,15 @@ pub(crate) struct Subscriber {
     pub two: bool,
     pub active: bool,
     pub last_seen: UnixMillis,
+    /// When the token ends that the page subscribed with.
+    #[serde(default)]
+    pub token_ends: UnixMillis,
+}
+
+impl Subscriber {
+    pub fn token_has_ended(&self, now: UnixMillis) -> bool {
+        self.token_ends <= now
+    }
 }
 
 /// What is kept in a socket's attachment.
@@ -60,6 +70,10 @@ pub(crate) struct Sockets {
     pub history_at: BTreeMap<SocketId, UnixMillis>,
     /// Memory only: when a warm was last asked for.
     pub warmed_at: Option<UnixMillis>,
+    /// Memory only: who asked for much lately.
+    pub rates: Rates,
+    /// Memory only: when the people who are here are told next, because they changed faster than is told.
+    pub presence_due: Option<UnixMillis>,
 }
 
 impl Sockets {
@@ -99,6 +113,11 @@ impl Sockets {
             }
         }
         people.into_values().collect()
+    }
+
+    /// When the first token of a page ends.
+    pub fn token_deadline(&self) -> Option<UnixMillis> {
+        self.subscribers().map(|(_, subscriber)| subscriber.token_ends).min()
     }
 
     /// When the oldest unsubscribed client must have subscribed.
@@ -159,6 +178,7 @@ impl Turn<'_, '_> {
     pub(crate) fn forget(&mut self, socket: SocketId) {
         self.sockets.roles.remove(&socket);
         self.sockets.history_at.remove(&socket);
+        self.sockets.rates.forget(socket);
         if self.sockets.bridge == Some(socket) {
             self.sockets.bridge = None;
         }

@@ -82,6 +82,8 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
         (Method::GET, "/api/sessions/not-an-id".to_owned()),
         (Method::GET, format!("/api/sessions/{UNKNOWN}/events")),
         (Method::GET, format!("/api/sessions/{UNKNOWN}/messages")),
+        (Method::GET, format!("/api/sessions/{UNKNOWN}/sandbox-access")),
+        (Method::GET, format!("/api/sessions/{UNKNOWN}/tunnel-urls")),
         (Method::POST, format!("/api/sessions/{UNKNOWN}/stop")),
         (Method::POST, format!("/api/sessions/{UNKNOWN}/ws-token")),
         (Method::GET, "/api/no-such-thing".to_owned()),
@@ -106,6 +108,13 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
         let path = format!("/api/sessions/{session}/events?{query}");
         refused(&raw(ready, Method::GET, &path, &headers(), None).await?, 400, &path)?;
     }
+    for query in ["limit=0", "limit=abc", "cursor=zzz", "cursor=1:not-an-id"] {
+        let path = format!("/api/sessions/{session}/artifacts?{query}");
+        refused(&raw(ready, Method::GET, &path, &headers(), None).await?, 400, &path)?;
+    }
+    let path = format!("/api/sessions/{session}/sandbox-access");
+    refused(&raw(ready, Method::GET, &path, &headers(), None).await?, 409, "the access of a sandbox that is not up")?;
+    sandbox_errors_are_refused(world, &session).await?;
     let unknown = json!({"repoOwner": "acme", "repoName": "no-such-repository"});
     let answer = ada.call(Method::POST, "/api/sessions", Some(&unknown)).await?;
     refused(&answer, 404, "a repository that is not installed")?;
@@ -126,6 +135,10 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
             &format!("GET {path} with a forged cookie"),
         )?;
     }
+    let everywhere = "/api/auth/revoke-sessions";
+    refused(&raw(ready, Method::POST, everywhere, &[], None).await?, 403, "signing out from elsewhere")?;
+    let origin = vec![("Origin", ready.base_url.clone())];
+    refused(&raw(ready, Method::POST, everywhere, &origin, None).await?, 401, "signing nobody out")?;
     for path in ["scm-credentials", "pr"] {
         let path = format!("/sessions/{session}/{path}");
         let body = Some(br#"{"title":"t","body":"b"}"#.to_vec());
@@ -136,6 +149,26 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
     let after = ada.snapshot(&session).await?;
     for key in ["title", "messageCount", "status"] {
         check_eq!(after["session"][key], before["session"][key], "{key} after all the bad input");
+    }
+    Ok(())
+}
+
+/// A sandbox that cannot boot tells so under its own name.
+async fn sandbox_errors_are_refused(world: &World, session: &str) -> Outcome {
+    let ready = &world.stack.ready;
+    let sandbox = world.backend()?.sandbox_of(session).await?;
+    let path = |name: &str| format!("/sandbox/{name}/error");
+    let fatal = Some(br#"{"error":"no disk","fatal":true}"#.to_vec());
+    let bearer = |token: &str| vec![("Authorization", format!("Bearer {token}"))];
+    let own = path(&sandbox.sandbox_id);
+    refused(&raw(ready, Method::POST, &own, &[], fatal.clone()).await?, 401, "an error without a token")?;
+    refused(&raw(ready, Method::POST, &own, &bearer(UNKNOWN), fatal.clone()).await?, 401, "an error of a stranger")?;
+    let nobody = path("sandbox-of-nobody");
+    refused(&raw(ready, Method::POST, &nobody, &bearer(&sandbox.auth_token), fatal).await?, 404, "of no sandbox")?;
+    for bad in ["", "{", "[]", r#"{"error":7}"#, r#"{"error":" "}"#, r#"{"error":"x","fatal":"yes"}"#] {
+        let body = Some(bad.as_bytes().to_vec());
+        let answer = raw(ready, Method::POST, &own, &bearer(&sandbox.auth_token), body).await?;
+        refused(&answer, 400, &format!("the error `{bad}`"))?;
     }
     Ok(())
 }
@@ -240,6 +273,7 @@ pub async fn the_sandbox_socket_refuses_strangers_and_bad_frames(world: &World) 
             Ok(_) => return Err(Failed("a stranger's upgrade was accepted".to_owned())),
         }
     }
+    let (name, token) = (sandbox.sandbox_id.clone(), sandbox.auth_token.clone());
     let mut bridge = Bridge::new(sandbox);
     bridge.connect(ready).await?.map_err(|status| Failed(format!("upgrade refused: {status}")))?;
     let message = ada.prompt(&session, "work").await?;
@@ -264,6 +298,16 @@ pub async fn the_sandbox_socket_refuses_strangers_and_bad_frames(world: &World) 
     check_eq!(snapshot["artifacts"], json!([]), "no artifact was forged");
     let text = snapshot["timeline"].to_string();
     check!(!text.contains("forged") && !text.contains("of another prompt"), "no event was forged: {text}");
+    // What it may say, and its last word.
+    let bearer = vec![("Authorization", format!("Bearer {token}"))];
+    let ports = raw(ready, Method::GET, &format!("/sessions/{session}/tunnel-urls"), &bearer, None).await?;
+    check_eq!((ports.status.as_u16(), ports.json["tunnelUrls"].clone()), (200, json!({})), "its ports");
+    let last = Some(br#"{"error":"the disk is full","fatal":true}"#.to_vec());
+    let answer = raw(ready, Method::POST, &format!("/sandbox/{name}/error"), &bearer, last.clone()).await?;
+    check_eq!(answer.status.as_u16(), 200, "its last word ({})", answer.text);
+    let answer = raw(ready, Method::POST, &format!("/sandbox/{name}/error"), &bearer, last).await?;
+    refused(&answer, 410, "a word after that")?;
+    check_eq!(ada.snapshot(&session).await?["session"]["sandboxStatus"], "failed", "the sandbox");
     Ok(())
 }
 

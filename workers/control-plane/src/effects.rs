@@ -5,8 +5,8 @@ use oi_session::budgets::{Budgets, Limit};
 use oi_session::call::{Principal, SessionCall};
 use oi_session::clock::{BackendTraits, Config};
 use oi_session::job::{
-    ArchiveEvents, ClaimedJob, Job, JobResult, OpenPullRequest, ReadArchive, ReportUsage, StartFrom, StartSandbox,
-    StopSandbox, TakeSnapshot,
+    ArchiveEvents, ClaimedJob, Job, JobResult, OpenPullRequest, ReadArchive, ReportUsage, StartSandbox, StopSandbox,
+    TakeSnapshot,
 };
 use oi_session::token::sandbox_token;
 use oi_session_host::Effects;
@@ -18,7 +18,8 @@ use worker::Env;
 use crate::family_effects;
 use crate::media_store::{ContentType, MediaStore};
 use crate::models::Models;
-use crate::sandbox_backend::{self, BackendError, Restored, SandboxBackend};
+use crate::sandbox_backend::{self, BackendError, SandboxBackend};
+use crate::sandbox_start;
 use crate::session_client;
 use crate::source_control::github::{Github, GithubUrls, user_tokens};
 use crate::source_control::{
@@ -81,7 +82,7 @@ impl Effects for ControlPlaneEffects {
     async fn run(&self, claimed: &ClaimedJob) -> JobResult {
         let outcome = match &claimed.job {
             Job::IndexSession(facts) => index(&self.env, facts).await,
-            Job::StartSandbox(start) => start_sandbox(&self.env, start, claimed.look_first).await,
+            Job::StartSandbox(start) => sandbox_start::run(&self.env, start, claimed).await,
             Job::StopSandbox(stop) => stop_sandbox(&self.env, stop).await,
             Job::TakeSnapshot(take) => take_snapshot(&self.env, take, claimed.look_first).await,
             Job::DeleteSnapshot(delete) => delete_snapshot(&self.env, &delete.image_id).await,
@@ -170,7 +171,7 @@ async fn read_archive(env: &Env, read: &ReadArchive) -> Result<JobResult, Failed
 }
 
 /// The request that starts a sandbox.
-fn create_request(vars: &impl Vars, start: &StartSandbox) -> Result<CreateSandboxRequest, Failed> {
+pub(crate) fn create_request(vars: &impl Vars, start: &StartSandbox) -> Result<CreateSandboxRequest, Failed> {
     let key = sandbox_token_key(vars).ok_or_else(|| permanent("SANDBOX_TOKEN_KEY is not hex of 32 bytes"))?;
     let control_plane_url = vars
         .get("SANDBOX_CONTROL_PLANE_URL")
@@ -202,33 +203,6 @@ fn create_request(vars: &impl Vars, start: &StartSandbox) -> Result<CreateSandbo
         model_providers: Models::of(vars).providers(),
         env: std::collections::BTreeMap::new(),
     })
-}
-
-async fn start_sandbox(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobResult, Failed> {
-    let backend = sandbox_backend::configured(env)?;
-    // A stopped one is there; that it goes on is asked for again.
-    if look_first
-        && !matches!(start.from, StartFrom::Parked { .. })
-        && backend.capabilities().find
-        && let Some(found) = backend.find(&start.sandbox_id).await?
-    {
-        if !found.running {
-            return Err(permanent("the sandbox ended before it connected"));
-        }
-        return Ok(JobResult::SandboxStarted { provider_object_id: found.provider_object_id });
-    }
-    let request = create_request(env, start)?;
-    let started = match &start.from {
-        StartFrom::Fresh => backend.create(&request).await?,
-        StartFrom::Snapshot { image_id, .. } => backend.restore(&request, Restored::Image(image_id)).await?,
-        StartFrom::Parked { provider_object_id } => {
-            backend.restore(&request, Restored::Parked(provider_object_id)).await?
-        }
-    };
-    if !started.running {
-        return Err(permanent("the sandbox ended before it connected"));
-    }
-    Ok(JobResult::SandboxStarted { provider_object_id: started.provider_object_id })
 }
 
 /// Keeps the sandbox's files, labelled so that a repetition finds them.
@@ -388,6 +362,7 @@ mod tests {
     use super::*;
     use oi_protocol::SessionId;
     use oi_session::call::InitRepository;
+    use oi_session::job::StartFrom;
     use std::collections::BTreeMap;
 
     fn start() -> StartSandbox {

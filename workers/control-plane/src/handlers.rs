@@ -9,6 +9,7 @@ mod media;
 mod outputs;
 mod repositories;
 mod sandbox_broker;
+mod sandbox_reach;
 mod session_calls;
 mod session_life;
 mod session_list;
@@ -68,6 +69,10 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::GetAttachment => attachments::get(cx).await,
         Handler::UploadMedia => media::post(cx).await,
         Handler::GetMedia => media::get(cx).await,
+        Handler::SandboxAccess => sandbox_reach::access(cx).await,
+        Handler::TunnelUrls => sandbox_reach::tunnel_urls(cx).await,
+        Handler::SandboxError => sandbox_reach::error(cx).await,
+        Handler::SignOutEverywhere => auth::sign_out_everywhere(cx).await,
         Handler::ProvokePanic => faults::provoke(cx).await,
     }
 }

@@ -70,6 +70,10 @@ pub enum Handler {
     GetAttachment,
     UploadMedia,
     GetMedia,
+    SandboxAccess,
+    TunnelUrls,
+    SandboxError,
+    SignOutEverywhere,
     ProvokePanic,
 }
 
@@ -138,6 +142,10 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Post, "/sessions/:id/fork", Both, PersonOrService, SMALL, Handler::Fork),
     route(Delete, "/sessions/:id", Both, PersonOrService, 0, Handler::DeleteSession),
     route(Get, "/sessions/:id/deliveries", Both, Person, 0, Handler::ListDeliveries),
+    route(Get, "/sessions/:id/sandbox-access", Both, Person, 0, Handler::SandboxAccess),
+    route(Get, "/sessions/:id/tunnel-urls", Both, PersonServiceOrSandbox, 0, Handler::TunnelUrls),
+    route(Post, "/sandbox/:sandbox/error", Root, Sandbox, SMALL, Handler::SandboxError),
+    route(Post, "/api/auth/revoke-sessions", Api, Person, SMALL, Handler::SignOutEverywhere),
     route(Post, "/internal/webhook-deliveries", Root, Bot, WEBHOOK, Handler::StoreWebhookDelivery),
     route(Get, "/internal/webhook-deliveries", Root, WebService, 0, Handler::ListWebhookDeliveries),
     route(Post, "/internal/faults/panic", Root, WebService, SMALL, Handler::ProvokePanic),

@@ -6,6 +6,8 @@ use oi_protocol::local_backend::CreateSandboxRequest;
 use oi_worker_kit::http_client::CallError;
 use oi_worker_kit::vars::Vars;
 
+use crate::sandbox_access::BackendAccess;
+
 /// What a backend can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
@@ -28,6 +30,8 @@ pub struct BackendSandbox {
     pub provider_object_id: String,
     /// Whether it lives.
     pub running: bool,
+    /// How people reach what runs in it, where they can.
+    pub access: Option<Box<BackendAccess>>,
 }
 
 /// Why the backend did not do it. The texts hold no secret.
@@ -58,6 +62,20 @@ impl BackendError {
             Self::Setup(_) => false,
         }
     }
+
+    /// Whether it is about the backend at large: every session would meet it.
+    pub const fn is_outage(&self) -> bool {
+        match self {
+            Self::Call(_) => true,
+            Self::Status { status, .. } => matches!(*status, 401 | 403 | 429) || *status >= 500,
+            Self::Setup(_) => false,
+        }
+    }
+}
+
+/// The configured backend's name: of what is kept about it, and for nothing else.
+pub fn name(vars: &impl Vars) -> String {
+    vars.get_or("SANDBOX_PROVIDER", "local")
 }
 
 /// Files that a backend kept, or a stopped sandbox, to begin with.
@@ -110,7 +128,7 @@ pub trait SandboxBackend {
 
 /// The backend that `SANDBOX_PROVIDER` names.
 pub fn configured(vars: &impl Vars) -> Result<impl SandboxBackend, BackendError> {
-    match vars.get_or("SANDBOX_PROVIDER", "local").as_str() {
+    match name(vars).as_str() {
         "local" => local::Local::of(vars),
         other => Err(BackendError::Setup(format!("SANDBOX_PROVIDER `{other}` is not one of: local"))),
     }

@@ -4,7 +4,7 @@ use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
-use crate::store::{D1, browser_sessions, oauth_states, service_nonces};
+use crate::store::{D1, browser_sessions, oauth_states, sandboxes, service_nonces, session_pages};
 use crate::{session_sweeps, webhook_work};
 
 /// Automations that are due, and what must not be left behind.
@@ -42,7 +42,10 @@ async fn every_minute(env: &Env) -> Result<(), Failure> {
 }
 
 async fn every_hour(env: &Env) -> Result<(), Failure> {
-    browser_sessions::sweep(&D1::of(env)?, clock::now()).await?;
+    let (db, now) = (D1::of(env)?, clock::now());
+    browser_sessions::sweep(&db, now).await?;
+    sandboxes::sweep(&db, now).await?;
+    session_pages::sweep(&db, now).await?;
     webhook_work::forget_old(env).await?;
     session_sweeps::every_hour(env).await
 }

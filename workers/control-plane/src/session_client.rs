@@ -83,8 +83,18 @@ impl Answer {
 
     /// The session's refusal, as ours.
     pub fn refusal(&self) -> Failure {
-        match serde_json::from_str::<ErrorBody>(&self.body) {
-            Ok(body) => Refusal::new(self.status, body.code, body.error).into(),
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Refused {
+            #[serde(flatten)]
+            body: ErrorBody,
+            #[serde(default)]
+            retry_after_seconds: Option<u32>,
+        }
+        match serde_json::from_str::<Refused>(&self.body) {
+            Ok(Refused { body, retry_after_seconds }) => {
+                Refusal::new(self.status, body.code, body.error).retry_after(retry_after_seconds).into()
+            }
             Err(error) => Fault::new("reading a session's refusal", error).into(),
         }
     }

@@ -9,6 +9,7 @@ use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
 use crate::handlers::abandon_child;
+use crate::store::session_pages::{self, Pages};
 use crate::store::{D1, children, deleted_sessions, sessions};
 use crate::{family_effects, session_client};
 
@@ -23,6 +24,7 @@ fn log(event: &'static str, id: &str, failure: &Failure) {
 pub async fn every_minute(env: &Env) -> Result<(), Failure> {
     let (db, now) = (D1::of(env)?, clock::now());
     children::sweep_leases(&db, now).await?;
+    close_pages(env, None).await?;
     for member in children::half_born(&db, now).await? {
         let Ok(id) = SessionId::parse(&member.id) else { continue };
         if let Err(failure) = abandon_child(env, &id).await {
@@ -52,6 +54,36 @@ async fn finish_deletion(env: &Env, id: &str) -> Result<bool, Failure> {
     }
     let emptied = family_effects::collect_storage(env, &CollectStorage { session_id: id }).await;
     Ok(matches!(emptied, Ok(JobResult::Done)))
+}
+
+/// Sessions that are asked side by side.
+const ASKED_AT_ONCE: usize = 10;
+
+/// Closes pages of people who signed out everywhere; of one person, or what is left of everybody's.
+pub async fn close_pages(env: &Env, user_id: Option<&str>) -> Result<(), Failure> {
+    let db = D1::of(env)?;
+    let open = session_pages::revoked(&db, user_id, clock::now()).await?;
+    for some in open.chunks(ASKED_AT_ONCE) {
+        futures_util::future::join_all(some.iter().map(|pages| async {
+            if let Err(failure) = close(env, &db, pages).await {
+                log("session.pages_not_closed", &pages.session_id, &failure);
+            }
+        }))
+        .await;
+    }
+    Ok(())
+}
+
+async fn close(env: &Env, db: &D1, pages: &Pages) -> Result<(), Failure> {
+    if let Ok(id) = SessionId::parse(&pages.session_id) {
+        let call = SessionCall::RevokeClientTokens { user_id: pages.user_id.clone() };
+        let answer = session_client::call(env, &id, Principal::Platform, call).await?;
+        if !answer.is_success() && answer.status != 404 {
+            return Err(answer.refusal());
+        }
+    }
+    session_pages::closed(db, pages).await?;
+    Ok(())
 }
 
 /// Every hour: drafts. Their objects decide; one that has no object is archived in the list.

@@ -15,6 +15,8 @@ pub struct Refusal {
     pub code: ErrorCode,
     /// What happened and what to do.
     pub sentence: Cow<'static, str>,
+    /// When to ask again, in seconds: `Retry-After`.
+    pub retry_after_seconds: Option<u32>,
 }
 
 /// Something of ours failed. The caller learns only that; the rest is for the logs and holds no secret.
@@ -41,7 +43,13 @@ pub enum Failure {
 impl Refusal {
     /// A refusal.
     pub fn new(status: u16, code: ErrorCode, sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, sentence: sentence.into() }
+        Self { status, code, sentence: sentence.into(), retry_after_seconds: None }
+    }
+
+    /// The same, with the time to wait.
+    #[must_use]
+    pub fn retry_after(self, seconds: Option<u32>) -> Self {
+        Self { retry_after_seconds: seconds, ..self }
     }
 
     /// 400: the body is not of the expected shape.
@@ -67,6 +75,11 @@ impl Refusal {
     /// 404
     pub fn not_found(sentence: impl Into<Cow<'static, str>>) -> Self {
         Self::new(404, ErrorCode::NotFound, sentence)
+    }
+
+    /// 409: the state does not allow it.
+    pub fn conflict(sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(409, ErrorCode::Conflict, sentence)
     }
 
     /// 413

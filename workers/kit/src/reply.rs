@@ -3,7 +3,7 @@
 use serde::Serialize;
 use worker::{Headers, Response, ResponseBuilder};
 
-use crate::failure::{Failure, while_doing};
+use crate::failure::{Failure, Refusal, while_doing};
 
 /// JSON with a status.
 pub fn json(status: u16, body: &impl Serialize) -> Result<Response, Failure> {
@@ -31,7 +31,12 @@ fn with_type(status: u16, content_type: &str, text: String) -> Result<Response, 
 
 /// The answer to a failure.
 pub fn failure(failure: &Failure, request_id: &str) -> Result<Response, Failure> {
-    json(failure.status(), &failure.body(request_id))
+    let mut response = json(failure.status(), &failure.body(request_id))?;
+    if let Failure::Refused(Refusal { retry_after_seconds: Some(seconds), .. }) = failure {
+        let set = response.headers_mut().set("Retry-After", &seconds.to_string());
+        set.map_err(while_doing("writing an answer"))?;
+    }
+    Ok(response)
 }
 
 /// 302 to a URL or path that the caller of this has checked.

@@ -268,10 +268,11 @@ fn files_that_nobody_took_within_a_day_are_swept_in_bounded_pieces() {
 
 #[test]
 fn a_claim_holds_five_minutes_and_only_its_own_end_counts() {
-    let (mut s, page, _bridge) = Session::with_bridge();
+    let (mut s, _page, _bridge) = Session::with_bridge();
     upload(&mut s, "a");
     upload(&mut s, "b");
     s.host.now = s.host.now.plus(DAY);
+    let page = s.page("Ada", 2);
     let (first, mut ids) = cleanup(&record(&mut s, "new-1", 10));
     ids.sort();
     assert_eq!(ids, ["a", "b"]);

@@ -220,3 +220,24 @@ fn a_stop_that_crosses_a_completion_is_told_to_the_bot_once() {
         assert_eq!(s.outcome(&id), if stop_first { "stopped" } else { "done" });
     }
 }
+
+#[test]
+fn a_bot_is_told_when_its_prompt_fails_for_lack_of_a_sandbox() {
+    let mut s = Session::new();
+    let id = prompt(&mut s, PromptSource::Slack, slack());
+    for _ in 0..5 {
+        for start in s.take_jobs("start_sandbox") {
+            s.host.report(&start, JobResult::Failed { error: "no capacity".to_owned(), transient: false });
+        }
+        s.host.advance(20_000);
+    }
+    assert_eq!(s.outcome(&id), "failed");
+    let told = callbacks(&mut s);
+    let keys: std::collections::BTreeSet<_> = told.iter().map(|(_, callback)| callback.idempotency_key()).collect();
+    assert_eq!(keys, [format!("complete:{id}")].into(), "it is repeated until the bot has it");
+    let Notice::Complete { success, error } = &told[0].1.notice else { panic!("an end: {told:?}") };
+    assert!(!success && error.as_deref().is_some_and(|error| error.contains("no capacity")), "{error:?}");
+    // The breaker is open: the next one is told at once.
+    let refused = prompt(&mut s, PromptSource::Slack, slack());
+    assert_eq!((s.outcome(&refused).as_str(), callbacks(&mut s).len()), ("failed", 1));
+}

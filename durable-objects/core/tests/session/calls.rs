@@ -106,7 +106,7 @@ fn cancelling_while_a_sandbox_starts_stops_it_when_it_comes() {
     let start = s.take_jobs("start_sandbox").pop().expect("a start");
     s.call(SessionCall::Cancel);
     s.run_jobs();
-    s.host.report(&start, JobResult::SandboxStarted { provider_object_id: "late".to_owned() });
+    s.host.report(&start, JobResult::SandboxStarted { provider_object_id: "late".to_owned(), access: None });
     s.run_jobs();
     assert_eq!(s.sandbox_status(), "stopped");
     assert_eq!(s.stopped.last().and_then(|stop| stop.provider_object_id.clone()), Some("late".to_owned()));

@@ -58,7 +58,7 @@ const LIFE: &[Step] = &[
     ("second prompt", |s| say(s, &json!({"type": "prompt", "clientRequestId": "b", "content": "y"}))),
     ("third prompt", |s| say(s, &json!({"type": "prompt", "clientRequestId": "c", "content": "z"}))),
     ("sandbox started", |s| {
-        report(s, "start_sandbox", JobResult::SandboxStarted { provider_object_id: "box".to_owned() });
+        report(s, "start_sandbox", JobResult::SandboxStarted { provider_object_id: "box".to_owned(), access: None });
     }),
     ("bridge connects", |s| {
         let sandbox = s.host.jobs.iter().find_map(|claimed| match &claimed.job {

@@ -3,8 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod archive;
 mod attachments;
+mod boot_errors;
 mod budgets;
 mod callbacks;
 mod calls;
@@ -20,6 +22,7 @@ mod gather;
 mod limits;
 mod media;
 mod outputs;
+mod page_limits;
 mod prompts;
 mod pull_requests;
 mod questions;

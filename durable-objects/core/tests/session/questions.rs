@@ -116,3 +116,45 @@ fn a_bots_person_answers_by_rest() {
     assert_eq!(s.call(ask()).status, 409);
     assert_eq!(s.events("input_request")[0]["answeredBy"]["name"], "Grace");
 }
+
+#[test]
+fn the_time_in_which_the_agent_waits_for_a_person_is_not_the_prompts() {
+    let (mut s, page, bridge, id) = Session::with_run();
+    s.host.config.execution_timeout_ms = 600_000;
+    let alive = |s: &mut Session, ms: i64| {
+        for _ in 0..ms / 30_000 {
+            s.plain(bridge, &json!({"type": "heartbeat", "status": "working"}));
+            s.host.advance(30_000);
+        }
+    };
+    alive(&mut s, 300_000);
+    s.frame(bridge, 3, question(&id, "q"));
+    s.frame(bridge, 4, question(&id, "second"));
+    s.host.evict();
+    alive(&mut s, 2_400_000);
+    assert_eq!(s.state(&id).0, "processing", "nobody has answered");
+    s.say(page, &answer("q", "this", "a"));
+    alive(&mut s, 2_400_000);
+    assert_eq!(s.state(&id).0, "processing", "it waits for the other one still");
+    s.say(page, &answer("second", "this", "b"));
+    s.host.evict();
+    alive(&mut s, 270_000);
+    assert_eq!(s.state(&id).0, "processing");
+    alive(&mut s, 60_000);
+    assert_eq!(s.outcome(&id), "timed_out", "its own time is over");
+}
+
+#[test]
+fn waiting_for_a_person_ends_with_the_sandboxs_life() {
+    let (mut s, _page, bridge, id) = Session::with_run();
+    s.frame(bridge, 3, question(&id, "q"));
+    let mut minutes = 0;
+    while s.state(&id).0 == "processing" {
+        s.plain(bridge, &json!({"type": "heartbeat", "status": "working"}));
+        s.host.advance(60_000);
+        minutes += 1;
+    }
+    assert_eq!(s.outcome(&id), "timed_out");
+    assert_eq!(minutes, 105, "two hours, less what is kept for putting it away");
+    assert_eq!(s.events("input_request")[0]["state"], "withdrawn");
+}

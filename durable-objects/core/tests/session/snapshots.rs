@@ -76,12 +76,14 @@ fn an_idle_sandbox_is_kept_stopped_and_restored_for_the_next_prompt() {
     }
     assert_eq!(s.sandbox_status(), "stopped");
     assert!(s.images.contains("image-2"), "what happened since is kept too");
-    assert_eq!(s.closed(bridge), Some((1000, "Sandbox terminated".to_owned())));
+    assert_eq!(s.closed(bridge), Some((1000, "Inactivity timeout".to_owned())));
     assert_eq!(s.stopped.last().map(|stop| stop.reason.clone()).as_deref(), Some("inactivity_timeout"));
     let page = s.page("Ada", 2);
     let next = s.queue(page, "next", "go on");
     let bridge = s.connect(2);
     assert_eq!(s.begun.last(), Some(&restores("image-2", 2)));
+    assert!(s.take_of(page, "sandbox_restored").is_empty(), "it boots");
+    s.frame(bridge, 1, ready());
     assert_eq!(s.take_of(page, "sandbox_restored").len(), 1);
     assert_eq!(s.take_of(bridge, "prompt")[0]["messageId"], json!(next));
 }
@@ -224,6 +226,26 @@ fn a_snapshot_that_cannot_be_restored_is_dropped_and_a_fresh_sandbox_starts() {
 }
 
 #[test]
+fn a_snapshot_that_does_not_boot_is_dropped_too() {
+    let (mut s, page) = stopped_with_files();
+    for n in 0..2 {
+        s.queue(page, &format!("r{n}"), "go on");
+        let bridge = s.connect(2);
+        assert_eq!(s.begun.last(), Some(&restores("one", 1)));
+        s.frame(
+            bridge,
+            1,
+            json!({"type": "boot_progress", "phase": "ready", "status": "failed", "startedAt": 1, "detail": "no agent",
+                "sandboxId": "s", "timestamp": 1}),
+        );
+    }
+    assert!(s.take_of(page, "sandbox_warning").iter().any(|w| w.to_string().contains("fresh checkout")));
+    s.queue(page, "last", "go on");
+    s.connect(2);
+    assert_eq!(s.begun.last(), Some(&StartFrom::Fresh));
+}
+
+#[test]
 fn an_outage_of_the_backend_drops_no_snapshot() {
     let (mut s, page) = stopped_with_files();
     let next = s.queue(page, "next", "go on");
@@ -289,7 +311,10 @@ fn a_stopped_sandbox_that_does_not_go_on_is_deleted_once_its_successor_is_up() {
     assert_eq!(s.begun.last(), Some(&StartFrom::Fresh));
     assert!(s.stopped.is_empty(), "it has the only copy of the work");
     assert!(s.connect_as(&old, 2).is_err(), "and may not act");
-    s.connect(2);
+    let bridge = s.connect(2);
+    s.run_jobs();
+    assert!(s.stopped.is_empty(), "its successor boots, and may fail");
+    s.frame(bridge, 1, ready());
     s.run_jobs();
     assert_eq!(
         s.stopped.last().map(|stop| (stop.sandbox_id.clone(), stop.reason.clone())),

@@ -131,7 +131,7 @@ impl World {
             bridge.reborn(start.generation, now + 100);
             self.tally.resumed += 1;
         }
-        JobResult::SandboxStarted { provider_object_id: object }
+        JobResult::SandboxStarted { provider_object_id: object, access: None }
     }
 
     /// Does what a job asks for, as an idempotent backend does.
@@ -169,7 +169,7 @@ impl World {
                         self.tally.sandboxes += 1;
                     }
                 }
-                JobResult::SandboxStarted { provider_object_id: format!("box-{}", start.sandbox_id) }
+                JobResult::SandboxStarted { provider_object_id: format!("box-{}", start.sandbox_id), access: None }
             }
             Job::StopSandbox(stop) => {
                 for index in 0..self.bridges.len() {

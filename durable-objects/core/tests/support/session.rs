@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use oi_protocol::session_state::{PromptSource, SpawnSource};
 use oi_protocol::{MessageId, SessionId};
+use oi_session::access::SandboxAccess;
 use oi_session::call::{CallReply, EnqueuePrompt, InitRepository, InitSession, Person, Principal, SessionCall};
 use oi_session::input::{ReplyId, SocketId};
 use oi_session::job::{ClaimedJob, Job, JobResult, StartFrom, StartSandbox, StopSandbox};
@@ -41,6 +42,8 @@ pub struct Session {
     pub begun: Vec<StartFrom>,
     /// Files that the backend keeps.
     pub images: BTreeSet<String>,
+    /// How the backend says that its sandboxes are reached.
+    pub access: Option<Box<SandboxAccess>>,
 }
 
 pub fn session_id() -> SessionId {
@@ -99,6 +102,7 @@ impl Session {
             stopped: Vec::new(),
             begun: Vec::new(),
             images: BTreeSet::new(),
+            access: None,
         }
     }
 
@@ -218,7 +222,8 @@ impl Session {
                 Job::StartSandbox(start) => {
                     self.started.push(Sandbox::of(start));
                     self.begun.push(start.from.clone());
-                    JobResult::SandboxStarted { provider_object_id: format!("box-{}", start.sandbox_id) }
+                    let provider_object_id = format!("box-{}", start.sandbox_id);
+                    JobResult::SandboxStarted { provider_object_id, access: self.access.clone() }
                 }
                 Job::StopSandbox(stop) => {
                     self.stopped.push(stop.clone());

@@ -14,7 +14,9 @@ use crate::auth::browser::BrowserAuth;
 use crate::auth::cookies::Cookie;
 use crate::auth::github_sign_in::{self, Callback};
 use crate::request::Cx;
-use crate::store::browser_sessions::SignedIn;
+use crate::session_sweeps;
+use crate::store::browser_sessions::{self, SignedIn};
+use crate::store::session_pages;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -122,6 +124,19 @@ pub(super) async fn sign_out(cx: &Cx<'_>) -> Result<Response, Failure> {
     let auth = BrowserAuth::of(cx.env)?;
     let cookie = auth.end(&cx.db()?, cx.head.header("Cookie").as_deref()).await?;
     with_cookies(reply::json(200, &json!({"success": true}))?, &[cookie])
+}
+
+/// Signs a person out in all their browsers, and closes their pages of sessions. A session that cannot be reached now is
+/// asked again every minute.
+pub(super) async fn sign_out_everywhere(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let auth = BrowserAuth::of(cx.env)?;
+    let person = cx.person().ok_or_else(Refusal::unauthorized)?;
+    let db = cx.db()?;
+    browser_sessions::end_all(&db, &person.user_id).await?;
+    session_pages::revoke(&db, &person.user_id).await?;
+    session_sweeps::close_pages(cx.env, Some(&person.user_id)).await?;
+    let cookie = auth.end(&db, None).await?;
+    with_cookies(reply::json(200, &json!({"status": true}))?, &[cookie])
 }
 
 pub(super) fn providers(cx: &Cx<'_>) -> Result<Response, Failure> {

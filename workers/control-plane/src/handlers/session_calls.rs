@@ -23,7 +23,7 @@ use crate::policy::Caller;
 use crate::request::Cx;
 use crate::session_client;
 use crate::source_control::require_github;
-use crate::store::children;
+use crate::store::{children, session_pages};
 
 async fn relay(cx: &Cx<'_>, call: SessionCall) -> Result<Response, Failure> {
     let id = cx.session_id()?;
@@ -208,6 +208,10 @@ pub(super) async fn client_token(cx: &Cx<'_>) -> Result<Response, Failure> {
     let person = acting_person(cx, &shown)
         .await?
         .ok_or_else(|| Refusal::forbidden("A user identity is required for a websocket token"))?;
+    // Noted before there is a token, so that none is left out when the person signs out everywhere.
+    if let Some(user_id) = &person.canonical_user_id {
+        session_pages::note(&cx.db()?, user_id, &id, oi_worker_kit::clock::now()).await?;
+    }
     let principal = identity::principal(&cx.who.caller);
     session_client::relay(cx.env, &id, principal, SessionCall::MintClientToken { person: Box::new(person) }).await
 }
@@ -249,7 +253,7 @@ pub(super) async fn messages(cx: &Cx<'_>) -> Result<Response, Failure> {
 }
 
 pub(super) async fn artifacts(cx: &Cx<'_>) -> Result<Response, Failure> {
-    relay(cx, SessionCall::Artifacts).await
+    relay(cx, SessionCall::Artifacts { cursor: word(cx, "cursor")?, limit: number(cx, "limit")? }).await
 }
 
 pub(super) async fn participants(cx: &Cx<'_>) -> Result<Response, Failure> {

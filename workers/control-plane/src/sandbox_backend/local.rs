@@ -53,7 +53,7 @@ fn refused(answer: &Answer) -> BackendError {
 fn facts(answer: &Answer) -> Result<BackendSandbox, BackendError> {
     let sandbox: LocalSandbox = answer.json()?;
     let running = sandbox.status == LocalSandboxStatus::Running;
-    Ok(BackendSandbox { provider_object_id: sandbox.sandbox_id, running })
+    Ok(BackendSandbox { provider_object_id: sandbox.sandbox_id, running, access: None })
 }
 
 impl SandboxBackend for Local {

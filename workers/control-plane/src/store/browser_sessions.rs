@@ -84,6 +84,11 @@ pub async fn end(db: &impl Database, token_hash: &str) -> Result<(), DbError> {
     db.change("DELETE FROM browser_sessions WHERE token_hash = ?", params![token_hash]).await.map(|_| ())
 }
 
+/// Ends all sessions of a person.
+pub async fn end_all(db: &impl Database, user_id: &str) -> Result<(), DbError> {
+    db.change("DELETE FROM browser_sessions WHERE user_id = ?", params![user_id]).await.map(|_| ())
+}
+
 /// Forgets sessions that have ended.
 pub async fn sweep(db: &impl Database, now: UnixMillis) -> Result<u64, DbError> {
     db.change("DELETE FROM browser_sessions WHERE expires_at <= ?", params![now.0]).await
@@ -114,5 +119,20 @@ mod tests {
         assert_eq!(find_at(250), None, "what has ended is not prolonged");
         block_on(end(&db, "hash")).expect("runs");
         assert_eq!(find_at(150), None);
+        block_on(find_or_create(
+            &db,
+            &Account { provider_user_id: "8", ..account },
+            &Profile::default(),
+            ("u2", "i2"),
+            UnixMillis(0),
+        ))
+        .expect("runs");
+        for (id, hash, user) in [("s2", "hash", "u1"), ("s3", "other", "u1"), ("s4", "theirs", "u2")] {
+            block_on(begin(&db, id, hash, user, None, times)).expect("runs");
+        }
+        block_on(end_all(&db, "u1")).expect("runs");
+        let left =
+            ["hash", "other", "theirs"].map(|hash| block_on(find(&db, hash, UnixMillis(1))).expect("runs").is_some());
+        assert_eq!(left, [false, false, true]);
     }
 }

@@ -1,0 +1,116 @@
+//! Starting a sandbox: whether the backend is asked at all, what it is asked for, and what its answer says.
+
+use oi_session::access::SandboxAccess;
+use oi_session::job::{ClaimedJob, JobResult, StartFrom, StartSandbox};
+use oi_worker_kit::log::Line;
+use oi_worker_kit::{Failure, clock};
+use worker::Env;
+
+use crate::effects::{Failed, create_request, permanent};
+use crate::sandbox_access::{self, BackendAccess};
+use crate::sandbox_backend::{self, BackendError, BackendSandbox, Restored, SandboxBackend};
+use crate::source_control::github::user_tokens;
+use crate::store::backend_breakers::{self, Admission};
+use crate::store::{D1, DbError, sandboxes};
+
+/// Why there is no sandbox.
+enum NotStarted {
+    Backend(BackendError),
+    Other(Failed),
+}
+
+impl From<BackendError> for NotStarted {
+    fn from(error: BackendError) -> Self {
+        Self::Backend(error)
+    }
+}
+
+impl From<Failed> for NotStarted {
+    fn from(failed: Failed) -> Self {
+        Self::Other(failed)
+    }
+}
+
+/// What is only a help must not stand in the way of a sandbox.
+fn log(doing: &'static str, error: &DbError) {
+    Line::error("control-plane", "sandbox.start_unnoted").with("doing", doing).with("error", error.to_string()).write();
+}
+
+/// Runs one attempt.
+pub(crate) async fn run(env: &Env, start: &StartSandbox, claimed: &ClaimedJob) -> Result<JobResult, Failed> {
+    let (db, backend) = (D1::of(env)?, sandbox_backend::name(env));
+    let admission = backend_breakers::admit(&db, &backend, clock::now()).await.unwrap_or_else(|error| {
+        log("asking the breaker", &error);
+        Admission::Go { after_failures: false, trial: false }
+    });
+    let (after_failures, trial) = match admission {
+        Admission::Go { after_failures, trial } => (after_failures, trial),
+        Admission::Held { until, reason } => return Ok(JobResult::Held { until, error: reason }),
+    };
+    if let Err(error) = sandboxes::remember(&db, &start.sandbox_id, &start.session_id, clock::now()).await {
+        log("noting its session", &error);
+    }
+    let error = match ask(env, start, claimed.look_first).await {
+        Err(NotStarted::Backend(error)) if error.is_outage() => error,
+        outcome => {
+            if after_failures && let Err(error) = backend_breakers::succeeded(&db, &backend).await {
+                log("closing the breaker", &error);
+            }
+            return match outcome {
+                Ok(started) => Ok(started),
+                Err(NotStarted::Backend(error)) => Err(error.into()),
+                Err(NotStarted::Other(failed)) => Err(failed),
+            };
+        }
+    };
+    // One that is tried again and may pass counts nothing.
+    if !trial && error.is_transient() && claimed.attempt < claimed.job.attempt_budget() {
+        return Err(error.into());
+    }
+    match backend_breakers::failed(&db, &backend, &error.to_string(), clock::now()).await {
+        Ok(Some(until)) => {
+            Line::error("control-plane", "sandbox.backend_down").with("error", error.to_string()).write();
+            Ok(JobResult::Held { until, error: error.to_string() })
+        }
+        Ok(None) => Err(error.into()),
+        Err(unnoted) => {
+            log("counting a failure", &unnoted);
+            Err(error.into())
+        }
+    }
+}
+
+async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobResult, NotStarted> {
+    let backend = sandbox_backend::configured(env)?;
+    // A stopped one is there; that it goes on is asked for again.
+    if look_first
+        && !matches!(start.from, StartFrom::Parked { .. })
+        && backend.capabilities().find
+        && let Some(found) = backend.find(&start.sandbox_id).await?
+    {
+        return Ok(started(env, start, found)?);
+    }
+    let request = create_request(env, start)?;
+    let sandbox = match &start.from {
+        StartFrom::Fresh => backend.create(&request).await?,
+        StartFrom::Snapshot { image_id, .. } => backend.restore(&request, Restored::Image(image_id)).await?,
+        StartFrom::Parked { provider_object_id } => {
+            backend.restore(&request, Restored::Parked(provider_object_id)).await?
+        }
+    };
+    Ok(started(env, start, sandbox)?)
+}
+
+fn started(env: &Env, start: &StartSandbox, sandbox: BackendSandbox) -> Result<JobResult, Failed> {
+    if !sandbox.running {
+        return Err(permanent("the sandbox ended before it connected"));
+    }
+    let access = sandbox.access.map(|access| sealed(env, start, *access)).transpose()?;
+    Ok(JobResult::SandboxStarted { provider_object_id: sandbox.provider_object_id, access: access.map(Box::new) })
+}
+
+fn sealed(env: &Env, start: &StartSandbox, access: BackendAccess) -> Result<SandboxAccess, Failed> {
+    let key = user_tokens::sealing_key(env).map_err(Failure::from)?;
+    sandbox_access::seal(&key, &start.session_id, &start.sandbox_id, access)
+        .map_err(|error| permanent(error.to_string()))
+}
