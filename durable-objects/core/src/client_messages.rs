@@ -296,6 +296,10 @@ impl Turn<'_, '_> {
             return Ok(());
         }
         let page = timeline::page_before(self.sql, self.hot.archived, Some(before), limit, dialect)?;
+        // Places may be empty, or being written, between the files and the oldest row that is shown.
+        if page.cursor.is_none() && page.has_more && self.fetch_archived(socket, self.hot.archived.seq + 1, limit)? {
+            return Ok(());
+        }
         self.send(socket, page.history_frame());
         Ok(())
     }

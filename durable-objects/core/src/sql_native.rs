@@ -5,6 +5,9 @@ use rusqlite::{Connection, params_from_iter};
 
 use crate::sql::{Row, Sql, SqlError, Value};
 
+/// More statements than a session has: SQLite takes longer to read most of them than to run them.
+const STATEMENTS_KEPT: usize = 512;
+
 /// A SQLite database in memory or in a file.
 pub struct NativeSql {
     connection: Connection,
@@ -17,7 +20,9 @@ fn fail(error: &rusqlite::Error) -> SqlError {
 impl NativeSql {
     /// A database in memory.
     pub fn in_memory() -> Result<Self, SqlError> {
-        Ok(Self { connection: Connection::open_in_memory().map_err(|e| fail(&e))? })
+        let connection = Connection::open_in_memory().map_err(|e| fail(&e))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+        Ok(Self { connection })
     }
 
     /// Runs `body` in a transaction: committed on `Ok`, rolled back on `Err` or unwinding.

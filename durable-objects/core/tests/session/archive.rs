@@ -403,3 +403,25 @@ fn a_fork_begins_at_an_event_that_is_in_a_file() {
         .find_map(|file| archive_file::place_of(&bucket.files[&file.key], &id).expect("a file of events"));
     assert_eq!(found.map(|place| json!(place)), Some(row["seq"].clone()));
 }
+
+#[test]
+fn history_goes_on_through_the_files_over_a_place_that_is_empty() {
+    for dialect in [1, 2] {
+        let (mut s, page, bridge, mut bucket) = session();
+        work(&mut s, page, bridge, 2, 20);
+        bucket.run(&mut s);
+        let floor = archived(&bucket).into_iter().max().expect("rows in files");
+        // As a part that ended without text leaves one.
+        s.rows(&format!("DELETE FROM events WHERE seq = {}", floor + 1));
+        let (reader, subscribed) = s.subscribe("Grace", dialect, None);
+        let _ = s.take(reader);
+        let cursor = &subscribed["timeline"]["cursor"];
+        assert_eq!(cursor["sequence"], floor + 2, "nothing else is left in SQLite");
+        s.say(reader, &json!({"type": "fetch_history", "cursor": cursor, "limit": 7}));
+        bucket.run(&mut s);
+        let history = s.take(reader).into_iter().find(|m| m["type"] == "history_page").expect("a page");
+        let places: Vec<_> =
+            history["items"].as_array().expect("items").iter().map(|item| item["timelineSequence"].as_i64()).collect();
+        assert_eq!(places, (floor - 6..=floor).map(Some).collect::<Vec<_>>(), "dialect {dialect}");
+    }
+}

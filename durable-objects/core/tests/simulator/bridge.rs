@@ -20,7 +20,7 @@ pub struct Asked {
 #[derive(Debug, Default)]
 pub struct Run {
     pub id: String,
-    /// Open parts and their text.
+    /// Open parts and their text; those that begin with `think` are reasoning.
     pub parts: Vec<(String, String)>,
     /// Dialect 1: the text so far.
     pub token: String,
@@ -34,6 +34,10 @@ pub struct Bridge {
     pub sandbox: Sandbox,
     pub dialect: u32,
     pub alive: bool,
+    /// The backend has it running.
+    pub machine: bool,
+    /// It came of an attempt of which nobody heard, after its end was asked for: nobody can know of it.
+    pub unknowable: bool,
     pub socket: Option<SocketId>,
     /// When it dials, or beats, next.
     pub dial_at: i64,
@@ -64,12 +68,18 @@ pub struct Bridge {
 
 const WORDS: [&str; 8] = ["so ", "ähm ", "😀", "let x = 1;\n", "\"quoted\" ", "𝄞 ", "done. ", "\u{1}"];
 
+fn kind_of(part: &str) -> &'static str {
+    if part.contains("think") { "reasoning" } else { "text" }
+}
+
 impl Bridge {
     pub fn new(sandbox: Sandbox, dialect: u32, now: i64) -> Self {
         Self {
             sandbox,
             dialect,
             alive: true,
+            machine: true,
+            unknowable: false,
             socket: None,
             dial_at: now,
             beat_at: now,
@@ -156,9 +166,9 @@ impl Bridge {
         Some(frame.to_string())
     }
 
-    /// The frame before again, as a connection that doubles.
-    pub fn doubled_frame(&self) -> Option<String> {
-        let before = self.next?.checked_sub(1)?;
+    /// A frame that was sent before again, as from a connection that doubles.
+    pub fn doubled_frame(&self, back: usize) -> Option<String> {
+        let before = self.next?.checked_sub(back)?;
         let mut frame = self.journal.get(before)?.clone();
         frame["seq"] = json!(before + 1);
         Some(frame.to_string())
@@ -177,11 +187,11 @@ impl Bridge {
         match command["type"].as_str().unwrap_or_default() {
             "hello" => {
                 if self.dialect == 1 {
-                    return Err("a bridge of dialect 1 was greeted in dialect 2".to_owned());
+                    return Err("bridge: one of dialect 1 was greeted in dialect 2".to_owned());
                 }
                 let acked = command["ackedSeq"].as_u64().unwrap_or(0) as usize;
                 if acked > self.journal.len() {
-                    return Err(format!("{acked} acknowledged of {}", self.journal.len()));
+                    return Err(format!("mark: {acked} acknowledged of {}", self.journal.len()));
                 }
                 self.acked = self.acked.max(acked);
                 self.next = Some(acked);
@@ -195,7 +205,7 @@ impl Bridge {
             "event_rejected" => {
                 let seq = command["seq"].as_u64().unwrap_or(0) as usize;
                 if !self.bad.contains(&seq) {
-                    return Err(format!("a good frame was rejected: {command} {}", self.journal[seq - 1]));
+                    return Err(format!("bridge: a good frame was rejected: {command} {}", self.journal[seq - 1]));
                 }
                 self.acked = self.acked.max(seq);
             }
@@ -209,12 +219,12 @@ impl Bridge {
                 let id = command["requestId"].as_str().unwrap_or_default().to_owned();
                 let known = self.answers.entry(id).or_insert_with(|| command["answer"].clone());
                 if *known != command["answer"] {
-                    return Err(format!("{command} after {known}"));
+                    return Err(format!("answer: {command} after {known}"));
                 }
             }
             "push" => self.pushes.push_back(command["pushSpec"].clone()),
             "shutdown" => self.alive = false,
-            other => return Err(format!("an unknown command {other}")),
+            other => return Err(format!("bridge: an unknown command {other}")),
         }
         Ok(())
     }
@@ -222,7 +232,7 @@ impl Bridge {
     fn take_prompt(&mut self, id: &str) -> Result<(), String> {
         if let Some(ended) = self.known.get(id).copied() {
             if self.dialect == 1 {
-                return Err("a prompt was repeated to a bridge of dialect 1".to_owned());
+                return Err("twice: a prompt was repeated to a bridge of dialect 1".to_owned());
             }
             self.emit(json!({"type": "prompt_accepted", "messageId": id}));
             if let Some(success) = ended {
@@ -231,7 +241,7 @@ impl Bridge {
             return Ok(());
         }
         if let Some(run) = &self.run {
-            return Err(format!("{id} was sent while {} runs", run.id));
+            return Err(format!("twice: {id} was sent while {} runs", run.id));
         }
         self.known.insert(id.to_owned(), None);
         self.run = Some(Run { id: id.to_owned(), ..Run::default() });
@@ -277,7 +287,7 @@ impl Bridge {
             45..55 => {
                 if let Some((part, text)) = run.parts.pop() {
                     let with_text = rng.random_bool(0.5);
-                    let mut event = json!({"type": "part_done", "messageId": id, "partId": part, "kind": "text",
+                    let mut event = json!({"type": "part_done", "messageId": id, "partId": part, "kind": kind_of(&part),
                         "length": text.encode_utf16().count()});
                     if with_text {
                         event["text"] = json!(text);
@@ -307,7 +317,17 @@ impl Bridge {
                 let message = self.name("warning");
                 self.emit(json!({"type": "warning", "scope": "setup", "message": message}));
             }
-            80..85 => self.emit(json!({"type": "step_finish", "messageId": id, "cost": 0.5})),
+            80..83 => self.emit(json!({"type": "step_finish", "messageId": id, "cost": 0.5})),
+            83..85 => {
+                let name = self.name("thing");
+                self.emit(match rng.random_range(0..5) {
+                    0 => json!({"type": "git_sync", "status": "completed", "sha": name}),
+                    1 => json!({"type": "artifact", "artifactType": "screenshot", "url": name}),
+                    2 => json!({"type": "session_title", "title": name}),
+                    3 => json!({"type": "context_compacted", "messageId": id}),
+                    _ => json!({"type": "boot_progress", "phase": "setup", "status": "started", "startedAt": 5}),
+                });
+            }
             85..87 => {
                 let error = self.name("error");
                 self.emit(json!({"type": "error", "messageId": id, "error": error}));
@@ -320,7 +340,7 @@ impl Bridge {
             _ => {
                 if self.dialect == 2 && rng.random_bool(0.7) {
                     for (part, text) in std::mem::take(&mut run.parts) {
-                        self.emit(json!({"type": "part_done", "messageId": id, "partId": part, "kind": "text",
+                        self.emit(json!({"type": "part_done", "messageId": id, "partId": part, "kind": kind_of(&part),
                             "length": text.encode_utf16().count(), "text": text}));
                     }
                 }
@@ -341,7 +361,8 @@ impl Bridge {
             return;
         }
         if run.parts.is_empty() || (run.parts.len() < 3 && rng.random_bool(0.1)) {
-            run.parts.push((self.name("part"), String::new()));
+            let kind = if rng.random_bool(0.2) { "think" } else { "part" };
+            run.parts.push((self.name(kind), String::new()));
         }
         let index = rng.random_range(0..run.parts.len());
         let (part, text) = &mut run.parts[index];
@@ -351,7 +372,7 @@ impl Bridge {
         }
         let offset = text.encode_utf16().count();
         text.push_str(word);
-        let event = json!({"type": "part_delta", "messageId": id, "partId": part, "kind": "text", "offset": offset, "text": word});
+        let event = json!({"type": "part_delta", "messageId": id, "partId": part, "kind": kind_of(part), "offset": offset, "text": word});
         self.emit(event);
     }
 

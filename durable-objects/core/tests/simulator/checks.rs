@@ -1,23 +1,26 @@
-//! What must hold: along the way, and at the end.
+//! What must hold along the way. Every error begins with the name of its check.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use oi_session::call::SessionCall;
+use oi_session::core::SessionCore;
+use oi_session::job::Job;
 use oi_session::sql::{Row, Sql, Value as SqlValue};
 use rand::Rng;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::client::key_of;
 use crate::support::session::{messages, value};
 use crate::world::World;
 
-fn text(value: &SqlValue) -> String {
+pub fn text(value: &SqlValue) -> String {
     match value {
         SqlValue::Text(text) => text.clone(),
         other => format!("{other:?}"),
     }
 }
 
-fn int(value: &SqlValue) -> i64 {
+pub fn int(value: &SqlValue) -> i64 {
     match value {
         SqlValue::Int(number) => *number,
         other => panic!("not a number: {other:?}"),
@@ -35,11 +38,24 @@ fn is_same(held: &Value, stored: &Value) -> bool {
 }
 
 impl World {
-    fn rows(&self, sql: &str) -> Vec<Row> {
-        self.host.sql.inner.run(sql, &[]).unwrap_or_else(|error| panic!("{error}"))
+    pub fn rows_of(&self, sql: &str, params: &[SqlValue]) -> Vec<Row> {
+        match self.host.sql.inner.run(sql, params) {
+            Ok(rows) => rows,
+            // All that was stored is gone.
+            Err(_) if self.host.erased > 0 => Vec::new(),
+            Err(error) => panic!("{error}"),
+        }
     }
 
-    fn count(&self, sql: &str) -> i64 {
+    pub fn rows(&self, sql: &str) -> Vec<Row> {
+        self.rows_of(sql, &[])
+    }
+
+    pub fn count_of(&self, sql: &str, param: &str) -> i64 {
+        self.rows_of(sql, &[SqlValue::Text(param.to_owned())]).first().map_or(0, |row| int(&row[0]))
+    }
+
+    pub fn count(&self, sql: &str) -> i64 {
         self.rows(sql).first().map_or(0, |row| int(&row[0]))
     }
 
@@ -85,12 +101,13 @@ impl World {
             let Some(last) = socket.inbox.back().filter(|text| text.contains("prompt_queued")) else { continue };
             for frame in messages(last).iter().filter(|frame| frame["type"] == "prompt_queued") {
                 let id = frame["messageId"].as_str().unwrap_or_default();
-                let known = self.count(&format!(
-                    "SELECT (SELECT COUNT(*) FROM messages WHERE id = '{id}') +
-                        (SELECT COUNT(*) FROM cancelled_requests WHERE message_id = '{id}')"
-                ));
+                let known = self.count_of(
+                    "SELECT (SELECT COUNT(*) FROM messages WHERE id = ?1) +
+                        (SELECT COUNT(*) FROM cancelled_requests WHERE message_id = ?1)",
+                    id,
+                );
                 if known == 0 {
-                    return Err(format!("{id} was accepted and is not stored"));
+                    return Err(format!("lost: {id} was accepted and is not stored"));
                 }
             }
         }
@@ -105,32 +122,39 @@ impl World {
         }
         let mark = self.count("SELECT seq FROM received");
         if mark < told {
-            return Err(format!("{told} was acknowledged, SQLite has {mark}"));
+            return Err(format!("mark: {told} was acknowledged, SQLite has {mark}"));
         }
         let mark = mark as usize;
         if mark > bridge.journal.len() {
-            return Err(format!("{mark} frames of {}, of which {} exist", bridge.sandbox.id, bridge.journal.len()));
+            return Err(format!(
+                "mark: {mark} frames of {}, of which {} exist",
+                bridge.sandbox.id,
+                bridge.journal.len()
+            ));
         }
         let warnings = |from: usize| bridge.journal[from..mark].iter().filter(|frame| frame["type"] == "warning");
         for frame in warnings(mark.saturating_sub(12)) {
             let message = frame["message"].as_str().unwrap_or_default();
-            let rows = self
-                .count(&format!("SELECT COUNT(*) FROM events WHERE type = 'warning' AND body LIKE '%\"{message}\"%'"));
+            let sql = "SELECT COUNT(*) FROM events WHERE type = 'warning' AND body LIKE ?";
+            let rows = self.count_of(sql, &format!("%\"{message}\"%"));
             if rows != 1 {
-                return Err(format!("{message} is acknowledged and stored {rows} times"));
+                return Err(format!("once: {message} is acknowledged and stored {rows} times"));
             }
         }
         if let Some(row) = self.rows("SELECT id FROM messages WHERE status = 'processing'").first() {
             let id = text(&row[0]);
             for (part, expected) in bridge.text_at(mark, &id) {
-                let stored = self.rows(&format!("SELECT body FROM events WHERE id = 'part:{id}:{part}'"));
+                let row_id = SqlValue::Text(format!("part:{id}:{part}"));
+                let stored = self.rows_of("SELECT body FROM events WHERE id = ?", &[row_id]);
                 let stored = stored.first().map(|row| value(&text(&row[0]))["text"].clone());
                 if stored.as_ref().and_then(Value::as_str).unwrap_or_default() != expected {
-                    return Err(format!("after frame {mark} the part {part} is {expected:?}, stored is {stored:?}"));
+                    return Err(format!(
+                        "mark: after frame {mark} the part {part} is {expected:?}, stored is {stored:?}"
+                    ));
                 }
             }
         }
-        self.tally.marks_checked += 1;
+        self.tally.one("marks checked");
         Ok(())
     }
 
@@ -144,7 +168,7 @@ impl World {
             return Ok(());
         }
         self.clients[index].checked = Some(last);
-        self.tally.views_checked += 1;
+        self.tally.one("views checked");
         let rows = self.rows("SELECT seq, id, revision, body FROM events WHERE revision IS NOT NULL ORDER BY seq");
         let archived = self.archived_rows()?;
         for row in rows.iter().chain(&archived) {
@@ -157,31 +181,41 @@ impl World {
         }
         let floor = archived.last().map_or(0, |row| int(&row[0]));
         // What it has of the archive is what it had before it became one.
+        let by_place: BTreeMap<i64, &Row> = archived.iter().map(|row| (int(&row[0]), row)).collect();
         for (seq, held) in client.timeline.range(..=floor) {
-            let row = &archived[*seq as usize - 1];
+            let Some(row) = by_place.get(seq) else {
+                return Err(format!("view: {} has row {seq}, which is not archived", client.name));
+            };
             let body = &self.bodies[&(int(&row[0]), int(&row[2]))];
             if !is_same(&held.event, body) || held.id != text(&row[1]) || held.revision != int(&row[2]) {
-                return Err(format!("{}: row {seq} is {held:?}, archived is {body}", client.name));
+                return Err(format!("view: {}: row {seq} is {held:?}, archived is {body}", client.name));
             }
         }
         if rows.len() != client.timeline.range(floor + 1..).count() {
             let have: BTreeSet<_> = client.timeline.keys().copied().collect();
             let missing: Vec<_> =
                 rows.iter().filter(|row| !have.contains(&int(&row[0]))).map(|row| text(&row[1])).collect();
-            return Err(format!("{} has {} of {} rows; without {missing:?}", client.name, have.len(), rows.len()));
+            return Err(format!(
+                "view: {} has {} of {} rows; without {missing:?}",
+                client.name,
+                have.len(),
+                rows.len()
+            ));
         }
         for row in rows {
             let (seq, revision) = (int(&row[0]), int(&row[2]));
             let body = &self.bodies[&(seq, revision)];
-            let Some(held) = client.timeline.get(&seq) else { return Err(format!("{} lacks row {seq}", client.name)) };
+            let Some(held) = client.timeline.get(&seq) else {
+                return Err(format!("view: {} lacks row {seq}", client.name));
+            };
             if !is_same(&held.event, body) || held.id != text(&row[1]) || held.revision != revision {
-                return Err(format!("{}: row {seq} is {held:?}, stored is {body}", client.name));
+                return Err(format!("view: {}: row {seq} is {held:?}, stored is {body}", client.name));
             }
         }
         // The newest change may be one of a row that has left for the archive since.
         let left = archived.iter().map(|row| int(&row[2])).max().unwrap_or(0);
         if client.revision != Some(left.max(self.count("SELECT COALESCE(MAX(revision), 0) FROM events"))) {
-            return Err(format!("{} is at revision {:?}", client.name, client.revision));
+            return Err(format!("view: {} is at revision {:?}", client.name, client.revision));
         }
         let queue: Vec<String> = self
             .rows("SELECT id FROM messages WHERE status IN ('pending', 'processing') ORDER BY status DESC, COALESCE(place, number)")
@@ -189,17 +223,21 @@ impl World {
             .map(|row| text(&row[0]))
             .collect();
         if client.queue != queue {
-            return Err(format!("{}: the queue is {:?}, stored is {queue:?}", client.name, client.queue));
+            return Err(format!("queue: {}: the queue is {:?}, stored is {queue:?}", client.name, client.queue));
         }
         Ok(())
     }
 
     /// The rows in the archive's files, oldest first: each place from the first to the last once.
-    fn archived_rows(&self) -> Result<Vec<Row>, String> {
+    pub fn archived_rows(&self) -> Result<Vec<Row>, String> {
         let mut rows: Vec<Row> = Vec::new();
         for file in self.rows("SELECT key FROM archives WHERE state = 'kept' ORDER BY first_seq") {
             let key = text(&file[0]);
-            let file = self.outside.files.get(&key).ok_or(format!("the rows of {key} were deleted without a file"))?;
+            let file = self
+                .outside
+                .files
+                .get(&key)
+                .ok_or(format!("archive: the rows of {key} were deleted without a file"))?;
             for line in file.lines() {
                 let line: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
                 let number = |key: &str| SqlValue::Int(line[key].as_i64().unwrap_or_default());
@@ -211,19 +249,27 @@ impl World {
         let floor = self.count("SELECT COALESCE(MAX(archived_seq), 0) FROM retention");
         let first = self.count("SELECT COALESCE(MIN(seq), 0) FROM events");
         let places: Vec<i64> = rows.iter().map(|row| int(&row[0])).collect();
-        if places != (1..=floor).collect::<Vec<_>>() || (floor > 0 && first != floor + 1) {
-            return Err(format!("the archive to {floor} has {places:?}, SQLite begins at {first}"));
+        let whole = if self.outside.old.is_empty() {
+            places.iter().copied().eq(1..=floor) && (floor == 0 || first == floor + 1)
+        } else {
+            // What was copied begins somewhere, and may have been given up.
+            places.is_sorted_by(|one, next| one < next)
+                && places.last().copied().unwrap_or(0) <= floor
+                && (first == 0 || first > floor)
+        };
+        if !whole {
+            return Err(format!("archive: the archive to {floor} has {places:?}, SQLite begins at {first}"));
         }
         Ok(rows)
     }
 
     /// The stored or archived body of an event.
-    fn event(&self, id: &str) -> Result<Option<Value>, String> {
-        let stored = self.rows(&format!("SELECT body FROM events WHERE id = '{id}'"));
+    pub fn event(&self, id: &str) -> Result<Option<Value>, String> {
+        let stored = self.rows_of("SELECT body FROM events WHERE id = ?", &[SqlValue::Text(id.to_owned())]);
         let archived = self.archived_rows()?;
         let archived = archived.iter().find(|row| text(&row[1]) == id).map(|row| value(&text(&row[3])));
         match (stored.first(), archived) {
-            (Some(_), Some(_)) => Err(format!("{id} is stored and archived")),
+            (Some(_), Some(_)) => Err(format!("archive: {id} is stored and archived")),
             (Some(row), None) => Ok(Some(value(&text(&row[0])))),
             (None, archived) => Ok(archived),
         }
@@ -237,8 +283,9 @@ impl World {
             let mut body = self.bodies[&(int(&row[0]), int(&row[2]))].clone();
             match body["type"].as_str() {
                 Some("part") => {
-                    if !client.tokens.contains(body["text"].as_str().unwrap_or_default()) {
-                        return Err(format!("{} was never shown {}", client.name, body["text"]));
+                    let is_text = body["kind"] == "text";
+                    if is_text && !client.tokens.contains(body["text"].as_str().unwrap_or_default()) {
+                        return Err(format!("view: {} was never shown {}", client.name, body["text"]));
                     }
                     continue;
                 }
@@ -249,7 +296,11 @@ impl World {
                 body.remove("outcome");
             }
             if client.shown.get(&key_of(&body)) != Some(&body) {
-                return Err(format!("{} was shown {:?} for {body}", client.name, client.shown.get(&key_of(&body))));
+                return Err(format!(
+                    "view: {} was shown {:?} for {body}",
+                    client.name,
+                    client.shown.get(&key_of(&body))
+                ));
             }
             keys.insert(key_of(&body));
         }
@@ -257,114 +308,103 @@ impl World {
         let extra = client.shown.iter().find(|(key, event)| {
             !keys.contains(*key) && !matches!(event["type"].as_str(), Some("ready" | "step_finish" | "step_start"))
         });
-        extra.map_or(Ok(()), |(key, _)| Err(format!("{} was shown {key}, which is not stored", client.name)))
+        extra.map_or(Ok(()), |(key, _)| Err(format!("view: {} was shown {key}, which is not stored", client.name)))
     }
 
-    pub fn is_settled(&self) -> bool {
-        self.count(
-            "SELECT COUNT(*) FROM messages WHERE status IN ('pending', 'processing') OR stop_deadline IS NOT NULL",
-        ) == 0
-            && self.count("SELECT COUNT(*) FROM outbox WHERE state IN ('waiting', 'running')") == 0
-            && self.count("SELECT COUNT(*) FROM pull_request_operations WHERE state IN ('pushing', 'opening')") == 0
-            && self
-                .clients
-                .iter()
-                .all(|client| client.subscribed && client.requests.iter().all(|r| r.message_id.is_some() || r.refused))
-    }
-
-    pub fn unsettled(&self) -> String {
-        format!(
-            "prompts {:?}, jobs {:?}, sandbox {:?}, alarm {:?} at {:?}, pages {:?}, runs {:?}",
-            self.rows("SELECT number, status, stop_deadline FROM messages WHERE status IN ('pending', 'processing') OR stop_deadline IS NOT NULL"),
-            self.rows("SELECT id, state, attempt, due_at FROM outbox WHERE state IN ('waiting', 'running')"),
-            self.rows("SELECT generation, status, dialect, disconnected_at, next_spawn_at, boot_deadline FROM sandbox"),
-            self.host.alarm,
-            self.host.now,
-            self.clients.iter().map(|client| client.subscribed).collect::<Vec<_>>(),
-            self.bridges.iter().filter(|bridge| bridge.alive).map(|bridge| &bridge.run).collect::<Vec<_>>(),
-        )
-    }
-
-    pub fn check_the_end(&mut self) -> Result<(), String> {
-        for index in 0..self.clients.len() {
-            self.client_reads(index)?;
+    /// What holds after every input.
+    pub fn check_along_the_way(&mut self) -> Result<(), String> {
+        if self.host.erased > 0 {
+            return Ok(());
         }
-        // Every accepted prompt has reached exactly one terminal state.
-        let accepted: Vec<String> = self
-            .clients
-            .iter()
-            .flat_map(|client| &client.requests)
-            .filter_map(|request| request.message_id.clone())
-            .collect();
-        for id in &accepted {
-            let rows = self.rows(&format!("SELECT status, outcome FROM messages WHERE id = '{id}'"));
-            let ends = self.event(&format!("execution_complete:{id}"))?;
-            let Some(row) = rows.first() else {
-                let gone = self.count(&format!("SELECT COUNT(*) FROM cancelled_requests WHERE message_id = '{id}'"));
-                if gone == 1 && ends.is_none() {
-                    continue;
+        self.note_failed_start();
+        self.check_budget()?;
+        if self.rng.random_bool(0.05) {
+            self.check_ends()?;
+            let both = "SELECT (SELECT COUNT(*) FROM snapshots WHERE state = 'taking') *
+                (SELECT COUNT(*) FROM messages WHERE status = 'processing')";
+            if self.count(both) != 0 {
+                return Err("kept: files are kept while a prompt runs".to_owned());
+            }
+        }
+        if self.rng.random_bool(0.02) {
+            self.check_memory()?;
+        }
+        Ok(())
+    }
+
+    /// A prompt that ended stays as it is.
+    pub fn check_ends(&mut self) -> Result<(), String> {
+        for row in self.rows("SELECT id, status, outcome FROM messages WHERE completed_at IS NOT NULL") {
+            let (id, end) = (text(&row[0]), (text(&row[1]), text(&row[2])));
+            if let Some(before) = self.ends.get(&id) {
+                if *before != end {
+                    return Err(format!("end: {id} ended as {before:?} and then as {end:?}"));
                 }
-                return Err(format!("the accepted prompt {id} is lost"));
-            };
-            if self.cancelled.contains(id) {
-                return Err(format!("{id} was cancelled and came back"));
-            }
-            self.tally.prompts += 1;
-            let (status, outcome) = (text(&row[0]), text(&row[1]));
-            match outcome.as_str() {
-                "done" => self.tally.done += 1,
-                "stopped" => self.tally.stopped += 1,
-                _ => self.tally.failed += 1,
-            }
-            let told: Vec<Value> = ends.iter().map(|end| end["outcome"].clone()).collect();
-            if !["completed", "failed"].contains(&status.as_str()) || told != [json!(outcome)] {
-                return Err(format!("{id} is {status} {outcome}, told is {told:?}"));
+            } else {
+                self.ends.insert(id, end);
             }
         }
-        // Given out first in, first out.
-        let archived = self.archived_rows()?;
-        self.tally.archived += archived.len() as u64;
-        let stored = self.rows("SELECT seq, id FROM events ORDER BY seq");
-        let order: Vec<i64> = archived
-            .iter()
-            .chain(&stored)
-            .filter_map(|row| text(&row[1]).strip_prefix("user_message:").map(str::to_owned))
-            .map(|id| self.count(&format!("SELECT COALESCE(place, number) FROM messages WHERE id = '{id}'")))
-            .collect();
-        if order.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Err(format!("prompts were given out as {order:?}"));
-        }
-        for (question, by) in &self.answered {
-            let asked = self.event(&format!("input_request:{question}"))?.unwrap_or_default();
-            if asked["answer"] != json!(by) || asked["state"] != "answered" {
-                return Err(format!("{question} was answered by {by}: {asked}"));
+        Ok(())
+    }
+
+    /// Memory is a cache: an object that woke just now says the same.
+    fn check_memory(&mut self) -> Result<(), String> {
+        let Some(core) = &mut self.host.core else { return Ok(()) };
+        let call = SessionCall::Snapshot { dialect: 2 };
+        let (sql, now) = (&self.host.sql.inner, self.host.now);
+        let shown = |core: &mut SessionCore| -> Result<Value, String> {
+            let answer = core.read(sql, now, &call).map_err(|fault| format!("memory: {fault}"))?;
+            let mut shown = answer.map_or(Value::Null, |answer| value(&answer.body));
+            // Text is written at intervals.
+            if let Some(shown) = shown.as_object_mut() {
+                shown.remove("openParts");
             }
+            Ok(shown)
+        };
+        let (old, new) = (shown(core)?, shown(&mut SessionCore::new())?);
+        if old != new {
+            let all = ["session", "artifacts", "timeline", "promptQueue", "spawnError", "revision", "inputRequests"];
+            let keys: Vec<&str> = all.into_iter().filter(|key| old[*key] != new[*key]).collect();
+            return Err(format!("memory: {keys:?} differ from what is stored"));
         }
-        if self.count("SELECT COUNT(*) FROM questions WHERE state = 'waiting'") != 0 {
-            return Err("a question waits though nothing runs".to_owned());
+        self.tally.one("memories checked");
+        Ok(())
+    }
+
+    /// Of a session whose budget is used up, as D1 knows, no prompt runs any more.
+    fn check_budget(&mut self) -> Result<(), String> {
+        let Some(most) = self.host.config.budgets.session.usd else { return Ok(()) };
+        let given = self.count("SELECT COUNT(*) FROM messages WHERE started_at IS NOT NULL");
+        match self.spent_at {
+            Some(then) if given > then => Err(format!("budget: prompt {given} runs though ${most} were used up")),
+            None if self.outside.usage.values().sum::<f64>() >= most => {
+                self.spent_at = Some(given);
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        // Nothing that was stopped or replaced lives.
-        let current = self.generation();
-        if let Some(stray) = self.bridges.iter().find(|bridge| bridge.alive && bridge.sandbox.generation != current) {
-            return Err(format!("{} is a stray beside generation {current}", stray.sandbox.id));
+    }
+
+    /// Whether the newest start failed, and counts.
+    fn note_failed_start(&mut self) {
+        let rows = self.rows("SELECT generation FROM sandbox WHERE status = 'failed'");
+        let Some(generation) = rows.first().map(|row| int(&row[0])) else { return };
+        if std::mem::replace(&mut self.failed_starts.1, generation) == generation {
+            return;
         }
-        if self.count("SELECT COUNT(*) FROM events WHERE revision IS NULL") != 0 {
-            return Err("a part is open though nothing runs".to_owned());
+        let newest =
+            self.rows("SELECT payload FROM outbox WHERE payload LIKE '{\"start_sandbox\"%' ORDER BY id DESC LIMIT 1");
+        if newest.first().is_some_and(|row| text(&row[0]).contains(r#""from":"fresh""#)) {
+            self.failed_starts.0.push(self.host.now.0);
         }
-        if self.count("SELECT COUNT(*) FROM outbox WHERE state = 'given_up' AND last_error IS NULL") != 0 {
-            return Err("a job was given up without a reason".to_owned());
-        }
-        let index_given_up =
-            self.count("SELECT COUNT(*) FROM outbox WHERE state = 'given_up' AND payload LIKE '%index_session%'");
-        let counter = self.count("SELECT index_counter FROM session");
-        let known = self.outside.index.as_ref().map_or(0, |facts| facts.counter);
-        if known != counter && index_given_up == 0 {
-            return Err(format!("D1 knows change {known} of {counter}"));
-        }
-        let doubled = self
-            .count("SELECT COUNT(*) FROM (SELECT 1 FROM artifacts WHERE type = 'pr' GROUP BY url HAVING COUNT(*) > 1)");
-        if doubled != 0 {
-            return Err("a pull request is listed twice".to_owned());
+    }
+
+    /// After three starts that failed there is none for five minutes.
+    pub fn check_starts(&mut self, job: &Job) -> Result<(), String> {
+        let now = self.host.now.0;
+        self.failed_starts.0.retain(|at| now - at < 300_000);
+        if matches!(job, Job::StartSandbox(_)) && self.failed_starts.0.len() >= 3 {
+            return Err(format!("starts: another one after those that failed at {:?}", self.failed_starts.0));
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Client {
     pub name: String,
+    /// Whose page it is.
+    pub person: String,
     pub dialect: u32,
     pub token: Option<String>,
     pub socket: Option<SocketId>,
@@ -42,6 +44,8 @@ pub struct Client {
     pub tokens: BTreeSet<String>,
     /// Questions that its answers are to, by request.
     pub answers: BTreeMap<String, String>,
+    /// Where history goes on, when there is more.
+    pub cursor: Option<Value>,
     /// Revision and queue at which its view was last compared.
     pub checked: Option<(i64, Vec<String>)>,
 }
@@ -58,9 +62,10 @@ pub fn key_of(event: &Value) -> String {
 }
 
 impl Client {
-    pub fn new(name: String, dialect: u32) -> Self {
+    pub fn new(name: String, person: String, dialect: u32) -> Self {
         Self {
             name,
+            person,
             dialect,
             token: None,
             socket: None,
@@ -73,6 +78,7 @@ impl Client {
             shown: BTreeMap::new(),
             tokens: BTreeSet::new(),
             answers: BTreeMap::new(),
+            cursor: None,
             checked: None,
         }
     }
@@ -105,7 +111,7 @@ impl Client {
     fn next_revision(&mut self, frame: &Value) -> Result<(), String> {
         let (had, next) = (self.revision, frame["revision"].as_i64());
         if next != had.map(|revision| revision + 1) {
-            return Err(format!("{}: revision {next:?} follows {had:?}", self.name));
+            return Err(format!("revision: {}: {next:?} follows {had:?}", self.name));
         }
         self.revision = next;
         Ok(())
@@ -129,7 +135,7 @@ impl Client {
                 let (held, offset) =
                     (self.open.entry(part()).or_default(), frame["offset"].as_u64().unwrap_or(0) as usize);
                 if offset > held.len() {
-                    return Err(format!("{}: a delta at {offset} of {}", self.name, held.len()));
+                    return Err(format!("delta: {}: a delta at {offset} of {}", self.name, held.len()));
                 }
                 held.truncate(offset);
                 held.extend(frame["text"].as_str().unwrap_or_default().encode_utf16());
@@ -140,7 +146,7 @@ impl Client {
                 let held = String::from_utf16(&held).map_err(|error| error.to_string())?;
                 let text = frame["text"].as_str().map_or(held, str::to_owned);
                 if frame["length"] != text.encode_utf16().count() {
-                    return Err(format!("{}: a part of {} units is told as {frame}", self.name, text.len()));
+                    return Err(format!("delta: {}: a part of {} units is told as {frame}", self.name, text.len()));
                 }
                 let event = json!({"type": "part", "messageId": frame["messageId"], "partId": frame["partId"],
                     "kind": frame["kind"], "text": text, "timestamp": frame["timestamp"]});
@@ -152,7 +158,7 @@ impl Client {
                 let id = frame["messageId"].as_str().map(str::to_owned);
                 for request in self.requests.iter_mut().filter(|r| frame["clientRequestId"] == *r.id) {
                     if request.message_id.is_some() && request.message_id != id {
-                        return Err(format!("{}: one request became two prompts", self.name));
+                        return Err(format!("once: {}: one request became two prompts", self.name));
                     }
                     request.message_id.clone_from(&id);
                 }
@@ -170,6 +176,10 @@ impl Client {
     fn take_subscribed(&mut self, frame: &Value) -> Result<(), String> {
         self.subscribed = true;
         self.queue = queue_of(&frame["promptQueue"]);
+        let cursor = &frame["timeline"]["cursor"];
+        if !cursor.is_null() {
+            self.cursor = Some(cursor.clone());
+        }
         let events = frame["timeline"]["events"].as_array().cloned().unwrap_or_default();
         if self.dialect == 1 {
             self.shown.clear();

@@ -1,12 +1,20 @@
-//! What is outside: the sandboxes' backend, D1, the forge, and attempts that end late, twice or never.
+//! What is outside: the sandboxes' backend, D1, the forge, the bots, the parent, the old session of a fork; and
+//! attempts that end late, twice or never.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use oi_protocol::MessageId;
 use oi_session::call::{Principal, SessionCall};
+use oi_session::callbacks::{BotCallback, Notice};
+use oi_session::fork::{CopiedEvent, TimelinePage};
 use oi_session::job::{ClaimedJob, IndexSession, Job, JobResult, StartFrom, StartSandbox};
+use oi_session::sql::Value as SqlValue;
 use rand::Rng;
+use rand::rngs::StdRng;
+use serde_json::json;
 
 use crate::bridge::Bridge;
+use crate::checks::int;
 use crate::support::session::Sandbox;
 use crate::world::World;
 
@@ -36,6 +44,31 @@ pub struct Attempt {
     pub fate: Fate,
     /// The process that would report it is gone.
     pub orphaned: bool,
+    /// Its lease ends then.
+    lease: i64,
+    /// What was reported already and is reported again.
+    again: Option<JobResult>,
+}
+
+/// What became of a job.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    pub kind: &'static str,
+    /// The last attempt.
+    pub attempt: i64,
+    pub budget: i64,
+    pub has_effect: bool,
+    /// A success was reported to the session.
+    pub is_reported: bool,
+}
+
+/// What a bot was told under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub message_id: MessageId,
+    pub body: String,
+    /// Of a prompt that ended: whether it did what it should.
+    pub success: Option<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -50,25 +83,138 @@ pub struct Outside {
     pub usage: BTreeMap<String, f64>,
     /// Snapshots that the backend keeps, by their label.
     pub images: BTreeMap<i64, String>,
-    /// Highest attempt of each job.
-    pub claimed: BTreeMap<i64, i64>,
+    /// The jobs that took them.
+    pub image_jobs: BTreeMap<String, i64>,
+    /// Of these nobody can know.
+    pub unknowable_images: BTreeSet<String>,
+    /// Each job that was claimed.
+    pub jobs: BTreeMap<i64, Known>,
+    /// Sandboxes whose stop was asked for, and which were not asked to go on since.
+    pub retired: BTreeSet<String>,
+    /// Their stops had their effect.
+    stopped: BTreeSet<String>,
+    /// By the key of the notice.
+    pub told: BTreeMap<String, Told>,
+    /// Results that the parent was offered, by prompt.
+    pub offers: BTreeMap<String, bool>,
+    /// Every status that the parent was told.
+    pub parent: Vec<String>,
+    pub is_child: bool,
+    pub notifies: bool,
+    /// The timeline of the session that a fork continues.
+    pub old: Vec<CopiedEvent>,
+    pub d1_down_until: i64,
+    pub backend_down_until: i64,
+    pub bots_down_until: i64,
+}
+
+impl Outside {
+    pub fn end_outages(&mut self) {
+        (self.d1_down_until, self.backend_down_until, self.bots_down_until) = (0, 0, 0);
+    }
+
+    /// Turns of an old session, from a place on.
+    pub fn old_timeline(&mut self, rng: &mut StdRng, from: i64) {
+        for n in 0..rng.random_range(4..40) {
+            let id = format!("{:032x}", n / 4);
+            let (kind, name, body) = match n % 4 {
+                0 => (
+                    "user_message",
+                    format!("user_message:{id}"),
+                    json!({"type": "user_message", "messageId": id, "content": format!("old {n}"), "timestamp": 1.0}),
+                ),
+                1 => (
+                    "part",
+                    format!("part:{id}:p"),
+                    json!({"type": "part", "messageId": id, "partId": "p", "kind": "text", "text": format!("said {n}"),
+                        "sandboxId": "old", "timestamp": 2.0}),
+                ),
+                2 => (
+                    "tool_call",
+                    format!("tool_call:{id}:c"),
+                    json!({"type": "tool_call", "messageId": id, "tool": "bash", "args": {}, "callId": "c",
+                        "status": "completed", "sandboxId": "old", "timestamp": 3.0}),
+                ),
+                _ => (
+                    "execution_complete",
+                    format!("execution_complete:{id}"),
+                    json!({"type": "execution_complete", "messageId": id, "success": true, "outcome": "done",
+                        "sandboxId": "old", "timestamp": 4.0}),
+                ),
+            };
+            self.old.push(CopiedEvent {
+                sequence: from + n,
+                id: name,
+                message_id: Some(id),
+                event_type: kind.to_owned(),
+                created_at: 1_000 + n,
+                body: body.to_string(),
+            });
+        }
+    }
+
+    fn is_down(&self, job: &Job, now: i64) -> bool {
+        let until = match job {
+            Job::IndexSession(_) | Job::ReportUsage(_) => self.d1_down_until,
+            Job::StartSandbox(_) | Job::StopSandbox(_) | Job::TakeSnapshot(_) | Job::DeleteSnapshot(_) => {
+                self.backend_down_until
+            }
+            Job::BotCallback(_) | Job::TellParent(_) | Job::OfferResult(_) => self.bots_down_until,
+            _ => 0,
+        };
+        now < until
+    }
+
+    fn tell(&mut self, callback: &BotCallback) -> Result<(), String> {
+        let success = match &callback.notice {
+            Notice::Complete { success, .. } => Some(*success),
+            _ => None,
+        };
+        let told = Told { message_id: callback.message_id.clone(), body: callback.unsigned(), success };
+        let key = callback.idempotency_key();
+        let before = self.told.entry(key.clone()).or_insert_with(|| told.clone());
+        // What a tool does may be told again, later and otherwise, when nobody heard that it was told.
+        if *before != told && !matches!(callback.notice, Notice::ToolCall { .. }) {
+            return Err(format!("told: {key} as {before:?} and as {told:?}"));
+        }
+        Ok(())
+    }
+
+    /// The backend was asked for a stop, or for a start.
+    fn note(&mut self, job: &Job) {
+        match job {
+            Job::StopSandbox(stop) => {
+                self.retired.insert(stop.sandbox_id.clone());
+            }
+            Job::StartSandbox(start) if matches!(start.from, StartFrom::Parked { .. }) => {
+                self.retired.remove(&start.sandbox_id);
+                self.stopped.remove(&start.sandbox_id);
+            }
+            _ => {}
+        }
+    }
 }
 
 impl World {
     /// Starts the attempts that the session claimed.
     pub fn begin_attempts(&mut self) -> Result<(), String> {
         while let Some(claimed) = self.host.jobs.pop_front() {
-            let before = self.outside.claimed.insert(claimed.id, claimed.attempt).unwrap_or(0);
+            let (kind, budget) = (claimed.job.kind(), claimed.job.attempt_budget());
+            let known =
+                self.outside.jobs.entry(claimed.id).or_insert_with(|| Known { kind, budget, ..Known::default() });
+            let before = std::mem::replace(&mut known.attempt, claimed.attempt);
             // An attempt whose commit was followed by the process's end is claimed and never seen.
-            if claimed.attempt <= before || claimed.attempt > claimed.job.attempt_budget() {
-                return Err(format!(
-                    "attempt {} of {} after {before}: {:?}",
-                    claimed.attempt,
-                    claimed.job.kind(),
-                    claimed.job
-                ));
+            if claimed.attempt <= before || claimed.attempt > budget {
+                return Err(format!("attempts: {} of {kind} after {before}: {:?}", claimed.attempt, claimed.job));
             }
-            let fate = if self.calm || self.rng.random_bool(0.6) {
+            self.outside.note(&claimed.job);
+            self.check_starts(&claimed.job)?;
+            let now = self.host.now.0;
+            let fate = if self.calm {
+                Fate::Well
+            } else if self.outside.is_down(&claimed.job, now) {
+                if self.rng.random_bool(0.5) { Fate::Transient } else { Fate::Never }
+            } else if self.rng.random_bool(0.6) {
                 Fate::Well
             } else {
                 let fates =
@@ -84,7 +230,10 @@ impl World {
                 1..3 => self.rng.random_range(2_000..20_000),
                 _ => self.rng.random_range(1..500),
             };
-            self.outside.attempts.push(Attempt { due: self.host.now.0 + delay, claimed, fate, orphaned: false });
+            let lease = now + claimed.job.attempt_deadline_ms();
+            self.note(&format!("attempt {} of job {}, {fate:?}: {:?}", claimed.attempt, claimed.id, claimed.job));
+            let attempt = Attempt { due: now + delay, claimed, fate, orphaned: false, lease, again: None };
+            self.outside.attempts.push(attempt);
         }
         Ok(())
     }
@@ -96,28 +245,50 @@ impl World {
             let attempt = self.outside.attempts.swap_remove(index);
             let fails = |transient| JobResult::Failed { error: "it did not work".to_owned(), transient };
             let result = match attempt.fate {
+                _ if attempt.again.is_some() => attempt.again.clone(),
                 Fate::Transient => Some(fails(true)),
                 Fate::Permanent => Some(fails(false)),
                 Fate::Never => None,
-                Fate::Well | Fate::Doubled => Some(self.effect(&attempt.claimed)),
+                Fate::Well | Fate::Doubled => Some(self.effect(&attempt)?),
                 Fate::FailedAfterAll => {
-                    self.effect(&attempt.claimed);
+                    self.effect(&attempt)?;
                     Some(fails(true))
                 }
                 Fate::Unheard => {
-                    self.effect(&attempt.claimed);
+                    self.effect(&attempt)?;
                     None
                 }
             };
             let Some(result) = result.filter(|_| !attempt.orphaned) else { continue };
-            self.host.report(&attempt.claimed, result.clone());
-            self.after_input()?;
-            if attempt.fate == Fate::Doubled {
-                self.host.report(&attempt.claimed, result);
-                self.after_input()?;
+            if now > attempt.lease {
+                self.tally.one("results late");
             }
+            if attempt.fate == Fate::Doubled && attempt.again.is_none() {
+                // At once, or when much has happened.
+                let late = if self.rng.random_bool(0.5) { 0 } else { self.rng.random_range(1..120_000) };
+                self.tally.one("results twice");
+                let claimed = attempt.claimed.clone();
+                let again = Some(result.clone());
+                self.outside.attempts.push(Attempt { due: now + late, claimed, again, ..attempt });
+            }
+            self.report(&attempt.claimed, result)?;
         }
         Ok(())
+    }
+
+    fn report(&mut self, claimed: &ClaimedJob, result: JobResult) -> Result<(), String> {
+        self.note(&format!("attempt {} of job {} is reported: {result:?}", claimed.attempt, claimed.id));
+        let is_success = !matches!(result, JobResult::Failed { .. });
+        self.host.report(claimed, result);
+        let open = "SELECT COUNT(*) FROM outbox WHERE id = ? AND state IN ('waiting', 'running')";
+        let is_taken = self.rows_of(open, &[SqlValue::Int(claimed.id)]).first().is_none_or(|row| int(&row[0]) == 0);
+        if is_success
+            && is_taken
+            && let Some(known) = self.outside.jobs.get_mut(&claimed.id)
+        {
+            known.is_reported = true;
+        }
+        self.after_input()
     }
 
     /// A stopped sandbox goes on, with the journal on its disk.
@@ -127,56 +298,60 @@ impl World {
         let Some(bridge) = self.bridges.iter_mut().find(|bridge| bridge.sandbox.id == start.sandbox_id) else {
             return JobResult::Failed { error: "no such sandbox".to_owned(), transient: false };
         };
-        if !std::mem::replace(&mut bridge.alive, true) {
+        if !std::mem::replace(&mut bridge.machine, true) {
+            bridge.alive = true;
             bridge.reborn(start.generation, now + 100);
-            self.tally.resumed += 1;
+            self.tally.one("sandboxes that went on");
         }
         JobResult::SandboxStarted { provider_object_id: object, access: None }
     }
 
+    fn start(&mut self, start: &StartSandbox, is_unheard: bool) -> JobResult {
+        if let StartFrom::Snapshot { image_id, .. } = &start.from {
+            if !self.outside.images.values().any(|image| image == image_id) {
+                return JobResult::Failed { error: "no such image".to_owned(), transient: false };
+            }
+            self.tally.one("restored sandboxes");
+        }
+        if let StartFrom::Parked { .. } = &start.from {
+            return self.resume(start);
+        }
+        match self.bridges.iter().find(|bridge| bridge.sandbox.id == start.sandbox_id) {
+            Some(bridge) if !bridge.machine => {
+                return JobResult::Failed { error: "it ended before it connected".to_owned(), transient: false };
+            }
+            Some(_) => {}
+            None => {
+                let late = if self.calm { 100 } else { self.rng.random_range(1..8_000) };
+                let dialect = if self.rng.random_bool(self.share_of_dialect_1) { 1 } else { 2 };
+                let mut bridge = Bridge::new(Sandbox::of(start), dialect, self.host.now.0 + late);
+                bridge.unknowable = is_unheard && self.outside.stopped.contains(&start.sandbox_id);
+                self.bridges.push(bridge);
+                self.tally.one("sandboxes");
+            }
+        }
+        JobResult::SandboxStarted { provider_object_id: format!("box-{}", start.sandbox_id), access: None }
+    }
+
     /// Does what a job asks for, as an idempotent backend does.
-    fn effect(&mut self, claimed: &ClaimedJob) -> JobResult {
-        match &claimed.job {
+    fn effect(&mut self, attempt: &Attempt) -> Result<JobResult, String> {
+        let claimed = &attempt.claimed;
+        let is_unheard = attempt.orphaned || matches!(attempt.fate, Fate::Unheard | Fate::FailedAfterAll);
+        let result = match &claimed.job {
             Job::IndexSession(facts) => {
                 if self.outside.index.as_ref().is_none_or(|known| known.counter < facts.counter) {
                     self.outside.index = Some(facts.clone());
                 }
                 JobResult::Done
             }
-            Job::StartSandbox(start) => {
-                if let StartFrom::Snapshot { image_id, .. } = &start.from {
-                    if !self.outside.images.values().any(|image| image == image_id) {
-                        return JobResult::Failed { error: "no such image".to_owned(), transient: false };
-                    }
-                    self.tally.restored += 1;
-                }
-                if let StartFrom::Parked { .. } = &start.from {
-                    return self.resume(start);
-                }
-                match self.bridges.iter().find(|bridge| bridge.sandbox.id == start.sandbox_id) {
-                    Some(bridge) if !bridge.alive => {
-                        return JobResult::Failed {
-                            error: "it ended before it connected".to_owned(),
-                            transient: false,
-                        };
-                    }
-                    Some(_) => {}
-                    None => {
-                        let late = if self.calm { 100 } else { self.rng.random_range(1..8_000) };
-                        let dialect = if self.rng.random_bool(self.share_of_dialect_1) { 1 } else { 2 };
-                        let bridge = Bridge::new(Sandbox::of(start), dialect, self.host.now.0 + late);
-                        self.bridges.push(bridge);
-                        self.tally.sandboxes += 1;
-                    }
-                }
-                JobResult::SandboxStarted { provider_object_id: format!("box-{}", start.sandbox_id), access: None }
-            }
+            Job::StartSandbox(start) => self.start(start, is_unheard),
             Job::StopSandbox(stop) => {
                 for index in 0..self.bridges.len() {
                     if self.bridges[index].sandbox.id == stop.sandbox_id {
                         self.kill_sandbox(index);
                     }
                 }
+                self.outside.stopped.insert(stop.sandbox_id.clone());
                 JobResult::Done
             }
             Job::ReportUsage(report) => {
@@ -186,13 +361,16 @@ impl World {
                 JobResult::Standing { person: over.then(|| "nothing is left".to_owned()), deployment: None }
             }
             Job::TakeSnapshot(take) => {
-                if !self.outside.images.contains_key(&take.number)
-                    && !self.bridges.iter().any(|bridge| bridge.sandbox.id == take.sandbox_id && bridge.alive)
-                {
-                    return JobResult::Failed { error: "the sandbox is gone".to_owned(), transient: false };
+                let is_there = |bridge: &Bridge| bridge.sandbox.id == take.sandbox_id && bridge.machine;
+                if !self.outside.images.contains_key(&take.number) && !self.bridges.iter().any(is_there) {
+                    return Ok(JobResult::Failed { error: "the sandbox is gone".to_owned(), transient: false });
                 }
-                let image = self.outside.images.entry(take.number).or_insert_with(|| format!("image-{}", take.number));
-                JobResult::SnapshotTaken { image_id: image.clone() }
+                let image = format!("image-{}", take.number);
+                self.outside.image_jobs.insert(image.clone(), claimed.id);
+                if self.outside.images.insert(take.number, image.clone()).is_none() && self.host.now.0 > attempt.lease {
+                    self.outside.unknowable_images.insert(image.clone());
+                }
+                JobResult::SnapshotTaken { image_id: image }
             }
             Job::DeleteSnapshot(delete) => {
                 self.outside.images.retain(|_, image| *image != delete.image_id);
@@ -207,12 +385,14 @@ impl World {
                         self.outside.files.insert(archive.key.clone(), answer.body);
                         JobResult::Done
                     }
-                    answer => JobResult::Failed { error: format!("{answer:?}"), transient: answer.is_none() },
+                    answer => {
+                        return Ok(JobResult::Failed { error: format!("{answer:?}"), transient: answer.is_none() });
+                    }
                 }
             }
             Job::ReadArchive(read) => match self.outside.files.get(&read.key) {
                 Some(text) => JobResult::ArchiveRead { text: text.clone() },
-                None => JobResult::Failed { error: "no such file".to_owned(), transient: false },
+                None => return Ok(JobResult::Failed { error: "no such file".to_owned(), transient: false }),
             },
             Job::OpenPullRequest(open) => {
                 let next = self.outside.pulls.len() as i64 + 1;
@@ -227,11 +407,39 @@ impl World {
                     updated: number != next,
                 }
             }
-            Job::BotCallback(_)
-            | Job::TellParent(_)
-            | Job::OfferResult(_)
-            | Job::CopyTimeline(_)
-            | Job::CollectStorage(_) => JobResult::Done,
+            Job::BotCallback(callback) => {
+                self.tally.one("bots told");
+                self.outside.tell(callback)?;
+                JobResult::Done
+            }
+            Job::TellParent(tell) => {
+                self.outside.parent.push(tell.status.as_str().to_owned());
+                JobResult::Done
+            }
+            Job::OfferResult(offer) => {
+                self.tally.one("results offered");
+                if let Some(before) = self.outside.offers.insert(offer.message_id.to_string(), offer.success)
+                    && before != offer.success
+                {
+                    return Err(format!("told: {} was offered as {before} and {}", offer.message_id, offer.success));
+                }
+                JobResult::Done
+            }
+            Job::CopyTimeline(copy) => {
+                let rest = self.outside.old.iter().filter(|event| event.sequence >= copy.from_sequence);
+                let events: Vec<CopiedEvent> = rest.take(7).cloned().collect();
+                let next = events.last().map(|event| event.sequence + 1);
+                let next_sequence = next.filter(|next| *next <= copy.through_sequence);
+                JobResult::Page(TimelinePage { events, next_sequence })
+            }
+            Job::CollectStorage(_) => {
+                // A page at a time.
+                if self.outside.files.pop_first().is_some() { JobResult::More } else { JobResult::Done }
+            }
+        };
+        if let Some(known) = self.outside.jobs.get_mut(&claimed.id) {
+            known.has_effect |= !matches!(result, JobResult::Failed { .. });
         }
+        Ok(result)
     }
 }

@@ -11,7 +11,7 @@ use oi_session::clock::{Config, Cx};
 use oi_session::core::{Fault, SessionCore, Streamed};
 use oi_session::gather::{Commits, Gather, Held};
 use oi_session::input::{Input, Outputs, ReplyId, SandboxUpgrade, SocketId, UpgradeAnswer};
-use oi_session::job::{ClaimedJob, JobResult};
+use oi_session::job::{ClaimedJob, Job, JobResult};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 
@@ -45,6 +45,102 @@ pub enum Bug {
     ForgetsTheAlarm,
     /// The claimed jobs of a commit are dropped and reported as done.
     DropsJobs,
+    /// Sandboxes that should be stopped are not.
+    LeavesStrays,
+    /// Bots are not told.
+    DropsCallbacks,
+    /// Snapshots that should be deleted are not.
+    KeepsImages,
+    /// The bucket of a deleted session is not emptied.
+    KeepsFiles,
+    /// Some frames to pages are lost, and the connection stays.
+    LosesFrames,
+    /// The late end of a stopped prompt counts.
+    EndsTwice,
+    /// The newest of the waiting prompts goes first.
+    LastInFirstOut,
+    /// A prompt that was cancelled is not remembered.
+    ForgetsCancelled,
+    /// What a failed sandbox knows itself by stays valid.
+    KeepsTokens,
+    /// Attempts of jobs are not counted.
+    ForgetsAttempts,
+    /// A failed attempt is a new job.
+    RenewsJobs,
+    /// Failed starts are not counted.
+    ForgetsFailures,
+    /// The mark of a bridge's frames is forgotten.
+    ForgetsTheMark,
+    /// A page that resumes misses a change.
+    SkipsOnResume,
+    /// Pages of dialect 1 do not get warnings that are older than they are.
+    HidesFromDialectOne,
+    /// The first row of each page of history is missing.
+    SkipsHistory,
+    /// A job that is given up is gone.
+    GivesUpSilently,
+    /// What prompts cost is not written.
+    ForgetsCosts,
+    /// An answer to a question is not written.
+    ForgetsAnswers,
+    /// That files are being kept is forgotten.
+    ForgetsTaking,
+    /// Rows of the old timeline are copied without one.
+    SkipsOnCopy,
+}
+
+impl Bug {
+    /// A text of SQL statements, and what stands in its place.
+    const fn warp(self) -> Option<(&'static str, &'static str)> {
+        Some(match self {
+            Self::EndsTwice => {
+                ("SET stop_deadline = NULL WHERE", "SET stop_deadline = NULL, status = 'completed', outcome = 'done' WHERE")
+            }
+            Self::LastInFirstOut => (
+                "(SELECT number FROM messages WHERE status = 'pending' ORDER BY COALESCE(place, number) LIMIT 1)",
+                "(SELECT number FROM messages WHERE status = 'pending' ORDER BY COALESCE(place, number) DESC LIMIT 1)",
+            ),
+            Self::ForgetsCancelled => (
+                "INSERT OR IGNORE INTO cancelled_requests (request_id, message_id, fingerprint) VALUES (?, ?, ?)",
+                "SELECT ?, ?, ?",
+            ),
+            Self::KeepsTokens => (
+                "VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "VALUES (1, ?, ?, ?, COALESCE(?, (SELECT token_hash FROM sandbox)), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+                    ?, ?, ?)",
+            ),
+            Self::ForgetsAttempts => ("attempt = attempt + 1", "attempt = attempt"),
+            Self::RenewsJobs => (
+                "UPDATE OR REPLACE outbox SET state = 'waiting',",
+                "UPDATE OR REPLACE outbox SET state = 'waiting', attempt = 0, id = (SELECT MAX(id) + 1 FROM outbox),",
+            ),
+            Self::ForgetsFailures => {
+                ("disconnected_at, spawn_error, failure_count,", "disconnected_at, spawn_error, 0 AS failure_count,")
+            }
+            Self::ForgetsTheMark => ("SELECT generation, seq FROM received", "SELECT generation, 0 FROM received"),
+            Self::SkipsOnResume => ("WHERE revision > ? ORDER BY", "WHERE revision > ? + 1 ORDER BY"),
+            Self::HidesFromDialectOne => ("WHERE seq < ?  ORDER BY", "WHERE seq < ? AND type <> 'warning' ORDER BY"),
+            Self::SkipsHistory => ("WHERE seq < ? AND revision", "WHERE seq < ? - (?1 < (1 << 42)) AND revision"),
+            Self::GivesUpSilently => (
+                "UPDATE outbox SET state = 'given_up', last_error = ? WHERE id = ?",
+                "DELETE FROM outbox WHERE ? IS NOT NULL AND id = ?",
+            ),
+            Self::ForgetsCosts => (
+                "updated_at, total_tokens) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?,",
+                "updated_at, total_tokens) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ? * 0.0,",
+            ),
+            Self::ForgetsTaking => (
+                "FROM snapshots\n                ORDER BY number DESC",
+                "FROM snapshots WHERE state <> 'taking' ORDER BY number DESC",
+            ),
+            Self::ForgetsAnswers => ("SET state = excluded.state, body = excluded.body", "SET body = excluded.body"),
+            Self::SkipsOnCopy => (
+                "VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING seq",
+                "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE ?1 % 5 <> 0 RETURNING seq",
+            ),
+            _ => return None,
+        })
+    }
 }
 
 pub struct Host {
@@ -117,6 +213,12 @@ impl Host {
             next_socket: 0,
             next_reply: 0,
         }
+    }
+
+    /// From now on it has a bug.
+    pub fn plant(&mut self, bug: Option<Bug>) {
+        self.bug = bug;
+        self.sql.warp.set(bug.and_then(Bug::warp));
     }
 
     pub fn wake(&mut self) -> Result<(), Faulted> {
@@ -213,6 +315,9 @@ impl Host {
         }
         for frame in outputs.frames {
             for id in &frame.to {
+                if self.bug == Some(Bug::LosesFrames) && self.rng.next_u32().is_multiple_of(64) {
+                    continue;
+                }
                 if let Some(socket) = self.sockets.get_mut(id).filter(|socket| socket.closed.is_none()) {
                     socket.inbox.push_back(frame.text.clone());
                 }
@@ -224,9 +329,17 @@ impl Host {
             }
         }
         self.replies.extend(outputs.replies);
-        let lost = self.bug == Some(Bug::DropsJobs);
+        let bug = self.bug;
         for job in outputs.jobs {
-            if lost && job.id % 3 == 0 {
+            let lost = match bug {
+                Some(Bug::DropsJobs) => job.id % 3 == 0,
+                Some(Bug::LeavesStrays) => matches!(job.job, Job::StopSandbox(_)),
+                Some(Bug::DropsCallbacks) => matches!(job.job, Job::BotCallback(_)),
+                Some(Bug::KeepsImages) => matches!(job.job, Job::DeleteSnapshot(_)),
+                Some(Bug::KeepsFiles) => matches!(job.job, Job::CollectStorage(_)),
+                _ => false,
+            };
+            if lost {
                 self.feed_or_rebuild(Input::JobResult { job: job.id, attempt: job.attempt, result: JobResult::Done });
             } else {
                 self.jobs.push_back(job);

@@ -23,12 +23,23 @@ pub struct Probe {
     count: Cell<u64>,
     plan: Cell<Option<(u64, Break)>>,
     poison: RefCell<Option<String>>,
+    /// Every statement fails.
+    pub refuses: Cell<bool>,
+    /// Statements are changed on their way: a text, and what stands in its place.
+    pub warp: Cell<Option<(&'static str, &'static str)>>,
 }
 
 impl Probe {
     pub fn new() -> Self {
         let inner = NativeSql::in_memory().expect("SQLite opens in memory");
-        Self { inner, count: Cell::new(0), plan: Cell::new(None), poison: RefCell::new(None) }
+        Self {
+            inner,
+            count: Cell::new(0),
+            plan: Cell::new(None),
+            poison: RefCell::new(None),
+            refuses: Cell::new(false),
+            warp: Cell::new(None),
+        }
     }
 
     /// Breaks the `n`-th statement from now (1 is the next).
@@ -77,11 +88,17 @@ impl Sql for Probe {
                 Break::Panic => std::panic::resume_unwind(Box::new("planned")),
             }
         }
+        if self.refuses.get() {
+            return Err(SqlError("refused".to_owned()));
+        }
         if let Some(needle) = self.poison.borrow().as_deref()
             && params.iter().any(|param| matches!(param, Value::Text(text) if text.contains(needle)))
         {
             return Err(SqlError("poisoned".to_owned()));
         }
-        self.inner.run(sql, params)
+        match self.warp.get() {
+            Some((needle, other)) if sql.contains(needle) => self.inner.run(&sql.replace(needle, other), params),
+            _ => self.inner.run(sql, params),
+        }
     }
 }
