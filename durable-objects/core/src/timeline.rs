@@ -295,8 +295,8 @@ pub(crate) fn page_before(
 
 /// A row as pages of dialect 2 show it, written by SQLite: one text for a page is a tenth of the values that would cross
 /// into wasm for its rows. It is [`envelope`] in SQL.
-const ENVELOPE: &str = r#"'{"eventId":' || json_quote(id) || ',"timelineSequence":' || seq
-    || ',"revision":' || revision || ',"event":' || body || '}'"#;
+const ENVELOPE: &str = r#"concat('{"eventId":', json_quote(id), ',"timelineSequence":', seq, ',"revision":', revision,
+    ',"event":', body, '}')"#;
 
 fn joined(sql: &dyn Sql, rows: &str, params: &[Value]) -> Result<String, SqlError> {
     let statement =
@@ -306,17 +306,33 @@ fn joined(sql: &dyn Sql, rows: &str, params: &[Value]) -> Result<String, SqlErro
     Ok(format!("[{}]", text.unwrap_or_default()))
 }
 
+/// Where the newest page begins; `None` when there is nothing.
+fn first_of_newest_page(sql: &dyn Sql) -> Result<Option<i64>, SqlError> {
+    // `octet_length` reads no body.
+    const NEWEST: &str =
+        "SELECT seq, octet_length(body) AS size FROM events WHERE revision IS NOT NULL ORDER BY seq DESC LIMIT ?1";
+    let (rows, bytes) = (limits::REPLAY_MAX_EVENTS as i64, limits::PAGE_MAX_BYTES as i64);
+    let all = sql.run(&format!("SELECT MIN(seq), COALESCE(SUM(size), 0) FROM ({NEWEST})"), params![rows])?;
+    let row = all.into_iter().next().ok_or_else(|| SqlError("a sum gave no row".to_owned()))?;
+    let mut c = Columns::of(row);
+    let (first, size) = (c.opt_int()?, c.int()?);
+    if size <= bytes {
+        return Ok(first);
+    }
+    let bounded = sql.run(
+        &format!(
+            "SELECT MIN(seq) FROM (
+                SELECT seq, size, SUM(size) OVER (ORDER BY seq DESC ROWS UNBOUNDED PRECEDING) AS bytes FROM ({NEWEST}))
+             WHERE bytes <= ?2 OR bytes = size"
+        ),
+        params![rows, bytes],
+    )?;
+    bounded.into_iter().next().map_or(Ok(None), |row| Columns::of(row).opt_int())
+}
+
 /// The newest page for dialect 2, with the bounds of [`page_before`].
 fn newest_page(sql: &dyn Sql, archived: Archived) -> Result<Page, SqlError> {
-    // `octet_length` reads no body.
-    let bound = sql.run(
-        "SELECT MIN(seq) FROM (
-            SELECT seq, size, SUM(size) OVER (ORDER BY seq DESC ROWS UNBOUNDED PRECEDING) AS bytes FROM (
-                SELECT seq, octet_length(body) AS size FROM events WHERE revision IS NOT NULL ORDER BY seq DESC LIMIT ?))
-         WHERE bytes <= ? OR bytes = size",
-        params![limits::REPLAY_MAX_EVENTS as i64, limits::PAGE_MAX_BYTES as i64],
-    )?;
-    let first = bound.into_iter().next().map_or(Ok(None), |row| Columns::of(row).opt_int())?;
+    let first = first_of_newest_page(sql)?;
     let Some(first) = first else {
         return Ok(Page { events: join(&[]), has_more: archived.is_below(None), cursor: None, mode: None });
     };

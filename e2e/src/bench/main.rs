@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what a person waits for, and what a sandbox costs, on a whole local system.
 //!
-//! `streams` or `waits` as an argument measures only that part. Prints a Markdown table of medians; docs/PERFORMANCE.md holds a run of it.
+//! `streams`, `openings` or `waits` as an argument measures only that part. Prints a Markdown table of medians; docs/PERFORMANCE.md holds a run of it.
 
 mod echo;
 mod streams;
@@ -141,6 +141,10 @@ async fn run() -> Outcome {
     let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
     if wanted("streams") {
         Box::pin(streams::streams()).await?;
+    }
+    // A part of `streams`, which has it too.
+    if only.as_deref() == Some("openings") {
+        Box::pin(streams::only_openings()).await?;
     }
     if wanted("waits") {
         Box::pin(played()).await?;

@@ -312,6 +312,22 @@ async fn below(folder: &Path, place: &str) -> Outcome {
     stack.stop().await
 }
 
+/// Opening and subscribing alone, with the state in memory.
+pub async fn only_openings() -> Outcome {
+    let folder = Path::new("/dev/shm");
+    let folder = if folder.is_dir() { folder.to_path_buf() } else { std::env::temp_dir() };
+    let backend = Backend::start().await?;
+    let options = Options {
+        backend: Some((backend.url.clone(), backend.secret.clone())),
+        below: Some(folder),
+        ..Options::default()
+    };
+    let mut stack = Stack::start(options).await?;
+    stack.connect_directly().await?;
+    Box::pin(openings(&stack.ready, &backend, "tmpfs")).await?;
+    stack.stop().await
+}
+
 /// With the state in memory and on disk, past wrangler's proxy.
 pub async fn streams() -> Outcome {
     say("<!-- straight to workerd, state on tmpfs and on disk -->");
