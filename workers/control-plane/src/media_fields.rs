@@ -73,8 +73,12 @@ impl Fields<'_> {
 
     fn size(&self, name: &str) -> Result<Option<Size>, Refusal> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        let fits = |side: f64| side > 0.0 && side <= SIDE_MAX;
-        let size = serde_json::from_str::<Size>(text).ok().filter(|size| fits(size.width) && fits(size.height));
+        let fits = |side: f64| side.round() >= 1.0 && side <= SIDE_MAX;
+        // A list would fit the shape by its order.
+        let size = serde_json::from_str::<Size>(text)
+            .ok()
+            .filter(|_| text.starts_with('{'))
+            .filter(|size| fits(size.width) && fits(size.height));
         size.map(Some).ok_or_else(|| invalid(format!("{name} must be JSON with a width and a height")))
     }
 
@@ -181,7 +185,7 @@ mod tests {
             ("fullPage", "yes"),
             ("annotated", "1"),
             ("viewport", "[1,2]"),
-            ("viewport", r#"{"width": 0, "height": 1}"#),
+            ("viewport", r#"{"width": 0.4, "height": 1}"#),
             ("viewport", r#"{"width": 1e9, "height": 1}"#),
             ("sourceUrl", "/relative"),
             ("sourceUrl", "javascript:alert(1)"),

@@ -168,12 +168,11 @@ impl PendingObject<'_> {
     }
 
     async fn send_part(&mut self) -> worker::Result<()> {
-        let upload = match self.upload.take() {
-            Some(upload) => upload,
-            None => {
-                let create = self.bucket.create_multipart_upload(self.key.as_str());
-                create.http_metadata(MediaStore::metadata(self.content_type)).execute().await?
-            }
+        let upload = if let Some(upload) = self.upload.take() {
+            upload
+        } else {
+            let create = self.bucket.create_multipart_upload(self.key.as_str());
+            create.http_metadata(MediaStore::metadata(self.content_type)).execute().await?
         };
         let upload = self.upload.insert(upload);
         let number = self.parts.len() as u16 + 1;
@@ -191,13 +190,11 @@ impl PendingObject<'_> {
             self.abandon().await;
             return Err(failed(error));
         }
-        match self.upload {
-            Some(upload) => upload.complete(self.parts).await.map(drop).map_err(failed),
-            None => {
-                let put = self.bucket.put(self.key, self.held);
-                put.http_metadata(MediaStore::metadata(self.content_type)).execute().await.map(drop).map_err(failed)
-            }
+        if let Some(upload) = self.upload {
+            return upload.complete(self.parts).await.map(drop).map_err(failed);
         }
+        let put = self.bucket.put(self.key, self.held).http_metadata(MediaStore::metadata(self.content_type));
+        put.execute().await.map(drop).map_err(failed)
     }
 
     /// Forgets what was written.
