@@ -61,11 +61,11 @@ const ASKED_AT_ONCE: usize = 10;
 
 /// Closes pages of people who signed out everywhere; of one person, or what is left of everybody's.
 pub async fn close_pages(env: &Env, user_id: Option<&str>) -> Result<(), Failure> {
-    let db = D1::of(env)?;
-    let open = session_pages::revoked(&db, user_id, clock::now()).await?;
+    let db = &D1::of(env)?;
+    let open = session_pages::revoked(db, user_id, clock::now()).await?;
     for some in open.chunks(ASKED_AT_ONCE) {
-        futures_util::future::join_all(some.iter().map(|pages| async {
-            if let Err(failure) = close(env, &db, pages).await {
+        futures_util::future::join_all(some.iter().map(|pages| async move {
+            if let Err(failure) = close(env, db, pages).await {
                 log("session.pages_not_closed", &pages.session_id, &failure);
             }
         }))

@@ -1,11 +1,12 @@
 //! What a page may ask for, how long it may stay, and how much it is told.
 
 use oi_protocol::limits;
+use oi_protocol::session_state::PromptSource;
 use oi_session::call::{EnqueuePrompt, SessionCall};
 use oi_session::input::SocketId;
 use serde_json::{Value, json};
 
-use crate::support::session::{Session, ready, value};
+use crate::support::session::{Session, complete, person, value};
 
 fn limited(frames: &[Value]) -> usize {
     frames.iter().filter(|frame| frame["code"] == "RATE_LIMITED").count()
@@ -59,9 +60,9 @@ fn calls_that_come_too_often_are_refused_with_the_time_to_wait() {
     let mut s = Session::new();
     let prompt = |author: &str| {
         SessionCall::Prompt(Box::new(EnqueuePrompt {
-            author: crate::support::session::person(author),
+            author: person(author),
             content: "x".to_owned(),
-            source: oi_protocol::session_state::PromptSource::Slack,
+            source: PromptSource::Slack,
             model: None,
             reasoning_effort: None,
             attachments: Vec::new(),
@@ -69,7 +70,7 @@ fn calls_that_come_too_often_are_refused_with_the_time_to_wait() {
             callback_context: None,
         }))
     };
-    let mint = |name: &str| SessionCall::MintClientToken { person: Box::new(crate::support::session::person(name)) };
+    let mint = |name: &str| SessionCall::MintClientToken { person: Box::new(person(name)) };
     for (call, other, burst) in [
         (mint("Ada"), mint("Grace"), 120),
         (prompt("Ada"), prompt("Grace"), 60),
@@ -168,7 +169,7 @@ fn two_mints_of_one_person_are_one_participant() {
     let mut s = Session::new();
     let ids: Vec<_> = (0..2)
         .map(|_| {
-            let person = Box::new(crate::support::session::person("Grace"));
+            let person = Box::new(person("Grace"));
             value(&s.call(SessionCall::MintClientToken { person }).body)["participantId"].clone()
         })
         .collect();
@@ -209,7 +210,7 @@ fn work_gives_people_who_watch_all_their_time_again() {
     };
     watch(&mut s, 35);
     let id = s.queue(page, "a", "x");
-    s.frame(bridge, 2, crate::support::session::complete(&id, true));
+    s.frame(bridge, 2, complete(&id, true));
     s.host.evict();
     watch(&mut s, 35);
     assert_eq!(s.sandbox_status(), "ready");
@@ -319,5 +320,4 @@ fn names_and_answers_that_are_too_long_are_refused() {
         s.say(page, &json!({"type": "prompt", "clientRequestId": "r".repeat(length), "content": "x"}));
         assert!(s.take(page).iter().any(|frame| frame["type"] == kind), "{length}");
     }
-    let _ = ready();
 }
