@@ -28,6 +28,8 @@ impl Turn<'_, '_> {
                     | SessionCall::AuthorizeOutput { .. }
                     | SessionCall::VerifySandbox
                     | SessionCall::SpawnContext
+                    | SessionCall::StoreDiff(_)
+                    | SessionCall::DiffFailed { .. }
             );
             if !allowed {
                 return self.answer(reply, CallReply::refuse(403, ErrorCode::Forbidden, "Not for sandboxes"));
@@ -48,6 +50,17 @@ impl Turn<'_, '_> {
         }
         if let Some(answer) = read(self.sql, self.hot, self.parts, &call)? {
             return self.answer(reply, answer);
+        }
+        let edit = match &call {
+            SessionCall::UpdateTitle { .. } => Some("update the session title"),
+            SessionCall::Archive => Some("archive this session"),
+            SessionCall::Unarchive => Some("unarchive this session"),
+            _ => None,
+        };
+        if let Some(edit) = edit
+            && let Some(refusal) = self.refuse_strangers(&principal, edit)?
+        {
+            return self.answer(reply, refusal);
         }
         let answer = match call {
             SessionCall::CreatePullRequest { request, idempotency_key } => {
@@ -118,6 +131,17 @@ impl Turn<'_, '_> {
             }
             SessionCall::ExpireDraft => self.expire_draft()?,
             SessionCall::Delete => self.delete()?,
+            SessionCall::AddParticipant(new) => self.add_participant(&principal, &new)?,
+            SessionCall::StoreDiff(bundle) => self.store_diff(*bundle)?,
+            SessionCall::DiffFailed { error } => self.diff_failed(error)?,
+            SessionCall::RetryDiff => self.retry_diff(),
+            SessionCall::PullRequestSnapshot { artifact_id, snapshot } => {
+                self.take_pull_request_snapshot(artifact_id.as_ref(), *snapshot)?
+            }
+            SessionCall::RefreshPullRequests => {
+                self.refresh_pull_requests()?;
+                CallReply::json(202, &json!({"status": "refreshing"}))
+            }
             SessionCall::Init(_)
             | SessionCall::SpawnContext
             | SessionCall::ChildSummary(_)
@@ -128,7 +152,10 @@ impl Turn<'_, '_> {
             | SessionCall::Events { .. }
             | SessionCall::Messages { .. }
             | SessionCall::Artifacts
+            | SessionCall::Artifact { .. }
             | SessionCall::Participants
+            | SessionCall::DiffState
+            | SessionCall::DiffFile { .. }
             | SessionCall::ArchiveFile { .. } => not_found(),
         };
         self.answer(reply, answer)

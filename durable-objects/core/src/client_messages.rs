@@ -225,7 +225,7 @@ impl Turn<'_, '_> {
         let participants = self.sockets.presence();
         self.send_json(socket, &ServerMessage::PresenceSync { participants: participants.clone() });
         self.broadcast(&ServerMessage::PresenceUpdate { participants });
-        Ok(())
+        self.refresh_pull_requests()
     }
 
     fn fetch_history(

@@ -21,6 +21,7 @@ pub mod fork;
 pub mod gather;
 pub mod input;
 pub mod job;
+pub mod pull_request_snapshots;
 pub mod sql;
 #[cfg(feature = "native")]
 pub mod sql_native;
@@ -29,10 +30,13 @@ pub mod token;
 
 mod archive;
 mod artifacts;
+mod baselines;
 mod calls;
 mod client_messages;
 mod deadlines;
 mod deletion;
+mod diff_row;
+mod diffs;
 mod lifecycle;
 mod outbox;
 mod participants;

@@ -52,6 +52,7 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
         (Method::POST, format!("/api/sessions/{session}/prompt")),
         (Method::PATCH, format!("/api/sessions/{session}/title")),
         (Method::POST, "/api/auth/sign-in/social".to_owned()),
+        (Method::POST, format!("/api/sessions/{session}/participants")),
     ];
     for (method, path) in &with_body {
         for (name, body) in &bodies {
@@ -74,6 +75,11 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
         (Method::GET, format!("/api/sessions/{UNKNOWN}/messages")),
         (Method::POST, format!("/api/sessions/{UNKNOWN}/stop")),
         (Method::POST, format!("/api/sessions/{UNKNOWN}/ws-token")),
+        (Method::GET, format!("/api/sessions/{UNKNOWN}/diff")),
+        (Method::GET, format!("/api/sessions/{UNKNOWN}/diff/r/files/f")),
+        (Method::POST, format!("/api/sessions/{UNKNOWN}/diff/retry")),
+        (Method::POST, format!("/api/sessions/{UNKNOWN}/pull-requests/refresh")),
+        (Method::GET, format!("/api/sessions/{UNKNOWN}/artifacts?artifactId=x")),
         (Method::GET, "/api/no-such-thing".to_owned()),
         (Method::GET, "/api/sessions/..%2f..%2finternal".to_owned()),
     ] {
@@ -86,6 +92,10 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
     refused(&raw(ready, Method::POST, &path, &headers(), Some(prompt)).await?, 404, "a prompt to nobody")?;
     for query in ["limit=0", "limit=-1", "limit=abc", "cursor=zzz", "type=nonsense"] {
         let path = format!("/api/sessions/{session}/events?{query}");
+        refused(&raw(ready, Method::GET, &path, &headers(), None).await?, 400, &path)?;
+    }
+    for query in ["limit=0", "limit=x", "cursor=zzz", "status=lost"] {
+        let path = format!("/api/sessions/{session}/messages?{query}");
         refused(&raw(ready, Method::GET, &path, &headers(), None).await?, 400, &path)?;
     }
     let unknown = json!({"repoOwner": "acme", "repoName": "no-such-repository"});
@@ -106,7 +116,7 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
             &format!("GET {path} with a forged cookie"),
         )?;
     }
-    for path in ["scm-credentials", "pr"] {
+    for path in ["scm-credentials", "pr", "diff/failure"] {
         let path = format!("/sessions/{session}/{path}");
         let body = Some(br#"{"title":"t","body":"b"}"#.to_vec());
         refused(&raw(ready, Method::POST, &path, &[], body.clone()).await?, 401, &format!("{path} without a token"))?;

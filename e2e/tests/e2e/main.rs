@@ -6,6 +6,7 @@
 mod bad_input;
 mod browser;
 mod crashes;
+mod diffs;
 mod endurance;
 mod family;
 mod main_job;
@@ -51,6 +52,7 @@ const PLAYED: &[(&str, Test)] = tests![
     bad_input::signatures_are_checked_and_never_accepted_twice,
     bad_input::browsers_of_other_origins_are_refused,
     bad_input::people_who_are_not_allowed_cannot_sign_in,
+    diffs::a_sandbox_uploads_what_changed_and_a_page_reads_it,
     family::a_childs_result_reaches_its_parents_agent_as_a_prompt,
     family::a_fork_goes_on_and_a_deleted_session_is_gone,
     webhooks::a_signed_delivery_is_stored_once_and_a_forged_one_is_not,

@@ -14,6 +14,8 @@ mod identity;
 mod media_store;
 mod models;
 mod policy;
+mod pull_request_effects;
+mod pull_request_webhooks;
 mod request;
 mod router;
 mod routes;

@@ -5,6 +5,7 @@ pub mod children;
 pub mod deleted_sessions;
 pub mod oauth_states;
 pub mod service_nonces;
+pub mod session_pull_requests;
 pub mod sessions;
 pub mod usage;
 pub mod user_identities;

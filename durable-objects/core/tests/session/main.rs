@@ -9,6 +9,7 @@ mod callbacks;
 mod calls;
 mod children;
 mod delete;
+mod diffs;
 mod faults;
 mod fork;
 #[path = "../../../../fuzz/src/session.rs"]
@@ -17,6 +18,7 @@ mod fuzz_seeds;
 mod gather;
 mod outputs;
 mod prompts;
+mod pull_request_snapshots;
 mod pull_requests;
 mod questions;
 mod queue_edits;

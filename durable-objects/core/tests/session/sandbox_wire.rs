@@ -235,4 +235,5 @@ fn a_step_of_a_sub_agent_says_whose_it_is() {
     let shown: Vec<_> = s.take_of(page, "sandbox_event").into_iter().map(|frame| frame["event"].clone()).collect();
     assert_eq!(shown, told);
     assert_eq!(s.events("error"), told[2..]);
+    assert!(s.events("step_start").is_empty() && s.events("step_finish").is_empty(), "steps are shown, not stored");
 }

@@ -342,9 +342,10 @@ impl World {
             6 if self.rng.random_bool(0.1) => SessionCall::Cancel,
             7 => SessionCall::UpdateTitle { title: format!("Title {}", self.requests) },
             8 => SessionCall::Snapshot { dialect: 2 },
-            _ => SessionCall::Participants,
+            _ => SessionCall::RefreshPullRequests,
         };
-        let _ = self.host.call(Principal::Platform, call);
+        let owner = Principal::User { user_id: init(false).owner.user_id };
+        let _ = self.host.call(owner, call);
         self.after_input()
     }
 

@@ -9,10 +9,11 @@ use serde_json::Map;
 
 use super::{Database, DbError, Param, Statement};
 
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../../d1-migrations/0001_people_sessions_deliveries.sql"),
     include_str!("../../../../d1-migrations/0002_usage.sql"),
     include_str!("../../../../d1-migrations/0004_children_callbacks.sql"),
+    include_str!("../../../../d1-migrations/0006_session_pull_requests.sql"),
 ];
 
 /// A new, empty, migrated database in memory.
