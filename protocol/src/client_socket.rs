@@ -588,6 +588,13 @@ pub enum ServerMessage {
         /// Its title.
         title: Option<String>,
     },
+    /// Refetch `GET /sessions/:id/diff`: a bundle was stored, or none could be taken.
+    DiffStateChanged {
+        /// The newest bundle; null when there is none.
+        revision_id: Option<String>,
+        /// When.
+        updated_at: UnixMillis,
+    },
     /// A message was refused; the socket stays open.
     Error {
         /// Stable.

@@ -59,6 +59,12 @@ pub enum ErrorCode {
     NotImplemented,
     /// Our fault; the request id finds it in the logs.
     Internal,
+    /// REST: the revision of the diff that is asked for is not the newest; `currentRevisionId` is.
+    #[serde(rename = "diff_revision_stale")]
+    DiffRevisionStale,
+    /// REST: the newest revision of the diff has no such patch.
+    #[serde(rename = "diff_file_not_found")]
+    DiffFileNotFound,
 }
 
 /// The body of every REST refusal. `error` is the sentence for people; `code` is stable.

@@ -3,7 +3,8 @@
 //! Each struct is one `type` on the wire. `timestamp` is seconds as a float, kept as the sender wrote it; it
 //! decides nothing.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ids::MessageId;
@@ -259,11 +260,40 @@ pub struct StepStart {
     #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub is_subtask: Option<bool>,
+    /// The sub-agent's session, as the agent names it.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub child_session_id: Option<String>,
+    /// The task call that started the sub-agent.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub task_call_id: Option<String>,
     /// The sandbox that wrote it.
     #[serde(default)]
     pub sandbox_id: String,
     /// Seconds.
     pub timestamp: f64,
+}
+
+/// Whether a value says how many tokens were used: a number, or an object with at least one of the counts `total`,
+/// `input`, `output`, `reasoning`, `cache.read` and `cache.write`, and with nothing but numbers in them.
+pub fn is_token_usage(value: &Value) -> bool {
+    if !value.is_object() {
+        return value.is_number();
+    }
+    let cache = value.get("cache");
+    if cache.is_some_and(|cache| !cache.is_object()) {
+        return false;
+    }
+    let counts = ["total", "input", "output", "reasoning"].into_iter().filter_map(|name| value.get(name));
+    let cached = ["read", "write"].into_iter().filter_map(|name| cache?.get(name));
+    let mut told = counts.chain(cached).peekable();
+    told.peek().is_some() && told.all(Value::is_number)
+}
+
+fn token_usage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    if is_token_usage(&value) { Ok(Some(value)) } else { Err(D::Error::custom("`tokens` has no count")) }
 }
 
 /// A model step ended.
@@ -277,8 +307,8 @@ pub struct StepFinish {
     #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub cost: Option<f64>,
-    /// A count, or an object with `total`, `input`, `output`, `reasoning` and `cache`.
-    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    /// A count, or an object with `total`, `input`, `output`, `reasoning` and `cache`: see [`is_token_usage`].
+    #[serde(default, deserialize_with = "token_usage", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional, type = "unknown"))]
     pub tokens: Option<Value>,
     /// Why it ended.
@@ -289,6 +319,14 @@ pub struct StepFinish {
     #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub is_subtask: Option<bool>,
+    /// The sub-agent's session, as the agent names it.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub child_session_id: Option<String>,
+    /// The task call that started the sub-agent.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub task_call_id: Option<String>,
     /// The sandbox that wrote it.
     #[serde(default)]
     pub sandbox_id: String,
@@ -323,6 +361,14 @@ pub struct ErrorEvent {
     #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub is_subtask: Option<bool>,
+    /// The sub-agent's session, as the agent names it.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub child_session_id: Option<String>,
+    /// The task call that started the sub-agent.
+    #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub task_call_id: Option<String>,
     /// The sandbox that wrote it.
     #[serde(default)]
     pub sandbox_id: String,
@@ -487,13 +533,28 @@ pub struct Warning {
     pub timestamp: f64,
 }
 
+/// How far the git checkout is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+pub enum GitSyncStatus {
+    /// It has not begun.
+    Pending,
+    /// It began.
+    InProgress,
+    /// It ended well.
+    Completed,
+    /// It ended badly.
+    Failed,
+}
+
 /// State of the git checkout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct GitSync {
-    /// `pending`, `in_progress`, `completed` or `failed`.
-    pub status: String,
+    /// How far it is.
+    pub status: GitSyncStatus,
     /// The commit that is checked out.
     #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]

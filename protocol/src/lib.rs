@@ -8,6 +8,7 @@
 
 pub mod callback;
 pub mod client_socket;
+pub mod diff;
 pub mod error;
 pub mod event;
 pub mod ids;

@@ -75,3 +75,21 @@ pub const VIDEO_MAX_BYTES: usize = 100 * 1024 * 1024;
 pub const VIDEOS_MAX: i64 = 20;
 /// Longest recording, in ms.
 pub const VIDEO_MAX_MS: i64 = 90_000;
+/// Largest diff bundle as it is sent, in bytes.
+pub const DIFF_BUNDLE_MAX_BYTES: usize = 1_572_864;
+/// Patches of one bundle, in bytes of text.
+pub const DIFF_PATCHES_MAX_BYTES: usize = 1_048_576;
+/// Longest patch of one file, in bytes of text.
+pub const DIFF_PATCH_MAX_BYTES: usize = 524_288;
+/// Files of one bundle.
+pub const DIFF_MAX_FILES: usize = 1_000;
+/// Repositories of one bundle.
+pub const DIFF_MAX_REPOSITORIES: usize = 10;
+/// Longest path in a bundle, in UTF-16 code units.
+pub const DIFF_PATH_MAX_UTF16: usize = 4_096;
+/// Longest name of a revision or a file, in bytes.
+pub const DIFF_ID_MAX_BYTES: usize = 200;
+/// Longest reason why there is no diff, in UTF-16 code units.
+pub const DIFF_ERROR_MAX_UTF16: usize = 2_000;
+/// Largest report of such a reason, in bytes.
+pub const DIFF_FAILURE_MAX_BYTES: usize = 16_384;

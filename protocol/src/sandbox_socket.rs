@@ -185,8 +185,9 @@ struct Envelope<'a> {
     kind: std::borrow::Cow<'a, str>,
     #[serde(default)]
     seq: Option<i64>,
-    #[serde(default)]
-    ack_id: Option<String>,
+    /// Anything that was sent, so that a wrong one is told from none.
+    #[serde(default, deserialize_with = "absent")]
+    ack_id: Option<serde_json::Value>,
 }
 
 impl SandboxFrame {
@@ -200,6 +201,14 @@ impl SandboxFrame {
         }
         let Envelope { kind, seq, ack_id } =
             serde_json::from_str(text).map_err(|_| RejectedSandboxFrame::NotAnEvent)?;
+        let ack_id = match ack_id {
+            None => None,
+            Some(serde_json::Value::String(id)) => Some(id),
+            Some(_) => {
+                let kind = crate::text::truncate_bytes(&kind, 64).to_owned();
+                return Err(RejectedSandboxFrame::Malformed { kind, reason: "ackId is not a string".to_owned(), seq });
+            }
+        };
         macro_rules! read {
             ($variant:ident) => {
                 serde_json::from_str(text).map(SandboxEvent::$variant)
@@ -394,6 +403,66 @@ mod tests {
         }
         let large = format!(r#"{{"type":"heartbeat","status":"{}"}}"#, "x".repeat(limits::SANDBOX_FRAME_MAX_BYTES));
         assert_eq!(SandboxFrame::parse(&large), Err(RejectedSandboxFrame::TooLarge));
+    }
+
+    #[test]
+    fn a_step_that_tells_no_count_where_counts_belong_is_refused_whole() {
+        let step = |field: &str| {
+            SandboxFrame::parse(&format!(
+                r#"{{"type":"step_finish","messageId":"00000000000000000000000000000000","timestamp":1,{field}}}"#
+            ))
+        };
+        for field in [
+            r#""cost":null"#,
+            r#""reason":null"#,
+            r#""tokens":null"#,
+            r#""tokens":"many""#,
+            r#""tokens":[1]"#,
+            r#""tokens":true"#,
+            r#""tokens":{}"#,
+            r#""tokens":{"models":1}"#,
+            r#""tokens":{"input":"1"}"#,
+            r#""tokens":{"input":1,"output":null}"#,
+            r#""tokens":{"input":1,"cache":null}"#,
+            r#""tokens":{"cache":{}}"#,
+            r#""tokens":{"cache":{"read":"1"}}"#,
+        ] {
+            assert_eq!(step(field).map_err(|rejected| rejected.code()), Err("MALFORMED_EVENT"), "{field}");
+        }
+        for field in [
+            r#""tokens":0"#,
+            r#""tokens":12.5"#,
+            r#""tokens":{"total":1}"#,
+            r#""tokens":{"reasoning":1,"models":["a"]}"#,
+            r#""tokens":{"cache":{"write":0}}"#,
+        ] {
+            assert!(step(field).is_ok(), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_checkout_is_at_one_of_four_places() {
+        let sync = |status: &str| {
+            SandboxFrame::parse(&format!(r#"{{"type":"git_sync","seq":2,"timestamp":1,"status":{status}}}"#))
+        };
+        for status in [r#""pending""#, r#""in_progress""#, r#""completed""#, r#""failed""#] {
+            assert!(sync(status).is_ok(), "{status}");
+        }
+        for status in [r#""done""#, r#""""#, r#""COMPLETED""#, "null", "1"] {
+            let rejected = sync(status).expect_err(status);
+            assert_eq!((rejected.code(), rejected.seq()), ("MALFORMED_EVENT", Some(2)), "{status}");
+        }
+    }
+
+    #[test]
+    fn an_ack_id_is_a_string_or_is_not_there() {
+        for ack_id in ["null", "1", "{}", "[\"x\"]"] {
+            let text = format!(r#"{{"type":"heartbeat","status":"ready","seq":3,"ackId":{ack_id}}}"#);
+            let rejected = SandboxFrame::parse(&text).expect_err(&text);
+            assert_eq!((rejected.code(), rejected.seq()), ("MALFORMED_EVENT", Some(3)), "{text}");
+        }
+        let frame = SandboxFrame::parse(r#"{"type":"heartbeat","status":"ready"}"#).expect("none is fine");
+        assert_eq!(frame.ack_id, None);
     }
 
     #[test]

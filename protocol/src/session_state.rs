@@ -241,7 +241,8 @@ pub struct SessionArtifact {
     pub artifact_type: ArtifactType,
     /// Where it is.
     pub url: Option<String>,
-    /// For a pull request: `number`, `title`, `state`, `head`, `base`, `repoOwner`, `repoName`, `draft`.
+    /// For a pull request: `number`, `title`, `state`, `lifecycleState`, `isDraft`, `head`, `base`, `repoOwner`,
+    /// `repoName`, `draft`, and what the forge told: `headSha`, `repositoryExternalId`, `providerUpdatedAt`.
     #[cfg_attr(feature = "typescript", ts(type = "Record<string, unknown> | null"))]
     pub metadata: Option<Map<String, Value>>,
     /// When it was made.

@@ -115,7 +115,7 @@ fn no_error_code_is_left_out() {
         InvalidMessage InvalidPrompt InvalidAttachments SessionNotPromptable PromptQueueFull PromptRequestConflict
         PromptNotCancellable PromptNotWaiting InputNotWaiting BudgetExceeded InvalidCursor RateLimited Forbidden
         InvalidBody InvalidParameter Unauthorized NotFound Conflict TooLarge MethodNotAllowed SandboxGone
-        UpstreamFailed Retry NotConfigured NotImplemented Internal
+        UpstreamFailed Retry NotConfigured NotImplemented Internal DiffRevisionStale DiffFileNotFound
     ];
     let words: Vec<Value> = codes.iter().map(|code| serde_json::to_value(code).expect("a word")).collect();
     assert_rows(&table(), "Error codes", words.iter().map(|word| word.as_str().expect("a word")));

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use oi_protocol::client_socket::{ClientMessage, ServerMessage};
+use oi_protocol::diff::{DiffBundle, DiffFailure, DiffState, DiffStored};
 use oi_protocol::event::Event;
 use oi_protocol::sandbox_socket::{SandboxCommand, SandboxEvent, SandboxFrame};
 use serde::Serialize;
@@ -59,7 +60,8 @@ words!(ServerMessage:
     TunnelUrls => "tunnel_urls", SandboxDashboardUrl => "sandbox_dashboard_url",
     ArtifactCreated => "artifact_created", ArtifactUpdated => "artifact_updated", SessionBranch => "session_branch",
     SessionStatus => "session_status", SessionTitle => "session_title", ProcessingStatus => "processing_status",
-    HistoryPage => "history_page", ChildSessionUpdate => "child_session_update", Error => "error");
+    HistoryPage => "history_page", ChildSessionUpdate => "child_session_update",
+    DiffStateChanged => "diff_state_changed", Error => "error");
 words!(SandboxEvent:
     Heartbeat => "heartbeat", Ready => "ready", Token => "token", PartDelta => "part_delta", PartDone => "part_done",
     ToolCall => "tool_call", StepStart => "step_start", StepFinish => "step_finish",
@@ -181,4 +183,26 @@ fn what_bridges_get_keeps_its_form() {
 fn what_is_stored_is_read_again() {
     let stored = lines(include_str!("golden/stored.jsonl")).map(|mut line| line["stored"].take());
     assert_kept::<Event>(stored);
+}
+
+#[test]
+fn what_is_said_of_diffs_keeps_its_form() {
+    fn keep<T: Serialize + DeserializeOwned>(form: &Value) -> T {
+        let read: T = serde_json::from_value(form.clone()).unwrap_or_else(|error| panic!("{error}: {form}"));
+        assert_same(&serde_json::to_value(&read).expect("JSON"), form);
+        read
+    }
+    let mut kinds = BTreeSet::new();
+    for line in lines(include_str!("golden/diff.jsonl")) {
+        let (kind, form) = line.as_object().and_then(|line| line.iter().next()).expect("one form a line");
+        match kind.as_str() {
+            "bundle" => assert_eq!(keep::<DiffBundle>(form).check(), Ok(())),
+            "state" => drop(keep::<DiffState>(form)),
+            "stored" => drop(keep::<DiffStored>(form)),
+            "failure" => drop(keep::<DiffFailure>(form)),
+            other => panic!("{other} is no form"),
+        }
+        kinds.insert(kind.clone());
+    }
+    assert_eq!(kinds.len(), 4, "{kinds:?}");
 }

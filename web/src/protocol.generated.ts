@@ -314,6 +314,185 @@ sessionId: SessionId,
 status: SessionStatus, };
 
 /**
+ * Why the newest attempt gave no bundle.
+ */
+export type DiffError = { 
+/**
+ * The sentence.
+ */
+message: string, 
+/**
+ * When it was reported.
+ */
+occurredAt: UnixMillis, };
+
+/**
+ * A file that changed. A bundle's has its patch, a manifest's has not.
+ */
+export type DiffFile = { 
+/**
+ * Unique in the bundle: 1 to 200 of `A-Z a-z 0-9 . _ -`.
+ */
+id: string, 
+/**
+ * From the checkout's root; 1 to 4096 UTF-16 units.
+ */
+path: string, 
+/**
+ * Where it was; only of what was renamed.
+ */
+oldPath?: string, 
+/**
+ * What happened.
+ */
+status: DiffFileStatus, 
+/**
+ * Lines; null when nobody counted.
+ */
+additions: number | null, 
+/**
+ * Lines; null when nobody counted.
+ */
+deletions: number | null, 
+/**
+ * Whether it can be shown.
+ */
+renderState: DiffRenderState, 
+/**
+ * The patch: exactly of what is renderable. Never in a manifest.
+ */
+patch?: string, 
+/**
+ * Mode before, when it changed.
+ */
+oldMode?: string, 
+/**
+ * Mode now, when it changed.
+ */
+newMode?: string, 
+/**
+ * Commit of a submodule before.
+ */
+oldSubmoduleSha?: string, 
+/**
+ * Commit of a submodule now.
+ */
+newSubmoduleSha?: string, };
+
+/**
+ * What happened to a file.
+ */
+export type DiffFileStatus = "added" | "modified" | "deleted" | "renamed" | "type_changed" | "unmerged" | "submodule";
+
+/**
+ * A bundle that was stored, without its patches.
+ */
+export type DiffManifest = { 
+/**
+ * Names it; each bundle has another.
+ */
+revisionId: string, 
+/**
+ * The prompt after which it was taken; null when somebody asked for it.
+ */
+triggerMessageId: string | null, 
+/**
+ * When it was taken.
+ */
+capturedAt: UnixMillis, 
+/**
+ * Every repository of the session.
+ */
+repositories: Array<DiffRepository>, };
+
+/**
+ * Whether a file's change can be shown.
+ */
+export type DiffRenderState = "renderable" | "binary" | "too_large" | "metadata_only";
+
+/**
+ * What changed in one repository of the session.
+ */
+export type DiffRepository = { "status": "ready", 
+/**
+ * Place in the session's list.
+ */
+position: number, 
+/**
+ * Owner.
+ */
+repoOwner: string, 
+/**
+ * Name.
+ */
+repoName: string, 
+/**
+ * Commit that the session started from.
+ */
+baseSha: string, 
+/**
+ * Commit that is checked out.
+ */
+headSha: string, 
+/**
+ * Whether patches or files were left out.
+ */
+truncated: boolean, 
+/**
+ * Files that were left out.
+ */
+omittedFileCount: number, 
+/**
+ * Those that were not.
+ */
+files: Array<DiffFile>, } | { "status": "unavailable", 
+/**
+ * Place in the session's list.
+ */
+position: number, 
+/**
+ * Owner.
+ */
+repoOwner: string, 
+/**
+ * Name.
+ */
+repoName: string, 
+/**
+ * Commit that the session started from, when it is known.
+ */
+baseSha?: string | null, 
+/**
+ * Why; 1 to 2000 UTF-16 units.
+ */
+error: string, 
+/**
+ * None.
+ */
+files: Array<DiffFile>, };
+
+/**
+ * Answer of `GET /sessions/:id/diff`
+ */
+export type DiffState = { 
+/**
+ * 1
+ */
+version: number, 
+/**
+ * The newest bundle.
+ */
+current: DiffManifest | null, 
+/**
+ * Why no newer one came.
+ */
+lastError: DiffError | null, 
+/**
+ * Why there can be none.
+ */
+unavailableReason: string | null, };
+
+/**
  * The body of every REST refusal. `error` is the sentence for people; `code` is stable.
  */
 export type ErrorBody = { 
@@ -333,7 +512,7 @@ requestId?: string, };
 /**
  * Stable codes of refusals, on the sockets and in REST bodies.
  */
-export type ErrorCode = "INVALID_MESSAGE" | "INVALID_PROMPT" | "INVALID_ATTACHMENTS" | "SESSION_NOT_PROMPTABLE" | "PROMPT_QUEUE_FULL" | "PROMPT_REQUEST_CONFLICT" | "PROMPT_NOT_CANCELLABLE" | "PROMPT_NOT_WAITING" | "INPUT_NOT_WAITING" | "BUDGET_EXCEEDED" | "INVALID_CURSOR" | "RATE_LIMITED" | "FORBIDDEN" | "INVALID_BODY" | "INVALID_PARAMETER" | "UNAUTHORIZED" | "NOT_FOUND" | "CONFLICT" | "TOO_LARGE" | "METHOD_NOT_ALLOWED" | "SANDBOX_GONE" | "UPSTREAM_FAILED" | "RETRY" | "NOT_CONFIGURED" | "NOT_IMPLEMENTED" | "INTERNAL";
+export type ErrorCode = "INVALID_MESSAGE" | "INVALID_PROMPT" | "INVALID_ATTACHMENTS" | "SESSION_NOT_PROMPTABLE" | "PROMPT_QUEUE_FULL" | "PROMPT_REQUEST_CONFLICT" | "PROMPT_NOT_CANCELLABLE" | "PROMPT_NOT_WAITING" | "INPUT_NOT_WAITING" | "BUDGET_EXCEEDED" | "INVALID_CURSOR" | "RATE_LIMITED" | "FORBIDDEN" | "INVALID_BODY" | "INVALID_PARAMETER" | "UNAUTHORIZED" | "NOT_FOUND" | "CONFLICT" | "TOO_LARGE" | "METHOD_NOT_ALLOWED" | "SANDBOX_GONE" | "UPSTREAM_FAILED" | "RETRY" | "NOT_CONFIGURED" | "NOT_IMPLEMENTED" | "INTERNAL" | "diff_revision_stale" | "diff_file_not_found";
 
 /**
  * Something went wrong within a run.
@@ -351,6 +530,14 @@ error: string,
  * Whether it happened in a sub-agent.
  */
 isSubtask?: boolean, 
+/**
+ * The sub-agent's session, as the agent names it.
+ */
+childSessionId?: string, 
+/**
+ * The task call that started the sub-agent.
+ */
+taskCallId?: string, 
 /**
  * The sandbox that wrote it.
  */
@@ -416,9 +603,9 @@ removed: number, };
  */
 export type GitSync = { 
 /**
- * `pending`, `in_progress`, `completed` or `failed`.
+ * How far it is.
  */
-status: string, 
+status: GitSyncStatus, 
 /**
  * The commit that is checked out.
  */
@@ -431,6 +618,11 @@ sandboxId: string,
  * Seconds.
  */
 timestamp: number, };
+
+/**
+ * How far the git checkout is.
+ */
+export type GitSyncStatus = "pending" | "in_progress" | "completed" | "failed";
 
 /**
  * Where a page of history ends.
@@ -1202,7 +1394,15 @@ status: SessionStatus,
 /**
  * Its title.
  */
-title: string | null, } | { "type": "error", 
+title: string | null, } | { "type": "diff_state_changed", 
+/**
+ * The newest bundle; null when there is none.
+ */
+revisionId: string | null, 
+/**
+ * When.
+ */
+updatedAt: UnixMillis, } | { "type": "error", 
 /**
  * Stable.
  */
@@ -1233,7 +1433,8 @@ type: ArtifactType,
  */
 url: string | null, 
 /**
- * For a pull request: `number`, `title`, `state`, `head`, `base`, `repoOwner`, `repoName`, `draft`.
+ * For a pull request: `number`, `title`, `state`, `lifecycleState`, `isDraft`, `head`, `base`, `repoOwner`,
+ * `repoName`, `draft`, and what the forge told: `headSha`, `repositoryExternalId`, `providerUpdatedAt`.
  */
 metadata: Record<string, unknown> | null, 
 /**
@@ -1558,7 +1759,7 @@ messageId: MessageId,
  */
 cost?: number, 
 /**
- * A count, or an object with `total`, `input`, `output`, `reasoning` and `cache`.
+ * A count, or an object with `total`, `input`, `output`, `reasoning` and `cache`: see [`is_token_usage`].
  */
 tokens?: unknown, 
 /**
@@ -1569,6 +1770,14 @@ reason?: string,
  * Whether a sub-agent made the step.
  */
 isSubtask?: boolean, 
+/**
+ * The sub-agent's session, as the agent names it.
+ */
+childSessionId?: string, 
+/**
+ * The task call that started the sub-agent.
+ */
+taskCallId?: string, 
 /**
  * The sandbox that wrote it.
  */
@@ -1590,6 +1799,14 @@ messageId: MessageId,
  * Whether a sub-agent made the step.
  */
 isSubtask?: boolean, 
+/**
+ * The sub-agent's session, as the agent names it.
+ */
+childSessionId?: string, 
+/**
+ * The task call that started the sub-agent.
+ */
+taskCallId?: string, 
 /**
  * The sandbox that wrote it.
  */

@@ -2,15 +2,17 @@
 
 use oi_protocol::callback::CallbackContext;
 use oi_protocol::client_socket::AttachmentRef;
+use oi_protocol::diff::DiffBundle;
 use oi_protocol::rest::CreatePullRequestRequest;
 use oi_protocol::session_state::{ArtifactType, PromptSource, SessionRepository, SessionStatus, SpawnSource};
-use oi_protocol::{ErrorBody, ErrorCode, SessionId, UnixMillis};
+use oi_protocol::{ArtifactId, ErrorBody, ErrorCode, SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::child_summary::SummaryQuery;
 use crate::family::{ChildOf, ForkOf};
 use crate::file_type::FileType;
 use crate::media::NewMedia;
+use crate::pull_request_snapshots::PullRequestSnapshot;
 
 /// Somebody who acts in a session, as the control plane knows them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -118,6 +120,26 @@ pub struct EnqueuePrompt {
     /// From a bot that asks to be told of the prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback_context: Option<CallbackContext>,
+}
+
+/// Somebody who is added to a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewParticipant {
+    /// Their identity.
+    pub user_id: String,
+    /// Login at the forge.
+    #[serde(default)]
+    pub scm_login: Option<String>,
+    /// The name to show.
+    #[serde(default)]
+    pub scm_name: Option<String>,
+    /// E-mail.
+    #[serde(default)]
+    pub scm_email: Option<String>,
+    /// `member` when absent; only an owner adds an `owner`.
+    #[serde(default)]
+    pub role: Option<String>,
 }
 
 /// Who calls, as the Worker authenticated them.
@@ -340,6 +362,41 @@ pub enum SessionCall {
     Delete,
     /// Test deployments only: panics after a write, inside the transaction.
     Fault,
+    /// One artifact. → 200 `{artifact}`, null when there is no such
+    Artifact {
+        /// Its id.
+        artifact_id: String,
+    },
+    /// Adds somebody, who stays as they are when they are known. → 200 `{id, status:"added"}`
+    AddParticipant(NewParticipant),
+    /// What changed since the session's start, without patches. → 200 `DiffState`
+    DiffState,
+    /// For a sandbox: the newest diff. → 200 `DiffStored`
+    StoreDiff(Box<DiffBundle>),
+    /// For a sandbox: why there is no newer diff. → 200 `{}`
+    DiffFailed {
+        /// 1 to 2000 units.
+        error: String,
+    },
+    /// A patch of the newest diff. → 200 the patch as text; 409 `diff_revision_stale`, 404 `diff_file_not_found`
+    DiffFile {
+        /// The revision that the caller knows.
+        revision_id: String,
+        /// The file.
+        file_id: String,
+    },
+    /// Asks the sandbox for a new diff. → 202 `{accepted:true}`
+    RetryDiff,
+    /// The forge told of a pull request. → 200 `{applied}`
+    PullRequestSnapshot {
+        /// The artifact, when it is known.
+        #[serde(default)]
+        artifact_id: Option<ArtifactId>,
+        /// What the forge said.
+        snapshot: Box<PullRequestSnapshot>,
+    },
+    /// Has the pull requests read from the forge, at most once a minute. → 202 `{status:"refreshing"}`
+    RefreshPullRequests,
 }
 
 /// A call with its caller and what finds it in the logs.

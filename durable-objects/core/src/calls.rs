@@ -37,6 +37,8 @@ impl Turn<'_, '_> {
                     | SessionCall::CreateMediaArtifact(_)
                     | SessionCall::TunnelUrls
                     | SessionCall::SandboxError { .. }
+                    | SessionCall::StoreDiff(_)
+                    | SessionCall::DiffFailed { .. }
             );
             if !allowed {
                 return self.answer(reply, CallReply::refuse(403, ErrorCode::Forbidden, "Not for sandboxes"));
@@ -64,6 +66,17 @@ impl Turn<'_, '_> {
         }
         if let Some(answer) = self.asks_too_often(&principal, &call) {
             return self.answer(reply, answer);
+        }
+        let edit = match &call {
+            SessionCall::UpdateTitle { .. } => Some("update the session title"),
+            SessionCall::Archive => Some("archive this session"),
+            SessionCall::Unarchive => Some("unarchive this session"),
+            _ => None,
+        };
+        if let Some(edit) = edit
+            && let Some(refusal) = self.refuse_strangers(&principal, edit)?
+        {
+            return self.answer(reply, refusal);
         }
         let answer = match call {
             SessionCall::CreatePullRequest { request, idempotency_key } => {
@@ -162,6 +175,17 @@ impl Turn<'_, '_> {
             }
             SessionCall::ExpireDraft => self.expire_draft()?,
             SessionCall::Delete => self.delete()?,
+            SessionCall::AddParticipant(new) => self.add_participant(&principal, &new)?,
+            SessionCall::StoreDiff(bundle) => self.store_diff(*bundle)?,
+            SessionCall::DiffFailed { error } => self.diff_failed(error)?,
+            SessionCall::RetryDiff => self.retry_diff(),
+            SessionCall::PullRequestSnapshot { artifact_id, snapshot } => {
+                self.take_pull_request_snapshot(artifact_id.as_ref(), *snapshot)?
+            }
+            SessionCall::RefreshPullRequests => {
+                self.refresh_pull_requests()?;
+                CallReply::json(202, &json!({"status": "refreshing"}))
+            }
             SessionCall::Init(_)
             | SessionCall::SpawnContext
             | SessionCall::ChildSummary(_)
@@ -177,6 +201,9 @@ impl Turn<'_, '_> {
             | SessionCall::Participants
             | SessionCall::Attachment { .. }
             | SessionCall::Media { .. }
+            | SessionCall::Artifact { .. }
+            | SessionCall::DiffState
+            | SessionCall::DiffFile { .. }
             | SessionCall::ArchiveFile { .. } => not_found(),
         };
         self.answer(reply, answer)

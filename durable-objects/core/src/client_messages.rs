@@ -265,7 +265,7 @@ impl Turn<'_, '_> {
         let participants = self.sockets.presence();
         self.send_json(socket, &ServerMessage::PresenceSync { participants });
         self.tell_presence();
-        Ok(())
+        self.refresh_pull_requests()
     }
 
     fn fetch_history(

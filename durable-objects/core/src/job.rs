@@ -4,7 +4,7 @@
 //! tokens and model keys when it runs.
 
 use oi_protocol::session_state::SessionStatus;
-use oi_protocol::{MessageId, SessionId, UnixMillis};
+use oi_protocol::{ArtifactId, MessageId, SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::access::SandboxAccess;
@@ -12,6 +12,7 @@ use crate::call::InitRepository;
 use crate::callbacks::{BotCallback, Notice};
 use crate::children::{OfferResult, TellParent};
 use crate::fork::{CopyTimeline, TimelinePage};
+use crate::pull_request_snapshots::{PullRequestSnapshot, RecordPullRequest, RefreshPullRequests};
 
 /// Facts of the session for the D1 index. D1 accepts them only when `counter` is greater than the one it holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -247,6 +248,10 @@ pub enum Job {
     DeleteSnapshot(DeleteSnapshot),
     /// Tell D1 of usage.
     ReportUsage(ReportUsage),
+    /// Read pull requests from the forge.
+    RefreshPullRequests(RefreshPullRequests),
+    /// Tell D1 of a pull request.
+    RecordPullRequest(Box<RecordPullRequest>),
 }
 
 impl Job {
@@ -267,6 +272,8 @@ impl Job {
             Self::TakeSnapshot(_) => "take_snapshot",
             Self::DeleteSnapshot(_) => "delete_snapshot",
             Self::ReportUsage(_) => "report_usage",
+            Self::RefreshPullRequests(_) => "refresh_pull_requests",
+            Self::RecordPullRequest(_) => "record_pull_request",
         }
     }
 
@@ -279,6 +286,9 @@ impl Job {
             Self::StartSandbox(_) => 3,
             // Prompts wait for it.
             Self::ReadArchive(_) | Self::TakeSnapshot(_) => 2,
+            // Somebody looks again soon.
+            Self::RefreshPullRequests(_) => 2,
+            Self::RecordPullRequest(_) => 8,
             // What a tool does is old soon; that a prompt ended is not.
             Self::BotCallback(callback) => match callback.notice {
                 Notice::ToolCall { .. } => 1,
@@ -295,6 +305,7 @@ impl Job {
         match self {
             Self::IndexSession(_)
             | Self::ReportUsage(_)
+            | Self::RecordPullRequest(_)
             | Self::ReadArchive(_)
             | Self::BotCallback(_)
             | Self::TellParent(_)
@@ -306,7 +317,7 @@ impl Job {
             | Self::DeleteSnapshot(_) => 30_000,
             // What vendors take at most (session.md 5.10).
             Self::TakeSnapshot(_) => 320_000,
-            Self::OpenPullRequest(_) | Self::StartSandbox(_) => 90_000,
+            Self::OpenPullRequest(_) | Self::StartSandbox(_) | Self::RefreshPullRequests(_) => 90_000,
         }
     }
 }
@@ -375,6 +386,11 @@ pub enum JobResult {
         title: String,
         /// Whether one that existed was found.
         updated: bool,
+    },
+    /// What the forge says of pull requests; those that it could not be asked about are left out.
+    PullRequestsRead {
+        /// By artifact.
+        read: Vec<(ArtifactId, PullRequestSnapshot)>,
     },
     /// The file of archived events.
     ArchiveRead {

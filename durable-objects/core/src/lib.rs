@@ -25,6 +25,7 @@ pub mod gather;
 pub mod input;
 pub mod job;
 pub mod media;
+pub mod pull_request_snapshots;
 pub mod sql;
 #[cfg(feature = "native")]
 pub mod sql_native;
@@ -33,10 +34,13 @@ pub mod token;
 
 mod archive;
 mod artifacts;
+mod baselines;
 mod calls;
 mod client_messages;
 mod deadlines;
 mod deletion;
+mod diff_row;
+mod diffs;
 mod lifecycle;
 mod outbox;
 mod participants;

@@ -128,7 +128,9 @@ impl Turn<'_, '_> {
             | Job::OfferResult(_)
             | Job::CollectStorage(_)
             | Job::DeleteSnapshot(_)
-            | Job::ReportUsage(_) => Ok(()),
+            | Job::ReportUsage(_)
+            | Job::RefreshPullRequests(_)
+            | Job::RecordPullRequest(_) => Ok(()),
         }
     }
 
@@ -296,6 +298,7 @@ impl Turn<'_, '_> {
             (Job::OpenPullRequest(open), result @ JobResult::PullRequestOpened { .. }) => {
                 self.pull_request_opened(&open, result)
             }
+            (Job::RefreshPullRequests(_), JobResult::PullRequestsRead { read }) => self.pull_requests_read(read),
             (Job::ArchiveEvents(archive), JobResult::Done) => self.events_archived(&archive),
             (Job::ReadArchive(read), JobResult::ArchiveRead { text }) => self.archive_read(&read, &text),
             (Job::TakeSnapshot(take), JobResult::SnapshotTaken { image_id }) => self.snapshot_taken(&take, image_id),

@@ -2,15 +2,24 @@
 
 use oi_protocol::sandbox_socket::{CommandAuthor, GitIdentity};
 use oi_protocol::session_state::Author;
-use oi_protocol::{ParticipantId, UnixMillis, limits};
+use oi_protocol::text::utf16_len;
+use oi_protocol::{ErrorCode, ParticipantId, UnixMillis, limits};
+use serde_json::json;
 
-use crate::call::Person;
+use crate::call::{CallReply, NewParticipant, Person, Principal};
 use crate::clock::Cx;
+use crate::core::Turn;
 use crate::sql::{Columns, Row, Sql, SqlError, params};
 use crate::token;
 
 /// Tokens of one person that are valid at a time; the oldest beyond are revoked.
 const TOKENS_PER_PARTICIPANT: i64 = 32;
+/// People that are listed, and up to which somebody may be added.
+const PARTICIPANTS_MAX: i64 = 1_000;
+/// Who created the session, and whom they made one.
+const OWNER: &str = "owner";
+/// Anybody else.
+const MEMBER: &str = "member";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Participant {
@@ -50,8 +59,13 @@ impl Participant {
         sql.run(&statement, params![id])?.into_iter().next().map(Self::from_row).transpose()
     }
 
+    pub fn by_user(sql: &dyn Sql, user_id: &str) -> Result<Option<Self>, SqlError> {
+        let statement = format!("SELECT {COLUMNS} FROM participants WHERE user_id = ?");
+        sql.run(&statement, params![user_id])?.into_iter().next().map(Self::from_row).transpose()
+    }
+
     pub fn all(sql: &dyn Sql) -> Result<Vec<Self>, SqlError> {
-        let statement = format!("SELECT {COLUMNS} FROM participants ORDER BY joined_at, id LIMIT 1000");
+        let statement = format!("SELECT {COLUMNS} FROM participants ORDER BY joined_at, id LIMIT {PARTICIPANTS_MAX}");
         sql.run(&statement, &[])?.into_iter().map(Self::from_row).collect()
     }
 
@@ -146,6 +160,62 @@ impl Participant {
             _ => GitIdentity::AgentOnly,
         };
         CommandAuthor { user_id: self.user_id.clone(), git_identity }
+    }
+}
+
+/// Longest text about somebody who is added, in UTF-16 units.
+const PERSON_TEXT_MAX_UTF16: usize = 300;
+
+impl Turn<'_, '_> {
+    /// Refuses an edit to anybody but the people of the session.
+    pub(crate) fn refuse_strangers(&self, principal: &Principal, edit: &str) -> Result<Option<CallReply>, SqlError> {
+        let Principal::User { user_id } = principal else {
+            return Ok(Some(CallReply::refuse(400, ErrorCode::InvalidBody, "userId is required")));
+        };
+        if Participant::by_user(self.sql, user_id)?.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(CallReply::refuse(403, ErrorCode::Forbidden, format!("Not authorized to {edit}"))))
+    }
+
+    /// Adds somebody. What is known of somebody who is here already is theirs to change.
+    pub(crate) fn add_participant(
+        &mut self,
+        principal: &Principal,
+        new: &NewParticipant,
+    ) -> Result<CallReply, SqlError> {
+        let role = new.role.as_deref().unwrap_or(MEMBER);
+        let shown = [&new.scm_login, &new.scm_name, &new.scm_email];
+        let mut texts = shown.into_iter().flatten().chain([&new.user_id]);
+        let fits = texts.all(|text| (1..=PERSON_TEXT_MAX_UTF16).contains(&utf16_len(text.trim())));
+        if !fits || !matches!(role, OWNER | MEMBER) {
+            return Ok(CallReply::refuse(400, ErrorCode::InvalidBody, "Invalid participant body"));
+        }
+        if let Some(known) = Participant::by_user(self.sql, &new.user_id)? {
+            return Ok(CallReply::json(200, &json!({"id": known.id, "status": "added"})));
+        }
+        let by = match principal {
+            Principal::User { user_id } => Participant::by_user(self.sql, user_id)?,
+            Principal::Platform | Principal::Sandbox { .. } => None,
+        };
+        if role == OWNER && by.is_none_or(|by| by.role != OWNER) {
+            return Ok(CallReply::refuse(403, ErrorCode::Forbidden, "Only an owner of the session adds an owner"));
+        }
+        let count = self.sql.run("SELECT COUNT(*) FROM participants", &[])?;
+        let count = count.into_iter().next().map_or(Ok(0), |row| Columns::of(row).int())?;
+        if count >= PARTICIPANTS_MAX {
+            let sentence = "This session has as many participants as it may";
+            return Ok(CallReply::refuse(429, ErrorCode::RateLimited, sentence));
+        }
+        let person = Person {
+            user_id: new.user_id.clone(),
+            scm_login: new.scm_login.clone(),
+            name: new.scm_name.clone(),
+            email: new.scm_email.clone(),
+            ..Person::default()
+        };
+        let added = Participant::upsert(self.sql, self.cx, &person, role)?;
+        Ok(CallReply::json(200, &json!({"id": added.id, "status": "added"})))
     }
 }
 

@@ -7,7 +7,7 @@ use oi_protocol::sandbox_socket::{PushSpec, SandboxCommand};
 use oi_protocol::session_state::{ArtifactType, SessionArtifact, SessionRepository};
 use oi_protocol::text::utf16_len;
 use oi_protocol::{ArtifactId, ErrorCode, MessageId};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::artifacts;
 use crate::call::CallReply;
@@ -17,6 +17,7 @@ use crate::job::{Job, JobResult, OpenPullRequest};
 use crate::participants::Participant;
 use crate::prompts::is_valid_request_id;
 use crate::pull_request_row::{Operation, next_deadline, prune};
+use crate::pull_request_snapshots::PullRequestSnapshot;
 use crate::session_row::{load_repositories, save_repository};
 use crate::sql::{Columns, SqlError, params};
 
@@ -305,20 +306,31 @@ impl Turn<'_, '_> {
         let JobResult::PullRequestOpened { number, url, state, head, base, title, updated } = result else {
             return Ok(());
         };
-        let mut metadata = Map::new();
-        metadata.insert("number".to_owned(), json!(number));
-        metadata.insert("title".to_owned(), json!(title));
-        metadata.insert("state".to_owned(), json!(state));
-        metadata.insert("head".to_owned(), json!(head));
-        metadata.insert("base".to_owned(), json!(base));
-        metadata.insert("repoOwner".to_owned(), json!(open.repo_owner));
-        metadata.insert("repoName".to_owned(), json!(open.repo_name));
-        metadata.insert("draft".to_owned(), Value::Bool(state == "draft"));
-        metadata.insert("author".to_owned(), json!(open.author_name));
         let known = artifacts::pull_requests(self.sql)?.into_iter().find(|artifact| {
             artifacts::is_pull_request_of(artifact, &open.repo_owner, &open.repo_name)
                 && artifacts::number_of(artifact) == Some(number)
         });
+        let (lifecycle_state, is_draft) = PullRequestSnapshot::read_display_state(&state);
+        let snapshot = PullRequestSnapshot {
+            number,
+            url: url.clone(),
+            lifecycle_state,
+            is_draft,
+            head_branch: head.clone(),
+            base_branch: base.clone(),
+            head_sha: None,
+            repo_owner: open.repo_owner.clone(),
+            repo_name: open.repo_name.clone(),
+            repository_external_id: None,
+            title: Some(title),
+            provider_created_at: None,
+            provider_updated_at: None,
+            merged_at: None,
+            closed_at: None,
+        };
+        let mut metadata = known.as_ref().and_then(|artifact| artifact.metadata.clone()).unwrap_or_default();
+        snapshot.merge_into(&mut metadata);
+        metadata.insert("author".to_owned(), json!(open.author_name));
         let is_new = known.is_none();
         let artifact = SessionArtifact {
             id: known.as_ref().map_or_else(|| ArtifactId::from_bytes(self.cx.random_id()), |a| a.id.clone()),
@@ -329,6 +341,7 @@ impl Turn<'_, '_> {
             updated_at: Some(self.cx.now),
         };
         artifacts::save(self.sql, &artifact)?;
+        self.record_pull_request(&artifact, snapshot)?;
         let response = CreatePullRequestResponse {
             pr_number: number,
             pr_url: url.clone(),

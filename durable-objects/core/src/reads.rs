@@ -2,7 +2,7 @@
 
 use oi_protocol::client_socket::TimelineMode;
 use oi_protocol::session_state::{MessageStatus, SandboxStatus, SessionInfo, SessionRepository};
-use oi_protocol::{ErrorCode, limits};
+use oi_protocol::{ArtifactId, ErrorCode, limits};
 use serde::Serialize;
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use crate::parts::OpenParts;
 use crate::projection::Dialect;
 use crate::session_row::{SessionRow, load_repositories};
 use crate::sql::{Columns, Sql, SqlError, params};
-use crate::{archive, artifacts, attachments, media, prompts, questions, timeline};
+use crate::{archive, artifacts, attachments, diffs, media, prompts, questions, timeline};
 
 pub(crate) fn not_found() -> CallReply {
     CallReply::refuse(404, ErrorCode::NotFound, "Session not found")
@@ -132,9 +132,12 @@ pub(crate) fn read(
             | SessionCall::Events { .. }
             | SessionCall::Messages { .. }
             | SessionCall::Artifacts { .. }
+            | SessionCall::Artifact { .. }
             | SessionCall::SandboxAccess
             | SessionCall::TunnelUrls
             | SessionCall::Participants
+            | SessionCall::DiffState
+            | SessionCall::DiffFile { .. }
             | SessionCall::ArchiveFile { .. }
             | SessionCall::SpawnContext
             | SessionCall::ChildSummary(_)
@@ -162,7 +165,16 @@ pub(crate) fn read(
         SessionCall::Artifacts { cursor, limit } => artifact_page(sql, cursor.as_deref(), *limit)?,
         SessionCall::SandboxAccess => access::read(hot),
         SessionCall::TunnelUrls => access::tunnel_urls(hot, false),
+        SessionCall::Artifact { artifact_id } => {
+            let artifact = match ArtifactId::parse(artifact_id) {
+                Ok(id) => artifacts::by_id(sql, &id)?,
+                Err(_) => None,
+            };
+            CallReply::json(200, &json!({"artifact": artifact}))
+        }
         SessionCall::Participants => participants(sql)?,
+        SessionCall::DiffState => diffs::state(sql)?,
+        SessionCall::DiffFile { revision_id, file_id } => diffs::file(sql, revision_id, file_id)?,
         SessionCall::ArchiveFile { first_seq, last_seq } => archive::file(sql, *first_seq, *last_seq)?,
         SessionCall::SpawnContext => crate::children::spawn_context(sql, hot)?,
         SessionCall::ChildSummary(query) => crate::child_summary::summary(sql, hot, query)?,

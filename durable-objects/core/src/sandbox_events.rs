@@ -257,7 +257,9 @@ impl Turn<'_, '_> {
             }
             SandboxEvent::Ready(ready) => {
                 self.boot_finished()?;
-                self.pin_baselines(ready.repositories.as_deref().unwrap_or_default())?;
+                if let Some(baselines) = &ready.repositories {
+                    self.pin_baselines(baselines)?;
+                }
                 if self.hot.sandbox.runtime_version.is_none() {
                     self.hot.sandbox.runtime_version.clone_from(&ready.runtime_version);
                     self.hot.sandbox_dirty = true;
@@ -367,23 +369,6 @@ impl Turn<'_, '_> {
         }
         self.put(id, message_id, event)?;
         Ok(true)
-    }
-
-    fn pin_baselines(&mut self, baselines: &[oi_protocol::event::RepositoryBaseline]) -> Result<(), SqlError> {
-        if baselines.is_empty() {
-            return Ok(());
-        }
-        for mut repository in load_repositories(self.sql)? {
-            let known = baselines.iter().find(|b| {
-                b.repo_owner.eq_ignore_ascii_case(&repository.repo_owner)
-                    && b.repo_name.eq_ignore_ascii_case(&repository.repo_name)
-            });
-            if let (None, Some(baseline)) = (&repository.base_sha, known) {
-                repository.base_sha = Some(baseline.base_sha.clone());
-                save_repository(self.sql, &repository)?;
-            }
-        }
-        Ok(())
     }
 
     /// Pictures and pages; pull requests come from the forge alone.

@@ -145,6 +145,13 @@ const STEPS: &[&[&str]] = &[
         "ALTER TABLE messages ADD COLUMN asking_since INTEGER",
         "ALTER TABLE messages ADD COLUMN asked_ms INTEGER NOT NULL DEFAULT 0",
     ],
+    &[
+        // The newest diff bundle, its patches apart; and when pull requests were last read.
+        "CREATE TABLE session_diff (
+        one INTEGER PRIMARY KEY CHECK (one = 1), revision_id TEXT, manifest TEXT, error TEXT, error_at INTEGER)",
+        "CREATE TABLE session_diff_patches (file_id TEXT PRIMARY KEY, patch TEXT NOT NULL)",
+        "CREATE TABLE pull_request_refreshes (one INTEGER PRIMARY KEY CHECK (one = 1), asked_at INTEGER NOT NULL)",
+    ],
 ];
 
 /// Whether the session was ever created here; an object that was not stays empty.

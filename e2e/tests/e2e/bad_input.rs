@@ -62,6 +62,7 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
         (Method::POST, format!("/api/sessions/{session}/prompt")),
         (Method::PATCH, format!("/api/sessions/{session}/title")),
         (Method::POST, "/api/auth/sign-in/social".to_owned()),
+        (Method::POST, format!("/api/sessions/{session}/participants")),
     ];
     for (method, path) in &with_body {
         for (name, body) in &bodies {
@@ -86,6 +87,11 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
         (Method::GET, format!("/api/sessions/{UNKNOWN}/tunnel-urls")),
         (Method::POST, format!("/api/sessions/{UNKNOWN}/stop")),
         (Method::POST, format!("/api/sessions/{UNKNOWN}/ws-token")),
+        (Method::GET, format!("/api/sessions/{UNKNOWN}/diff")),
+        (Method::GET, format!("/api/sessions/{UNKNOWN}/diff/r/files/f")),
+        (Method::POST, format!("/api/sessions/{UNKNOWN}/diff/retry")),
+        (Method::POST, format!("/api/sessions/{UNKNOWN}/pull-requests/refresh")),
+        (Method::GET, format!("/api/sessions/{UNKNOWN}/artifacts?artifactId=x")),
         (Method::GET, "/api/no-such-thing".to_owned()),
         (Method::GET, "/api/sessions/..%2f..%2finternal".to_owned()),
     ] {
@@ -115,6 +121,10 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
     let path = format!("/api/sessions/{session}/sandbox-access");
     refused(&raw(ready, Method::GET, &path, &headers(), None).await?, 409, "the access of a sandbox that is not up")?;
     sandbox_errors_are_refused(world, &session).await?;
+    for query in ["limit=0", "limit=x", "cursor=zzz", "status=lost"] {
+        let path = format!("/api/sessions/{session}/messages?{query}");
+        refused(&raw(ready, Method::GET, &path, &headers(), None).await?, 400, &path)?;
+    }
     let unknown = json!({"repoOwner": "acme", "repoName": "no-such-repository"});
     let answer = ada.call(Method::POST, "/api/sessions", Some(&unknown)).await?;
     refused(&answer, 404, "a repository that is not installed")?;
@@ -139,7 +149,7 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
     refused(&raw(ready, Method::POST, everywhere, &[], None).await?, 403, "signing out from elsewhere")?;
     let origin = vec![("Origin", ready.base_url.clone())];
     refused(&raw(ready, Method::POST, everywhere, &origin, None).await?, 401, "signing nobody out")?;
-    for path in ["scm-credentials", "pr"] {
+    for path in ["scm-credentials", "pr", "diff/failure"] {
         let path = format!("/sessions/{session}/{path}");
         let body = Some(br#"{"title":"t","body":"b"}"#.to_vec());
         refused(&raw(ready, Method::POST, &path, &[], body.clone()).await?, 401, &format!("{path} without a token"))?;

@@ -8,6 +8,7 @@ mod attachments;
 mod bad_input;
 mod browser;
 mod crashes;
+mod diffs;
 mod endurance;
 mod family;
 mod main_job;
@@ -53,6 +54,7 @@ const PLAYED: &[(&str, Test)] = tests![
     bad_input::signatures_are_checked_and_never_accepted_twice,
     bad_input::browsers_of_other_origins_are_refused,
     bad_input::people_who_are_not_allowed_cannot_sign_in,
+    diffs::a_sandbox_uploads_what_changed_and_a_page_reads_it,
     family::a_childs_result_reaches_its_parents_agent_as_a_prompt,
     family::a_fork_goes_on_and_a_deleted_session_is_gone,
     archive::old_events_leave_for_the_bucket_and_are_read_and_forked_as_before,

@@ -35,6 +35,8 @@ impl Stamp {
             message_id: message_id.clone(),
             error: text.to_owned(),
             is_subtask: None,
+            child_session_id: None,
+            task_call_id: None,
             sandbox_id: self.sandbox_id.clone(),
             timestamp: Self::timestamp(),
         })

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oi_protocol::MessageId;
-use oi_protocol::event::{ContextCompacted, ErrorEvent, StepFinish, StepStart, ToolCall, Warning, WarningScope};
+use oi_protocol::event::{
+    ContextCompacted, ErrorEvent, StepFinish, StepStart, ToolCall, Warning, WarningScope, is_token_usage,
+};
 use oi_protocol::limits;
 use oi_protocol::sandbox_socket::{GitIdentity, SandboxEvent, SessionTitle};
 use oi_protocol::text::{head_and_tail, truncate_bytes};
@@ -280,15 +282,23 @@ impl<A: Agent> TurnContext<A> {
                 call.output_ref = output_ref;
                 SandboxEvent::ToolCall(call)
             }
-            AgentEvent::StepStart { subtask: is } => {
-                SandboxEvent::StepStart(StepStart { message_id, is_subtask: subtask(is), sandbox_id, timestamp })
-            }
+            AgentEvent::StepStart { subtask: is } => SandboxEvent::StepStart(StepStart {
+                message_id,
+                is_subtask: subtask(is),
+                child_session_id: None,
+                task_call_id: None,
+                sandbox_id,
+                timestamp,
+            }),
             AgentEvent::StepFinish { cost, tokens, reason, subtask: is } => SandboxEvent::StepFinish(StepFinish {
                 message_id,
                 cost: cost.filter(|cost| cost.is_finite()),
-                tokens,
+                // A step without a count still tells its cost.
+                tokens: tokens.filter(is_token_usage),
                 reason,
                 is_subtask: subtask(is),
+                child_session_id: None,
+                task_call_id: None,
                 sandbox_id,
                 timestamp,
             }),
@@ -299,6 +309,8 @@ impl<A: Agent> TurnContext<A> {
                 message_id,
                 error: head_and_tail(&text, ERROR_MAX_BYTES).unwrap_or(text),
                 is_subtask: subtask(is),
+                child_session_id: None,
+                task_call_id: None,
                 sandbox_id,
                 timestamp,
             }),

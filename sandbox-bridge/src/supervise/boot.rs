@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oi_protocol::UnixMillis;
-use oi_protocol::event::{BootProgress, BootStatus, GitSync, Ready, RepositoryBaseline, Warning, WarningScope};
+use oi_protocol::event::{
+    BootProgress, BootStatus, GitSync, GitSyncStatus, Ready, RepositoryBaseline, Warning, WarningScope,
+};
 use oi_protocol::local_backend::CreateSandboxRequest;
 use oi_protocol::sandbox_socket::SandboxEvent;
 use oi_protocol::text::truncate_bytes;
@@ -154,7 +156,7 @@ impl Boot {
         let cloned = self.teller.during("clone", &names.join(", "), clone).await;
         let sha = cloned.as_ref().ok().and_then(|workspace| workspace.checkouts.first()?.base_sha.clone());
         self.teller.tell(&SandboxEvent::GitSync(GitSync {
-            status: if cloned.is_ok() { "completed" } else { "failed" }.to_owned(),
+            status: if cloned.is_ok() { GitSyncStatus::Completed } else { GitSyncStatus::Failed },
             sha,
             sandbox_id: self.teller.stamp.sandbox_id.clone(),
             timestamp: Stamp::timestamp(),

@@ -216,8 +216,18 @@ async fn authenticate(
         }
         return Ok((who, Vec::new(), Some(request)));
     }
-    let body = request_body::read(&mut request, route.max_body).await?;
+    let body = request_body::read(&mut request, route.max_body).await.map_err(|failure| in_words(failure, route))?;
     Ok((who, body, None))
+}
+
+/// A body that is too long, in the route's own words where it has them.
+fn in_words(failure: Failure, route: &Route<Handler>) -> Failure {
+    match (&failure, route.handler.too_large()) {
+        (Failure::Refused(refusal), Some(sentence)) if refusal.code == ErrorCode::TooLarge => {
+            Refusal::new(refusal.status, refusal.code, sentence).into()
+        }
+        _ => failure,
+    }
 }
 
 async fn by_cookie(head: &Head, env: &Env) -> Result<Option<Caller>, Failure> {

@@ -18,6 +18,7 @@ use worker::Env;
 use crate::family_effects;
 use crate::media_store::{ContentType, MediaStore};
 use crate::models::Models;
+use crate::pull_request_effects;
 use crate::sandbox_backend::{self, BackendError, SandboxBackend};
 use crate::sandbox_start;
 use crate::session_client;
@@ -95,6 +96,8 @@ impl Effects for ControlPlaneEffects {
             Job::OfferResult(offer) => family_effects::offer_result(&self.env, offer).await,
             Job::CopyTimeline(copy) => family_effects::copy_timeline(&self.env, copy).await,
             Job::CollectStorage(collect) => family_effects::collect_storage(&self.env, collect).await,
+            Job::RefreshPullRequests(refresh) => pull_request_effects::refresh(&self.env, refresh).await,
+            Job::RecordPullRequest(record) => pull_request_effects::record(&self.env, record).await,
         };
         outcome.unwrap_or_else(|failed| {
             Line::warn("control-plane", "job.failed")

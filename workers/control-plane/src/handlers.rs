@@ -4,6 +4,7 @@ mod app_config;
 mod attachments;
 mod auth;
 mod children;
+mod diffs;
 mod faults;
 mod media;
 mod outputs;
@@ -51,6 +52,13 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::ListMessages => session_calls::messages(cx).await,
         Handler::ListArtifacts => session_calls::artifacts(cx).await,
         Handler::ListParticipants => session_calls::participants(cx).await,
+        Handler::AddParticipant => session_calls::add_participant(cx).await,
+        Handler::RefreshPullRequests => session_calls::refresh_pull_requests(cx).await,
+        Handler::DiffState => diffs::state(cx).await,
+        Handler::PutDiff => diffs::put(cx).await,
+        Handler::ReportDiffFailure => diffs::failure(cx).await,
+        Handler::GetDiffFile => diffs::file(cx).await,
+        Handler::RetryDiff => diffs::retry(cx).await,
         Handler::ScmCredentials => sandbox_broker::scm_credentials(cx).await,
         Handler::CreatePullRequest => sandbox_broker::create_pull_request(cx).await,
         Handler::SpawnChild => children::spawn(cx).await,

@@ -16,6 +16,8 @@ mod media_store;
 mod models;
 mod multipart;
 mod policy;
+mod pull_request_effects;
+mod pull_request_webhooks;
 mod request;
 mod router;
 mod routes;

@@ -1,6 +1,8 @@
 //! Every route of the control plane: what it is called, who may call it, and what answers it. Nothing else decides
 //! that, and no route is without a policy.
 
+use oi_protocol::limits::{DIFF_BUNDLE_MAX_BYTES, DIFF_FAILURE_MAX_BYTES};
+
 use crate::policy::Policy;
 use crate::router::{Method, Route, Surface};
 use crate::upload_form::body_bytes;
@@ -52,6 +54,13 @@ pub enum Handler {
     ListMessages,
     ListArtifacts,
     ListParticipants,
+    AddParticipant,
+    RefreshPullRequests,
+    DiffState,
+    PutDiff,
+    ReportDiffFailure,
+    GetDiffFile,
+    RetryDiff,
     ScmCredentials,
     CreatePullRequest,
     SpawnChild,
@@ -78,6 +87,17 @@ pub enum Handler {
 }
 
 impl Handler {
+    /// What a longer body than `max_body` is refused with, where the wire has words of its own for it.
+    pub fn too_large(self) -> Option<String> {
+        match self {
+            Self::PutDiff => Some(format!("Session diff bundles must be {DIFF_BUNDLE_MAX_BYTES} bytes or smaller")),
+            Self::ReportDiffFailure => {
+                Some(format!("Session diff failure bodies must be {DIFF_FAILURE_MAX_BYTES} bytes or smaller"))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it takes the body as a stream, which is not read before it asks for it.
     pub const fn takes_a_stream(self) -> bool {
         matches!(self, Self::PutOutput | Self::UploadAttachment | Self::UploadMedia)
@@ -126,6 +146,14 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Get, "/sessions/:id/messages", Both, PersonOrService, 0, Handler::ListMessages),
     route(Get, "/sessions/:id/artifacts", Both, PersonOrService, 0, Handler::ListArtifacts),
     route(Get, "/sessions/:id/participants", Both, PersonOrService, 0, Handler::ListParticipants),
+    route(Post, "/sessions/:id/participants", Both, PersonOrService, SMALL, Handler::AddParticipant),
+    route(Post, "/sessions/:id/pull-requests/refresh", Both, PersonOrService, SMALL, Handler::RefreshPullRequests),
+    route(Get, "/sessions/:id/diff", Both, PersonOrService, 0, Handler::DiffState),
+    // Only a sandbox knows what is in it.
+    route(Put, "/sessions/:id/diff", Root, Sandbox, DIFF_BUNDLE_MAX_BYTES, Handler::PutDiff),
+    route(Post, "/sessions/:id/diff/failure", Root, Sandbox, DIFF_FAILURE_MAX_BYTES, Handler::ReportDiffFailure),
+    route(Post, "/sessions/:id/diff/retry", Both, PersonOrService, SMALL, Handler::RetryDiff),
+    route(Get, "/sessions/:id/diff/:revision/files/:file", Both, PersonOrService, 0, Handler::GetDiffFile),
     route(Post, "/sessions/:id/scm-credentials", Root, Sandbox, SMALL, Handler::ScmCredentials),
     route(Post, "/sessions/:id/pr", Root, PersonServiceOrSandbox, PULL_REQUEST, Handler::CreatePullRequest),
     route(Put, "/sessions/:id/outputs/:output", Root, Sandbox, OUTPUT, Handler::PutOutput),

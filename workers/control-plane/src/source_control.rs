@@ -6,6 +6,7 @@ mod names;
 pub use names::{BranchName, RepositoryName};
 
 use oi_protocol::UnixMillis;
+use oi_session::pull_request_snapshots::PullRequestSnapshot;
 use oi_worker_kit::http_client::CallError;
 use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, Fault, Refusal};
@@ -151,6 +152,10 @@ pub trait SourceControl {
         head: &BranchName,
         base: &BranchName,
     ) -> Result<Option<PullRequest>, ForgeError>;
+
+    /// One as it is now; `None` when there is no such.
+    async fn pull_request(&self, name: &RepositoryName, number: i64)
+    -> Result<Option<PullRequestSnapshot>, ForgeError>;
 
     /// Opens one.
     async fn create_pull_request(

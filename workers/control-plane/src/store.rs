@@ -8,6 +8,7 @@ pub mod oauth_states;
 pub mod sandboxes;
 pub mod service_nonces;
 pub mod session_pages;
+pub mod session_pull_requests;
 pub mod sessions;
 pub mod usage;
 pub mod user_identities;

@@ -6,6 +6,7 @@ use oi_worker_kit::{Failure, Fault, clock};
 use serde::Serialize;
 use worker::{Env, MessageBatch, MessageExt};
 
+use crate::pull_request_webhooks;
 use crate::store::webhook_deliveries::{self, Claimed, Processed};
 use crate::store::{D1, Database};
 
@@ -61,7 +62,7 @@ pub async fn consume(batch: &MessageBatch<serde_json::Value>, env: &Env) {
 async fn work(env: &Env, id: &str) -> Result<(), Failure> {
     let db = D1::of(env)?;
     let Some(claimed) = webhook_deliveries::claim(&db, id, clock::now()).await? else { return Ok(()) };
-    let outcome = handle(&claimed);
+    let outcome = handle(env, &claimed).await?;
     let current = webhook_deliveries::finish(&db, &claimed, &outcome, clock::now()).await?;
     Line::info("control-plane", "webhook.handled")
         .with("delivery", &claimed.id)
@@ -75,8 +76,11 @@ async fn work(env: &Env, id: &str) -> Result<(), Failure> {
 }
 
 /// What a delivery leads to. The integrations' own issues put their handlers here.
-fn handle(claimed: &Claimed) -> Processed {
-    Processed::Ignored(format!("nothing here handles `{}` from {}", claimed.event, claimed.source))
+async fn handle(env: &Env, claimed: &Claimed) -> Result<Processed, Failure> {
+    if pull_request_webhooks::is_about_pull_requests(claimed) {
+        return pull_request_webhooks::handle(env, claimed).await;
+    }
+    Ok(Processed::Ignored(format!("nothing here handles `{}` from {}", claimed.event, claimed.source)))
 }
 
 /// Queues again what was left behind, and gives up what used up its attempts.

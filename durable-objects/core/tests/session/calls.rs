@@ -1,7 +1,7 @@
 //! Calls of the control plane, and what an object that is no session does.
 
 use oi_protocol::session_state::SessionStatus;
-use oi_session::call::{Principal, SessionCall};
+use oi_session::call::{NewParticipant, Principal, SessionCall};
 use oi_session::input::Input;
 use oi_session::job::{Job, JobResult};
 use oi_session::sql::Sql;
@@ -229,5 +229,131 @@ fn no_query_that_runs_often_scans_a_table() {
         let plan = format!("{:?}", s.rows(&format!("EXPLAIN QUERY PLAN {query}")));
         let indexed = plan.contains("USING INDEX") || plan.contains("USING COVERING INDEX") || plan.contains("SEARCH");
         assert!(indexed && !plan.contains("TEMP B-TREE"), "{query}: {plan}");
+    }
+}
+
+fn user(name: &str) -> Principal {
+    Principal::User { user_id: format!("user-{name}") }
+}
+
+pub fn new_participant(user_id: &str, role: Option<&str>) -> NewParticipant {
+    NewParticipant {
+        user_id: user_id.to_owned(),
+        scm_login: Some("grace".to_owned()),
+        scm_name: Some("Grace".to_owned()),
+        scm_email: None,
+        role: role.map(str::to_owned),
+    }
+}
+
+#[test]
+fn only_people_of_the_session_name_it_and_put_it_away() {
+    let mut s = Session::new();
+    let edits = [
+        (SessionCall::UpdateTitle { title: "Mine".to_owned() }, "Not authorized to update the session title"),
+        (SessionCall::Archive, "Not authorized to archive this session"),
+        (SessionCall::Unarchive, "Not authorized to unarchive this session"),
+    ];
+    for (edit, sentence) in &edits {
+        let before = s.dump();
+        let reply = s.call_as(user("Eve"), edit.clone());
+        assert_eq!((reply.status, value(&reply.body)["error"].clone()), (403, json!(sentence)));
+        let nobody = s.call_as(Principal::Platform, edit.clone());
+        assert_eq!((nobody.status, value(&nobody.body)["error"].clone()), (400, json!("userId is required")));
+        assert_eq!(s.dump(), before);
+    }
+    // Who opens the session's page is one of them.
+    s.token("Eve");
+    for (edit, _) in edits {
+        assert_eq!(s.call_as(user("Eve"), edit).status, 200);
+    }
+}
+
+#[test]
+fn somebody_is_added_once_and_stays_as_they_are() {
+    let mut s = Session::new();
+    let added = s.call(SessionCall::AddParticipant(new_participant("user-Grace", None)));
+    assert_eq!((added.status, value(&added.body)["status"].clone()), (200, json!("added")));
+    let before = s.dump();
+    let forged = NewParticipant { scm_name: Some("Eve".to_owned()), ..new_participant("user-Grace", Some("owner")) };
+    let again = s.call(SessionCall::AddParticipant(forged));
+    assert_eq!(value(&again.body)["id"], value(&added.body)["id"]);
+    assert_eq!(s.dump(), before, "nothing is said of them anew");
+    let listed = value(&s.call(SessionCall::Participants).body);
+    let shown: Vec<_> =
+        listed["participants"].as_array().expect("a list").iter().map(|p| (&p["userId"], &p["role"])).collect();
+    assert_eq!(shown, [(&json!("user-Ada"), &json!("owner")), (&json!("user-Grace"), &json!("member"))]);
+    assert_eq!(listed["participants"][1]["scmLogin"], "grace");
+}
+
+#[test]
+fn a_participant_that_is_no_person_is_refused_and_owners_are_made_by_owners() {
+    let mut s = Session::new();
+    s.token("Eve");
+    let before = s.dump();
+    let long = "x".repeat(301);
+    for (bad, status) in [
+        (new_participant("", None), 400),
+        (new_participant(" ", None), 400),
+        (new_participant(&long, None), 400),
+        (new_participant("user-Grace", Some("admin")), 400),
+        (NewParticipant { scm_email: Some(long.clone()), ..new_participant("user-Grace", None) }, 400),
+        (new_participant("user-Grace", Some("owner")), 403),
+    ] {
+        assert_eq!(s.call_as(user("Eve"), SessionCall::AddParticipant(bad)).status, status);
+    }
+    assert_eq!(s.dump(), before);
+    assert_eq!(s.call(SessionCall::AddParticipant(new_participant("user-Grace", Some("owner")))).status, 200);
+}
+
+#[test]
+fn artifacts_are_listed_newest_first_and_one_is_found_by_its_id() {
+    let (mut s, _page, bridge, _) = Session::with_run();
+    for n in 0..3 {
+        let shot =
+            json!({"type": "artifact", "artifactType": "screenshot", "url": format!("https://x/{n}"), "timestamp": 1});
+        s.frame(bridge, 3 + n, shot);
+        s.host.advance(1);
+    }
+    let listed = value(&s.call(SessionCall::Artifacts { cursor: None, limit: None }).body);
+    let urls: Vec<_> = listed["artifacts"].as_array().expect("a list").iter().map(|a| a["url"].clone()).collect();
+    assert_eq!(urls, [json!("https://x/2"), json!("https://x/1"), json!("https://x/0")]);
+    let artifact_id = listed["artifacts"][1]["id"].as_str().expect("an id").to_owned();
+    let found = value(&s.call(SessionCall::Artifact { artifact_id }).body);
+    assert_eq!(found["artifact"], listed["artifacts"][1]);
+    for artifact_id in ["f".repeat(32), "nonsense".to_owned()] {
+        assert_eq!(value(&s.call(SessionCall::Artifact { artifact_id }).body), json!({"artifact": null}));
+    }
+}
+
+#[test]
+fn pages_of_prompts_of_one_millisecond_have_no_gap_and_no_repetition() {
+    let mut s = Session::new();
+    for n in 0..7 {
+        assert_eq!(s.rest_prompt(&format!("p{n}"), None).status, 200);
+    }
+    let page = |s: &mut Session, cursor: Option<String>| {
+        value(&s.call(SessionCall::Messages { cursor, limit: Some(3), status: None }).body)
+    };
+    let (mut seen, mut cursor) = (Vec::new(), None);
+    loop {
+        let listed = page(&mut s, cursor);
+        seen.extend(listed["messages"].as_array().expect("a list").iter().map(|m| m["content"].clone()));
+        cursor = listed["cursor"].as_str().map(str::to_owned);
+        assert_eq!(listed["hasMore"], cursor.is_some());
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<_> = (0..7).rev().map(|n| json!(format!("p{n}"))).collect();
+    assert_eq!(seen, expected);
+    let bad = [
+        SessionCall::Messages { cursor: None, limit: Some(0), status: None },
+        SessionCall::Messages { cursor: Some("zzz".to_owned()), limit: None, status: None },
+        SessionCall::Messages { cursor: Some("1:-1:x".to_owned()), limit: None, status: None },
+        SessionCall::Messages { cursor: None, limit: None, status: Some("lost".to_owned()) },
+    ];
+    for call in bad {
+        assert_eq!(s.call(call).status, 400);
     }
 }

@@ -10,7 +10,7 @@ use oi_session::media::NewMedia;
 use serde_json::json;
 
 use crate::support::probe::Break;
-use crate::support::session::{Session, complete, delta, done, init, ready, tool};
+use crate::support::session::{Session, complete, delta, done, init, ready_at, tool};
 
 type Step = (&'static str, fn(&mut Session));
 
@@ -37,6 +37,14 @@ fn from_bridge(s: &mut Session, seq: i64, frame: serde_json::Value) {
 fn say(s: &mut Session, frame: &serde_json::Value) {
     let socket = page(s);
     s.say(socket, frame);
+}
+
+fn start_token(s: &Session) -> String {
+    let token = s.host.jobs.iter().find_map(|claimed| match &claimed.job {
+        oi_session::job::Job::StartSandbox(start) => Some(crate::support::session::Sandbox::of(start).token),
+        _ => None,
+    });
+    token.expect("a token")
 }
 
 /// Reports the oldest claimed job of a kind, which stays claimed for a repetition.
@@ -67,7 +75,7 @@ const LIFE: &[Step] = &[
         });
         let _ = s.connect_as(&sandbox.expect("a start"), 2);
     }),
-    ("ready", |s| from_bridge(s, 1, ready())),
+    ("ready", |s| from_bridge(s, 1, ready_at(&"a".repeat(40)))),
     ("accepted", |s| {
         let id = running(s);
         from_bridge(s, 2, json!({"type": "prompt_accepted", "messageId": id}));
@@ -120,10 +128,7 @@ const LIFE: &[Step] = &[
         say(s, &json!({"type": "cancel_prompt", "clientRequestId": "e", "messageId": id}));
     }),
     ("ask for a pull request", |s| {
-        let token = s.host.jobs.iter().find_map(|claimed| match &claimed.job {
-            oi_session::job::Job::StartSandbox(start) => Some(crate::support::session::Sandbox::of(start).token),
-            _ => None,
-        });
+        let token = start_token(s);
         let request = CreatePullRequestRequest {
             title: "t".to_owned(),
             body: "b".to_owned(),
@@ -134,7 +139,7 @@ const LIFE: &[Step] = &[
             draft: None,
         };
         let call = SessionCall::CreatePullRequest { request, idempotency_key: Some("k".to_owned()) };
-        let _ = s.host.call(Principal::Sandbox { token: token.expect("a token") }, call);
+        let _ = s.host.call(Principal::Sandbox { token }, call);
     }),
     ("pushed", |s| {
         from_bridge(
@@ -157,6 +162,31 @@ const LIFE: &[Step] = &[
                 updated: false,
             },
         );
+    }),
+    ("diff", |s| {
+        let token = start_token(s);
+        let bundle = crate::diffs::bundle(&"a".repeat(40), &[("f1", Some("@@")), ("f2", None)]);
+        let _ = s.host.call(Principal::Sandbox { token }, SessionCall::StoreDiff(Box::new(bundle)));
+    }),
+    ("no diff", |s| {
+        let token = start_token(s);
+        let _ = s.host.call(Principal::Sandbox { token }, SessionCall::DiffFailed { error: "git failed".to_owned() });
+    }),
+    ("pull requests are to be read", |s| {
+        let _ = s.host.call(Principal::Platform, SessionCall::RefreshPullRequests);
+    }),
+    ("pull requests were read", |s| {
+        let wanted = s.host.jobs.iter().find_map(|claimed| match &claimed.job {
+            oi_session::job::Job::RefreshPullRequests(refresh) => refresh.pull_requests.first().cloned(),
+            _ => None,
+        });
+        let snapshot = crate::pull_request_snapshots::snapshot(1, "fix", Some(5));
+        let read = vec![(wanted.expect("a pull request").artifact_id, snapshot)];
+        report(s, "refresh_pull_requests", JobResult::PullRequestsRead { read });
+    }),
+    ("somebody is added", |s| {
+        let new = crate::calls::new_participant("user-Grace", None);
+        let _ = s.host.call(Principal::Platform, SessionCall::AddParticipant(new));
     }),
     ("completed, next goes out", |s| {
         let id = running(s);

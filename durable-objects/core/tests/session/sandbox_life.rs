@@ -369,6 +369,10 @@ fn a_sandbox_may_call_two_things_and_no_more() {
         SessionCall::Archive,
         SessionCall::Participants,
         SessionCall::UpdateTitle { title: "x".to_owned() },
+        SessionCall::DiffState,
+        SessionCall::RetryDiff,
+        SessionCall::RefreshPullRequests,
+        SessionCall::AddParticipant(crate::calls::new_participant("user-Grace", None)),
         SessionCall::Init(Box::new(crate::support::session::init(false))),
         SessionCall::Fault,
     ];

@@ -38,6 +38,9 @@ fn what_can_never_be_accepted_is_rejected_and_counted() {
     let frames = [
         (json!({"type": "user_message", "messageId": id, "content": "forged", "timestamp": 1}), "UNKNOWN_TYPE"),
         (json!({"type": "nonsense"}), "UNKNOWN_TYPE"),
+        (json!({"type": "step_finish", "messageId": id, "timestamp": 1, "cost": 1.0, "tokens": {}}), "MALFORMED_EVENT"),
+        (json!({"type": "git_sync", "status": "done", "timestamp": 1}), "MALFORMED_EVENT"),
+        (json!({"type": "session_title", "title": "x", "ackId": null}), "MALFORMED_EVENT"),
         (json!({"type": "tool_call", "messageId": id}), "MALFORMED_EVENT"),
         (
             json!({"type": "artifact", "artifactType": "pr", "url": "https://x/pull/1", "timestamp": 1}),
@@ -209,4 +212,28 @@ fn a_binary_frame_of_a_bridge_is_dropped_and_of_a_page_refused() {
     assert_eq!(s.take_of(page, "error")[0]["code"], "INVALID_MESSAGE");
     assert!(s.take(bridge).is_empty());
     assert_eq!(s.dump(), before);
+}
+
+#[test]
+fn a_step_of_a_sub_agent_says_whose_it_is() {
+    let (mut s, page, bridge, id) = Session::with_run();
+    let of_a_child = |mut event: serde_json::Value| {
+        event["messageId"] = json!(id);
+        (event["isSubtask"], event["childSessionId"], event["taskCallId"]) =
+            (json!(true), json!("ses_2"), json!("call_9"));
+        (event["sandboxId"], event["timestamp"]) = (json!("s"), json!(1.5));
+        event
+    };
+    let told = [
+        of_a_child(json!({"type": "step_start"})),
+        of_a_child(json!({"type": "step_finish", "cost": 0.5, "tokens": {"input": 3}})),
+        of_a_child(json!({"type": "error", "error": "boom"})),
+    ];
+    for (seq, event) in (3..).zip(&told) {
+        s.frame(bridge, seq, event.clone());
+    }
+    let shown: Vec<_> = s.take_of(page, "sandbox_event").into_iter().map(|frame| frame["event"].clone()).collect();
+    assert_eq!(shown, told);
+    assert_eq!(s.events("error"), told[2..]);
+    assert!(s.events("step_start").is_empty() && s.events("step_finish").is_empty(), "steps are shown, not stored");
 }

@@ -163,14 +163,16 @@ impl World {
             14 => {
                 SessionCall::ChildChanged { child_session_id: parent_id(), status: SessionStatus::Active, title: None }
             }
+            15 if self.rng.random_bool(0.5) => SessionCall::RefreshPullRequests,
             _ => SessionCall::Events { cursor: None, limit: Some(20), event_type: None, message_id: None },
         };
+        let owner = Principal::User { user_id: crate::support::session::init(false).owner.user_id };
         let what = match call {
             SessionCall::Archive => Some("archived sessions"),
             SessionCall::Cancel => Some("cancelled sessions"),
             _ => None,
         };
-        let answer = self.ask(Principal::Platform, call)?;
+        let answer = self.ask(owner, call)?;
         if let (Some(what), Some(200)) = (what, answer.map(|answer| answer.status)) {
             self.tally.one(what);
         }

@@ -8,6 +8,7 @@ use oi_session::call::{Principal, SessionCall};
 use oi_session::callbacks::{BotCallback, Notice};
 use oi_session::fork::{CopiedEvent, TimelinePage};
 use oi_session::job::{ClaimedJob, IndexSession, Job, JobResult, StartFrom, StartSandbox};
+use oi_session::pull_request_snapshots::{LifecycleState, PullRequestSnapshot};
 use oi_session::sql::Value as SqlValue;
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -431,6 +432,35 @@ impl World {
                 let next = events.last().map(|event| event.sequence + 1);
                 let next_sequence = next.filter(|next| *next <= copy.through_sequence);
                 JobResult::Page(TimelinePage { events, next_sequence })
+            }
+            Job::RecordPullRequest(_) => JobResult::Done,
+            Job::RefreshPullRequests(refresh) => {
+                let closed = self.rng.random_bool(0.3);
+                let at = self.host.now;
+                let mut read = Vec::new();
+                for wanted in &refresh.pull_requests {
+                    let head = self.outside.pulls.iter().find(|(_, number)| **number == wanted.number);
+                    let Some((head, _)) = head else { continue };
+                    let snapshot = PullRequestSnapshot {
+                        number: wanted.number,
+                        url: format!("https://forge/acme/sample/pull/{}", wanted.number),
+                        lifecycle_state: if closed { LifecycleState::Closed } else { LifecycleState::Open },
+                        is_draft: false,
+                        head_branch: head.clone(),
+                        base_branch: "main".to_owned(),
+                        head_sha: None,
+                        repo_owner: wanted.repo_owner.clone(),
+                        repo_name: wanted.repo_name.clone(),
+                        repository_external_id: Some("7".to_owned()),
+                        title: None,
+                        provider_created_at: None,
+                        provider_updated_at: Some(at),
+                        merged_at: None,
+                        closed_at: closed.then_some(at),
+                    };
+                    read.push((wanted.artifact_id.clone(), snapshot));
+                }
+                JobResult::PullRequestsRead { read }
             }
             Job::CollectStorage(_) => {
                 // A page at a time.

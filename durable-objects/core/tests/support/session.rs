@@ -238,10 +238,16 @@ impl Session {
                     self.images.remove(&delete.image_id);
                     JobResult::Done
                 }
-                Job::BotCallback(_) | Job::TellParent(_) | Job::OfferResult(_) | Job::CollectStorage(_) => {
-                    JobResult::Done
-                }
-                Job::OpenPullRequest(_) | Job::ArchiveEvents(_) | Job::ReadArchive(_) | Job::CopyTimeline(_) => {
+                Job::BotCallback(_)
+                | Job::TellParent(_)
+                | Job::OfferResult(_)
+                | Job::RecordPullRequest(_)
+                | Job::CollectStorage(_) => JobResult::Done,
+                Job::OpenPullRequest(_)
+                | Job::RefreshPullRequests(_)
+                | Job::ArchiveEvents(_)
+                | Job::ReadArchive(_)
+                | Job::CopyTimeline(_) => {
                     waiting.push(claimed);
                     continue;
                 }
@@ -352,6 +358,13 @@ impl Session {
 
 pub fn ready() -> Value {
     json!({"type": "ready", "sandboxId": "s", "timestamp": 1.0, "runtimeVersion": "v100-test"})
+}
+
+/// The same with where the work of the session's one repository started.
+pub fn ready_at(sha: &str) -> Value {
+    let mut event = ready();
+    event["repositories"] = json!([{"position": 0, "repoOwner": "Acme", "repoName": "sample", "baseSha": sha}]);
+    event
 }
 
 pub fn delta(id: &MessageId, part: &str, offset: usize, text: &str) -> Value {

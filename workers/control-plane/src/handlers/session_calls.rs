@@ -252,8 +252,25 @@ pub(super) async fn messages(cx: &Cx<'_>) -> Result<Response, Failure> {
     relay(cx, call).await
 }
 
+/// A page of them, or with `?artifactId=` the one.
 pub(super) async fn artifacts(cx: &Cx<'_>) -> Result<Response, Failure> {
-    relay(cx, SessionCall::Artifacts { cursor: word(cx, "cursor")?, limit: number(cx, "limit")? }).await
+    let call = match word(cx, "artifactId")? {
+        Some(artifact_id) => SessionCall::Artifact { artifact_id },
+        None => SessionCall::Artifacts { cursor: word(cx, "cursor")?, limit: number(cx, "limit")? },
+    };
+    relay(cx, call).await
+}
+
+pub(super) async fn refresh_pull_requests(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    optional_body(cx, &[])?;
+    relay(cx, SessionCall::RefreshPullRequests).await
+}
+
+pub(super) async fn add_participant(cx: &Cx<'_>) -> Result<Response, Failure> {
+    require_github(cx.env)?;
+    let new = request_body::parse(&cx.body, "Invalid participant body")?;
+    relay(cx, SessionCall::AddParticipant(new)).await
 }
 
 pub(super) async fn participants(cx: &Cx<'_>) -> Result<Response, Failure> {

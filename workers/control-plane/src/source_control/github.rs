@@ -2,6 +2,7 @@
 
 mod app_jwt;
 mod installation_token;
+mod pull_request_facts;
 mod pull_requests;
 mod repositories;
 pub mod user_account;
@@ -22,6 +23,8 @@ use super::{
     SourceControl,
 };
 use installation_token::Scope;
+use oi_session::pull_request_snapshots::PullRequestSnapshot;
+pub use pull_request_facts::PullRequestFacts;
 
 /// GitHub answers within this, or the call has failed.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -179,6 +182,14 @@ impl SourceControl for Github {
         base: &BranchName,
     ) -> Result<Option<PullRequest>, ForgeError> {
         self.find_open_pull_request(name, head, base).await
+    }
+
+    async fn pull_request(
+        &self,
+        name: &RepositoryName,
+        number: i64,
+    ) -> Result<Option<PullRequestSnapshot>, ForgeError> {
+        self.find_pull_request(name, number).await
     }
 
     async fn create_pull_request(

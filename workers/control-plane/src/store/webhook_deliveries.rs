@@ -109,9 +109,22 @@ pub async fn claim(db: &impl Database, id: &str, now: UnixMillis) -> Result<Opti
     .await
 }
 
+/// A delivery's body, where it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct KeptBody {
+    /// In the row.
+    pub body: Option<String>,
+    /// In the bucket.
+    pub body_key: Option<String>,
+}
+
+/// The body of a delivery.
+pub async fn body(db: &impl Database, id: &str) -> Result<Option<KeptBody>, DbError> {
+    db.row("SELECT body, body_key FROM webhook_deliveries WHERE id = ?", params![id]).await
+}
+
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the integrations' handlers make the others"))]
 pub enum Processed {
     /// Done.
     Done,
@@ -222,6 +235,10 @@ mod tests {
         let other = insert(&db, "d3", ("slack", "g-1", "push"), StoredBody::Key("webhooks/x"), UnixMillis(0));
         assert_eq!(block_on(other), Ok(true));
         assert_eq!(block_on(list(&db, None, None, 5)).map(|rows| rows.len()), Ok(2));
+        let kept = |id: &str| block_on(body(&db, id)).expect("runs").map(|kept| (kept.body, kept.body_key));
+        assert_eq!(kept("d1"), Some((Some("{}".to_owned()), None)));
+        assert_eq!(kept("d3"), Some((None, Some("webhooks/x".to_owned()))));
+        assert_eq!(kept("d2"), None);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Pull requests.
 
+use oi_session::pull_request_snapshots::PullRequestSnapshot;
+use oi_worker_kit::clock;
 use oi_worker_kit::http_client::{Answer, Call};
 use oi_worker_kit::service_signature::encode_component;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::installation_token::Scope;
-use super::{Github, ask, decorated, refused};
+use super::{Github, PullRequestFacts, ask, decorated, refused};
 use crate::source_control::{BranchName, ForgeError, NewPullRequest, Opener, PullRequest, RepositoryName};
 
 #[derive(Deserialize)]
@@ -75,6 +77,22 @@ impl Github {
         let found = answer.json::<Vec<Pull>>()?.into_iter();
         // The filters of the query are looked at again: one that is ignored would name another's pull request.
         Ok(found.map(Pull::facts).find(|pull| pull.head == head.as_str() && pull.base == base.as_str()))
+    }
+
+    pub(super) async fn find_pull_request(
+        &self,
+        name: &RepositoryName,
+        number: i64,
+    ) -> Result<Option<PullRequestSnapshot>, ForgeError> {
+        let url = self.url(&format!("/repos/{}/pulls/{number}", name.as_path()));
+        let answer = self.as_app(&Scope::pull_requests(), || Call::get(&url)).await?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        if !answer.is_success() {
+            return Err(refused(&answer, "reading a pull request"));
+        }
+        Ok(Some(answer.json::<PullRequestFacts>()?.snapshot(clock::from_iso8601)))
     }
 
     pub(super) async fn post_pull_request(

@@ -1,0 +1,180 @@
+//! Webhooks about pull requests, brought to the sessions that have them (control-plane.md 5.3, session.md 7.4). Every
+//! action counts: a session that has the same already changes nothing.
+
+use oi_protocol::{ArtifactId, SessionId};
+use oi_session::call::{Principal, SessionCall};
+use oi_session::pull_request_snapshots::PullRequestSnapshot;
+use oi_worker_kit::{Failure, clock};
+use serde::Deserialize;
+use worker::Env;
+
+use crate::session_client;
+use crate::source_control::github::PullRequestFacts;
+use crate::store::webhook_deliveries::{Claimed, Processed};
+use crate::store::{D1, Database, session_pull_requests, sessions, webhook_deliveries};
+
+/// What could not be brought to a session is tried again after this, in ms.
+const RETRY_AFTER_MS: i64 = 30_000;
+/// The branch that a session pushes to when nobody names another.
+const BRANCH_PREFIX: &str = "open-inspect/";
+
+/// Whether a delivery is about a pull request as a whole.
+pub fn is_about_pull_requests(claimed: &Claimed) -> bool {
+    claimed.source == "github" && claimed.event.split('.').next() == Some("pull_request")
+}
+
+/// What the webhook says, or why nothing follows from it.
+fn read(body: &str) -> Result<PullRequestSnapshot, &'static str> {
+    #[derive(Deserialize)]
+    struct Payload {
+        pull_request: PullRequestFacts,
+    }
+    let payload: Payload = serde_json::from_str(body).map_err(|_| "the payload is not of the known form")?;
+    if payload.pull_request.is_of_a_fork() {
+        return Err("the pull request comes from a fork");
+    }
+    Ok(payload.pull_request.snapshot(clock::from_iso8601))
+}
+
+/// The session whose branch this is.
+fn session_of_branch(branch: &str) -> Option<SessionId> {
+    SessionId::parse(branch.strip_prefix(BRANCH_PREFIX)?).ok()
+}
+
+/// Sessions to tell, with the artifact where it is known. One that D1 does not know the pull request of yet is found
+/// by its branch.
+async fn sessions_of(
+    db: &impl Database,
+    snapshot: &PullRequestSnapshot,
+) -> Result<Vec<(SessionId, Option<ArtifactId>)>, Failure> {
+    let known = session_pull_requests::holders(db, snapshot).await?;
+    let known: Vec<_> = known
+        .into_iter()
+        .filter_map(|holder| {
+            Some((SessionId::parse(&holder.session_id).ok()?, ArtifactId::parse(&holder.artifact_id).ok()))
+        })
+        .collect();
+    if !known.is_empty() {
+        return Ok(known);
+    }
+    match session_of_branch(&snapshot.head_branch) {
+        Some(id) if sessions::exists(db, &id).await? => Ok(vec![(id, None)]),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Brings a delivery to its sessions.
+pub async fn handle(env: &Env, claimed: &Claimed) -> Result<Processed, Failure> {
+    let db = D1::of(env)?;
+    let Some(body) = webhook_deliveries::body(&db, &claimed.id).await? else {
+        return Ok(Processed::Ignored("the delivery was forgotten".to_owned()));
+    };
+    let body = match (body.body, body.body_key) {
+        (Some(inline), _) => Some(inline),
+        (None, Some(key)) => crate::media_store::MediaStore::of(env)?.text(&key).await?,
+        (None, None) => None,
+    };
+    let snapshot = match body.as_deref().map(read) {
+        Some(Ok(snapshot)) => snapshot,
+        Some(Err(reason)) => return Ok(Processed::Ignored(reason.to_owned())),
+        None => return Ok(Processed::Ignored("the delivery's body is gone".to_owned())),
+    };
+    let sessions = sessions_of(&db, &snapshot).await?;
+    if sessions.is_empty() {
+        return Ok(Processed::Ignored("no session has this pull request".to_owned()));
+    }
+    let mut outcome = Processed::Ignored("no session has this pull request".to_owned());
+    for (session, artifact_id) in sessions {
+        let call = SessionCall::PullRequestSnapshot { artifact_id, snapshot: Box::new(snapshot.clone()) };
+        match session_client::call(env, &session, Principal::Platform, call).await {
+            Ok(answer) if answer.is_success() => outcome = Processed::Done,
+            // It was deleted, or never had it.
+            Ok(answer) if answer.status < 500 => {}
+            Ok(_) | Err(_) => {
+                return Ok(Processed::Retry("a session could not be told".to_owned(), RETRY_AFTER_MS));
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_executor::block_on;
+    use oi_protocol::UnixMillis;
+    use oi_protocol::session_state::SpawnSource;
+    use oi_session::pull_request_snapshots::{LifecycleState, RecordPullRequest};
+
+    use super::*;
+    use crate::store::native::Native;
+    use crate::store::sessions::NewSession;
+
+    fn claimed(source: &str, event: &str) -> Claimed {
+        Claimed { id: "d".to_owned(), source: source.to_owned(), event: event.to_owned(), attempts: 1 }
+    }
+
+    fn snapshot(head: &str) -> PullRequestSnapshot {
+        PullRequestSnapshot {
+            number: 5,
+            url: "https://github.com/acme/app/pull/5".to_owned(),
+            lifecycle_state: LifecycleState::Open,
+            is_draft: false,
+            head_branch: head.to_owned(),
+            base_branch: "main".to_owned(),
+            head_sha: None,
+            repo_owner: "acme".to_owned(),
+            repo_name: "app".to_owned(),
+            repository_external_id: None,
+            title: None,
+            provider_created_at: None,
+            provider_updated_at: None,
+            merged_at: None,
+            closed_at: None,
+        }
+    }
+
+    #[test]
+    fn every_action_of_a_pull_request_counts_and_nothing_else_does() {
+        for event in ["pull_request.opened", "pull_request.reopened", "pull_request.converted_to_draft", "pull_request"]
+        {
+            assert!(is_about_pull_requests(&claimed("github", event)), "{event}");
+        }
+        for event in ["pull_request_review.submitted", "push", "issues.opened"] {
+            assert!(!is_about_pull_requests(&claimed("github", event)), "{event}");
+        }
+        assert!(!is_about_pull_requests(&claimed("linear", "pull_request.opened")));
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_record_and_before_that_by_its_branch() {
+        let db = Native::new();
+        let id = SessionId::from_bytes([1; 16]);
+        let new = NewSession {
+            id: id.clone(),
+            title: None,
+            repository: None,
+            model: "demo/scripted".to_owned(),
+            reasoning_effort: None,
+            spawn_source: SpawnSource::User,
+            user_id: None,
+            scm_login: None,
+        };
+        block_on(sessions::insert(&db, &new, UnixMillis(1))).expect("runs");
+        let found = |head: &str| block_on(sessions_of(&db, &snapshot(head))).expect("runs");
+        let branch = format!("open-inspect/{id}");
+        assert_eq!(found(&branch), [(id.clone(), None)]);
+        let unknown = format!("open-inspect/{}", SessionId::from_bytes([2; 16]));
+        for head in ["fix", "open-inspect/", "open-inspect/x", &unknown] {
+            assert_eq!(found(head), [], "{head}");
+        }
+        let record = RecordPullRequest {
+            session_id: id.clone(),
+            artifact_id: ArtifactId::from_bytes([3; 16]),
+            created_at: UnixMillis(1),
+            updated_at: UnixMillis(1),
+            snapshot: snapshot("fix"),
+        };
+        block_on(session_pull_requests::record(&db, &record)).expect("runs");
+        assert_eq!(found("fix"), [(id, Some(ArtifactId::from_bytes([3; 16])))]);
+    }
+}
