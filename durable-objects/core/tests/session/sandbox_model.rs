@@ -506,6 +506,12 @@ impl Life {
         loop {
             for claimed in self.s.take_jobs("start_sandbox") {
                 let Job::StartSandbox(start) = &claimed.job else { panic!("{claimed:?}") };
+                if claimed.attempt > 1 {
+                    // Its lease ended while nobody said how it goes.
+                    self.starts.retain(|start| start.id != claimed.id);
+                    self.starts.push(claimed);
+                    continue;
+                }
                 let known = self.sandboxes.iter().position(|(sandbox, _)| sandbox.id == start.sandbox_id);
                 match &start.from {
                     StartFrom::Fresh => self.begun.push(From::Fresh),
