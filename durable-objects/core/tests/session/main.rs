@@ -31,9 +31,11 @@ mod questions;
 mod queue_edits;
 mod queue_model;
 mod sandbox_life;
+mod sandbox_model;
 mod sandbox_wire;
 #[path = "../../../../fuzz/src/seeds.rs"]
 mod seeds;
 mod snapshots;
 mod text;
 mod timeline;
+mod timeline_model;

@@ -222,7 +222,15 @@ impl World {
                     [Fate::Unheard, Fate::Doubled, Fate::Transient, Fate::FailedAfterAll, Fate::Permanent, Fate::Never];
                 fates[self.rng.random_range(0..fates.len())]
             };
+            let is_bad =
+                matches!(claimed.job, Job::StartSandbox(_)) && !self.calm && self.rng.random_bool(self.bad_starts);
+            let (fate, is_slow) = match is_bad {
+                true if self.rng.random_bool(0.6) => (Fate::Permanent, false),
+                true => (Fate::Well, true),
+                false => (fate, false),
+            };
             let delay = match self.rng.random_range(0..10) {
+                _ if is_slow => self.rng.random_range(90_000..200_000),
                 _ if self.calm => 50,
                 _ if self.stops_late && matches!(claimed.job, Job::StopSandbox(_)) => {
                     self.rng.random_range(20_000..90_000)

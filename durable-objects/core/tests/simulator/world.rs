@@ -51,6 +51,8 @@ pub struct World {
     pub storage_down_until: i64,
     /// Prompts given out when D1 knew for the first time that the session's budget was used up.
     pub spent_at: Option<i64>,
+    /// How often a start fails or is slow, beside what befalls any job.
+    pub bad_starts: f64,
     pub deletes: bool,
     known_accidents: u64,
     pub requests: u64,
@@ -64,6 +66,7 @@ pub fn parent_id() -> SessionId {
 }
 
 impl World {
+    /// The world of a seed. What a planted bug needs to be seen, if it is seldom, happens more often under that bug.
     pub fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut host = Host::new(seed ^ 0x5eed);
@@ -73,14 +76,14 @@ impl World {
         host.config.connect_hard_timeout_ms = 400_000;
         host.config.sandbox_life_seconds = 3_600;
         host.config.backend = BackendTraits {
-            snapshots: rng.random_bool(0.5),
+            snapshots: rng.random_bool(0.5) || matches!(bug, Some(Bug::KeepsImages | Bug::ForgetsTaking)),
             resumes: rng.random_bool(0.3),
             max_life_seconds: rng.random_bool(0.3).then_some(1_200),
         };
-        if rng.random_bool(0.5) {
+        if rng.random_bool(0.5) || bug == Some(Bug::KeepsFiles) {
             host.config.retention_rows = rng.random_range(25..80);
         }
-        if rng.random_bool(0.25) {
+        if rng.random_bool(0.25) || bug == Some(Bug::ForgetsCosts) {
             host.config.budgets = Budgets {
                 prompt: Limit { usd: rng.random_bool(0.5).then_some(1.5), tokens: None },
                 session: Limit { usd: Some(SESSION_USD), tokens: None },
@@ -102,7 +105,7 @@ impl World {
         let share_of_dialect_1 = if mixes { 1.0 } else { [0.0, 0.0, 0.3, 1.0][rng.random_range(0..4)] };
         let mut outside = Outside::default();
         let mut new = init(rng.random_bool(0.5));
-        match rng.random_range(0..8) {
+        match if bug == Some(Bug::SkipsOnCopy) { 1 } else { rng.random_range(0..8) } {
             0 => {
                 let notify_parent = rng.random_bool(0.8);
                 new.child_of = Some(ChildOf { parent_session_id: parent_id(), spawn_depth: 1, notify_parent });
@@ -133,7 +136,11 @@ impl World {
             share_of_dialect_1,
             deafness: if mixes { 0.9 } else { 0.4 },
             stops_late: mixes || rng.random_bool(0.3),
-            deletes: rng.random_bool(0.15),
+            bad_starts: match bug {
+                Some(Bug::KeepsTokens | Bug::ForgetsFailures) => 0.8,
+                _ => [0.0, 0.0, 0.0, 0.6][rng.random_range(0..4)],
+            },
+            deletes: rng.random_bool(0.15) || bug == Some(Bug::KeepsFiles),
             rng,
             tally,
             cancelled: BTreeSet::new(),
