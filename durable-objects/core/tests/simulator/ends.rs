@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oi_session::call::{Principal, SessionCall};
 use oi_session::sql::{Row, Value as SqlValue};
+use rand::Rng;
 use serde_json::{Value, json};
 
 use crate::checks::{int, text};
@@ -331,6 +332,7 @@ impl World {
         self.host.client_sends(socket, &frame.to_string());
         let (mut seen, mut page, mut cursor, mut from_files) = (Vec::new(), Value::Null, Value::Null, false);
         let floor = self.count("SELECT COALESCE(MAX(archived_seq), 0) FROM retention");
+        let scrolls = self.rng.random_bool(0.5);
         for _ in 0..4_000 {
             let inbox = self.host.sockets.get_mut(&socket).map(|socket| std::mem::take(&mut socket.inbox));
             for frame in inbox.unwrap_or_default().iter().flat_map(|text| messages(text)) {
@@ -338,6 +340,14 @@ impl World {
                     Some("subscribed") => {
                         page = frame["timeline"].clone();
                         page["items"] = page["events"].take();
+                        // Some scroll through what they were given too.
+                        let newest = page["items"].as_array().and_then(|items| items.last()).cloned();
+                        if let (true, Some(newest)) = (scrolls, newest) {
+                            let sequence = newest["timelineSequence"].as_i64().unwrap_or(0) + 1;
+                            page["items"] = json!([]);
+                            page["hasMore"] = json!(true);
+                            page["cursor"] = json!({"timestamp": 1, "id": "newest", "sequence": sequence});
+                        }
                     }
                     Some("history_page") => page = frame,
                     Some("error") => return Err(format!("view: a reader is told {frame}")),

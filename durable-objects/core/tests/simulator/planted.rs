@@ -18,7 +18,7 @@ fn it_sees_a_host_that_sends_before_the_commit() {
 
 #[test]
 fn it_sees_a_host_that_keeps_its_core_after_a_fault() {
-    finds(Bug::KeepsCoreAfterFault, 60, &["memory", "mark", "view", "revision"]);
+    finds(Bug::KeepsCoreAfterFault, 60, &["memory", "mark", "queue", "view", "revision"]);
 }
 
 #[test]
