@@ -214,12 +214,14 @@ pub(super) fn finished_turns_move_to_a_file_and_the_places_go_on(store: &dyn Sto
     Ok(())
 }
 
+/// One input: of the page, of the bridge, about the prompt that runs.
+type Step = fn(&mut Played<'_>, SocketId, SocketId, &str) -> Checked;
+
 /// Breaks every statement of some inputs, one after the other; the last time they go through.
 fn breaks_everywhere(store: &dyn Store, how: Break) -> Checked {
     let (mut played, page, bridge) = Played::connected(store)?;
     let id = played.prompt(page, "work")?;
     played.frame(bridge, json!({"type": "prompt_accepted", "messageId": id}))?;
-    type Step = fn(&mut Played<'_>, SocketId, SocketId, &str) -> Checked;
     let steps: [(&str, Step); 4] = [
         ("a prompt", |played, page, _, _| {
             played.say(page, &json!({"type": "prompt", "clientRequestId": "next", "content": "next"}))

@@ -3,18 +3,18 @@
 use super::{Checked, Failed, Store, count, dump, ensure, ensure_eq};
 use crate::sql::{Sql, SqlError};
 
-fn text(error: SqlError) -> String {
+fn text(error: &SqlError) -> String {
     error.to_string()
 }
 
 /// Rows, a table and an index: what is written before a transaction goes wrong.
 fn write(sql: &dyn Sql) -> Result<(), String> {
-    sql.run("INSERT INTO t VALUES (2, 'second')", &[]).map_err(text)?;
-    sql.run("UPDATE t SET word = 'changed' WHERE n = 1", &[]).map_err(text)?;
-    sql.run("CREATE TABLE more (n INTEGER PRIMARY KEY)", &[]).map_err(text)?;
-    sql.run("CREATE INDEX t_by_word ON t (word)", &[]).map_err(text)?;
-    sql.run("ALTER TABLE t ADD COLUMN added TEXT", &[]).map_err(text)?;
-    sql.run("INSERT INTO more VALUES (1)", &[]).map_err(text)?;
+    sql.run("INSERT INTO t VALUES (2, 'second')", &[]).map_err(|e| text(&e))?;
+    sql.run("UPDATE t SET word = 'changed' WHERE n = 1", &[]).map_err(|e| text(&e))?;
+    sql.run("CREATE TABLE more (n INTEGER PRIMARY KEY)", &[]).map_err(|e| text(&e))?;
+    sql.run("CREATE INDEX t_by_word ON t (word)", &[]).map_err(|e| text(&e))?;
+    sql.run("ALTER TABLE t ADD COLUMN added TEXT", &[]).map_err(|e| text(&e))?;
+    sql.run("INSERT INTO more VALUES (1)", &[]).map_err(|e| text(&e))?;
     Ok(())
 }
 
@@ -61,11 +61,11 @@ pub(super) fn a_refused_statement_does_not_end_its_transaction(store: &dyn Store
     prepare(store)?;
     store
         .transact(&mut |sql| {
-            sql.run("INSERT INTO t VALUES (2, 'second')", &[]).map_err(text)?;
+            sql.run("INSERT INTO t VALUES (2, 'second')", &[]).map_err(|e| text(&e))?;
             if sql.run("INSERT INTO t VALUES (1, 'again')", &[]).is_ok() {
                 return Err("a second row of one key was taken".to_owned());
             }
-            sql.run("INSERT INTO t VALUES (3, 'third')", &[]).map_err(text)?;
+            sql.run("INSERT INTO t VALUES (3, 'third')", &[]).map_err(|e| text(&e))?;
             Ok(())
         })
         .map_err(Failed)?;
@@ -79,7 +79,9 @@ pub(super) fn a_transaction_sees_what_it_wrote(store: &dyn Store) -> Checked {
     store
         .transact(&mut |sql| {
             write(sql)?;
-            seen = Some(sql.run("SELECT COUNT(*) FROM t WHERE word <> 'first' AND added IS NULL", &[]).map_err(text)?);
+            seen = Some(
+                sql.run("SELECT COUNT(*) FROM t WHERE word <> 'first' AND added IS NULL", &[]).map_err(|e| text(&e))?,
+            );
             Ok(())
         })
         .map_err(Failed)?;
