@@ -63,5 +63,6 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::PutOutput => outputs::put(cx).await,
         Handler::GetOutput => outputs::get(cx).await,
         Handler::ProvokePanic => faults::provoke(cx).await,
+        Handler::SessionCosts => faults::session_costs(cx).await,
     }
 }

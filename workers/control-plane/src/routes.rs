@@ -62,6 +62,7 @@ pub enum Handler {
     PutOutput,
     GetOutput,
     ProvokePanic,
+    SessionCosts,
 }
 
 impl Handler {
@@ -124,6 +125,7 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Post, "/internal/webhook-deliveries", Root, Bot, WEBHOOK, Handler::StoreWebhookDelivery),
     route(Get, "/internal/webhook-deliveries", Root, WebService, 0, Handler::ListWebhookDeliveries),
     route(Post, "/internal/faults/panic", Root, WebService, SMALL, Handler::ProvokePanic),
+    route(Get, "/internal/faults/costs", Root, WebService, 0, Handler::SessionCosts),
 ];
 
 #[cfg(test)]
