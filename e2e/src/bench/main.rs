@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: what a person waits for, and what a sandbox costs, on a whole local system.
 //!
-//! `streams` or `waits` as an argument measures only that part. Prints a Markdown table of medians; docs/PERFORMANCE.md holds a run of it.
+//! `streams`, `costs` or `waits` as an argument measures only that part. Prints a Markdown table of medians; docs/PERFORMANCE.md holds a run of it.
 
+mod costs;
 mod echo;
 mod streams;
 
@@ -141,6 +142,9 @@ async fn run() -> Outcome {
     let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
     if wanted("streams") {
         Box::pin(streams::streams()).await?;
+    }
+    if wanted("costs") {
+        Box::pin(costs::all()).await?;
     }
     if wanted("waits") {
         Box::pin(played()).await?;
