@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use oi_protocol::rest::{CreateSessionResponse, PromptResponse, WsTokenResponse};
 use reqwest::header::{COOKIE, LOCATION, ORIGIN, SET_COOKIE};
 use reqwest::{Method, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -39,7 +40,10 @@ fn client() -> Outcome<reqwest::Client> {
 /// A person with a browser's cookie.
 #[derive(Clone)]
 pub struct Person {
+    /// What the browser believes to talk to.
     base: String,
+    /// Where its calls go.
+    reached: String,
     client: reqwest::Client,
     /// The cookie header.
     pub cookie: String,
@@ -94,14 +98,16 @@ impl Person {
             let location = landed.headers().get(LOCATION).cloned();
             return Err(Failed(format!("no session cookie after the callback: {location:?} {}", landed.text().await?)));
         }
-        Ok(Self { base: ready.base_url.clone(), client, cookie })
+        let base = ready.base_url.clone();
+        let reached = ready.direct_url.clone().unwrap_or_else(|| base.clone());
+        Ok(Self { base, reached, client, cookie })
     }
 
     /// Calls an `/api` path.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Outcome<Answer> {
         let mut request = self
             .client
-            .request(method, format!("{}{path}", self.base))
+            .request(method, format!("{}{path}", self.reached))
             .header(COOKIE, &self.cookie)
             .header(ORIGIN, &self.base);
         if let Some(body) = body {
@@ -189,15 +195,17 @@ fn cookies(response: &reqwest::Response) -> String {
     pairs.join("; ")
 }
 
-/// A call of a service, signed.
+/// A call of a service, signed. Names of a query must come in their order.
 pub async fn signed(ready: &Ready, service: &str, method: Method, path: &str, body: Option<&Value>) -> Outcome<Answer> {
     let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
     let secret = ready.service_auth_secrets[service].as_str().unwrap_or_default();
+    let (pathname, query) = path.split_once('?').unwrap_or((path, ""));
     let signature = Signed {
         service,
         secret,
         method: method.as_str(),
-        path,
+        path: pathname,
+        query,
         body: &bytes,
         actor: "",
         timestamp_ms: now_ms(),
@@ -230,4 +238,39 @@ pub async fn raw(
         request = request.body(body);
     }
     answer(request.send().await?).await
+}
+
+/// What a session's statements have cost since its object is in memory; a stack with `COUNT_COSTS` counts them. Asking
+/// wakes nothing in the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Costs {
+    /// Statements.
+    pub statements: u64,
+    /// Rows that were read.
+    pub rows_read: u64,
+    /// Rows that were written, those of indexes included.
+    pub rows_written: u64,
+}
+
+impl Costs {
+    /// What was spent since an earlier look at the same object.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            statements: self.statements.saturating_sub(earlier.statements),
+            rows_read: self.rows_read.saturating_sub(earlier.rows_read),
+            rows_written: self.rows_written.saturating_sub(earlier.rows_written),
+        }
+    }
+}
+
+/// Asks for them.
+pub async fn costs(ready: &Ready, session: &str) -> Outcome<Costs> {
+    let path = format!("/internal/faults/costs?sessionId={session}");
+    let answer = signed(ready, "web", Method::GET, &path, None).await?;
+    if answer.status != StatusCode::OK {
+        return Err(Failed(format!("costs: {} {}", answer.status, answer.text)));
+    }
+    Ok(serde_json::from_value(answer.json)?)
 }

@@ -7,6 +7,7 @@ pub mod bridge;
 pub mod service_auth;
 pub mod socket;
 pub mod stack;
+pub mod workerd;
 
 /// Anything that makes a test fail, with a sentence.
 #[derive(Debug, thiserror::Error)]

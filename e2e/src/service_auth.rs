@@ -15,6 +15,8 @@ pub struct Signed<'a> {
     pub method: &'a str,
     /// Path without a query.
     pub path: &'a str,
+    /// Names in their order, without the question mark.
+    pub query: &'a str,
     /// The body's bytes.
     pub body: &'a [u8],
     /// `namespace:id`, or empty.
@@ -35,7 +37,7 @@ impl Signed<'_> {
             self.nonce,
             self.method,
             self.path,
-            "",
+            self.query,
             &hex::encode(Sha256::digest(self.body)),
             self.actor,
         ]

@@ -130,8 +130,21 @@ pub struct Timeline {
     pub events: BTreeMap<String, Value>,
     /// Open parts by id: text.
     pub open: BTreeMap<String, String>,
+    /// Places by the events' ids.
+    pub places: BTreeMap<String, i64>,
     /// Newest revision.
     pub revision: i64,
+    /// Text that came although it was there: none, unless a frame came twice.
+    pub repeated: Vec<String>,
+}
+
+/// A stored part as a watcher has it that saw it being written.
+fn shown(event: &Value) -> Value {
+    if event["type"] != "part" {
+        return event.clone();
+    }
+    json!({"type": "part", "messageId": event["messageId"], "partId": event["partId"], "kind": event["kind"],
+        "text": event["text"]})
 }
 
 impl Timeline {
@@ -141,11 +154,13 @@ impl Timeline {
             "subscribed" => {
                 if frame["timeline"]["mode"] != "delta" {
                     self.events.clear();
+                    self.places.clear();
                 }
                 self.open.clear();
                 for event in frame["timeline"]["events"].as_array().into_iter().flatten() {
                     let id = event["eventId"].as_str().unwrap_or_default().to_owned();
-                    self.events.insert(id, event["event"].clone());
+                    self.places.insert(id.clone(), event["timelineSequence"].as_i64().unwrap_or(0));
+                    self.events.insert(id, shown(&event["event"]));
                 }
                 for part in frame["openParts"].as_array().into_iter().flatten() {
                     let id = part["partId"].as_str().unwrap_or_default().to_owned();
@@ -165,6 +180,9 @@ impl Timeline {
                 let units: Vec<u16> = held.encode_utf16().collect();
                 if offset > units.len() {
                     return Err(Failed(format!("a delta at {offset} beyond {} units", units.len())));
+                }
+                if offset < units.len() {
+                    self.repeated.push(frame.to_string());
                 }
                 *held = String::from_utf16_lossy(&units[..offset]) + frame["text"].as_str().unwrap_or_default();
             }
@@ -192,7 +210,9 @@ impl Timeline {
             return Err(Failed(format!("revision {revision} after {}", self.revision)));
         }
         self.revision = revision;
-        self.events.insert(frame["eventId"].as_str().unwrap_or_default().to_owned(), event);
+        let id = frame["eventId"].as_str().unwrap_or_default().to_owned();
+        self.places.insert(id.clone(), frame["timelineSequence"].as_i64().unwrap_or(0));
+        self.events.insert(id, event);
         Ok(())
     }
 

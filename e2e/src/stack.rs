@@ -137,8 +137,14 @@ impl Stack {
         ready.pids[name].as_u64().map(|pid| pid as u32).ok_or_else(|| Failed(format!("no pid of {name}")))
     }
 
-    /// Lets sockets and calls go to the control plane's own runtime, past wrangler's proxy.
+    /// Lets sockets go to the control plane's own runtime, past wrangler's proxy.
     pub async fn connect_directly(&mut self) -> Outcome {
+        self.ready = self.directly().await?;
+        Ok(())
+    }
+
+    /// What [`Self::ready`] says, with sockets that go to the control plane's own runtime as it is now.
+    pub async fn directly(&self) -> Outcome<Ready> {
         let pid = self.pid("workerd").await?;
         for port in listening_ports(pid)? {
             let url = format!("http://127.0.0.1:{port}");
@@ -146,8 +152,7 @@ impl Stack {
                 reqwest::Client::new().get(format!("{url}/health")).timeout(Duration::from_secs(2)).send().await;
             let Ok(answer) = answer else { continue };
             if answer.status().is_success() && answer.text().await.is_ok_and(|text| text.contains("healthy")) {
-                self.ready.direct_url = Some(url);
-                return Ok(());
+                return Ok(Ready { direct_url: Some(url), ..self.now().await? });
             }
         }
         Err(Failed("the control plane's runtime has no port of its own".to_owned()))

@@ -12,8 +12,16 @@ use crate::setup::{Ready, npm};
 const DEADLINE: Duration = Duration::from_secs(30 * 60);
 
 /// Crates that only make sense in a Worker: linted for wasm, with its toolchain.
-pub const WASM_PACKAGES: &[&str] =
-    &["oi-worker-kit", "oi-session-host", "oi-control-plane", "oi-slack", "oi-github", "oi-linear"];
+pub const WASM_PACKAGES: &[&str] = &[
+    "oi-worker-kit",
+    "oi-session-host",
+    "oi-control-plane",
+    "oi-slack",
+    "oi-github",
+    "oi-linear",
+    "oi-store-probe",
+    "oi-bare-worker",
+];
 
 pub fn run(ready: &Ready) -> Result<()> {
     let places = &ready.places;

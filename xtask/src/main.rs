@@ -133,6 +133,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Bench { arguments } => {
             let ready = setup::prepare(&places, Wants::ALL)?;
             build::everything(&ready)?;
+            workers::build_for_tests(&ready, workers::TestWorker::Bare)?;
             bench::run(&ready, &arguments)?;
         }
         Chore::Simulate(options) => simulate::run(&places, &options)?,

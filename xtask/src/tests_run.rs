@@ -16,7 +16,7 @@ use crate::program::{Program, find_on_path};
 use crate::progress::{self, Outcome, human};
 use crate::setup::{Ready, npm};
 use crate::types;
-use crate::workers::Worker;
+use crate::workers::{self, TestWorker, Worker};
 
 const NATIVE_DEADLINE: Duration = Duration::from_secs(40 * 60);
 const WEB_DEADLINE: Duration = Duration::from_secs(10 * 60);
@@ -69,6 +69,9 @@ pub fn run(ready: &Ready, options: &Options) -> Result<()> {
     let chosen = |part: Part| options.only.is_empty() || options.only.contains(&part);
     if !options.no_build && (chosen(Part::Deploy) || chosen(Part::E2e)) {
         build::everything(ready)?;
+        if chosen(Part::E2e) {
+            workers::build_for_tests(ready, TestWorker::StoreProbe)?;
+        }
     }
     let started = std::time::Instant::now();
     let mut total = Tally::default();
@@ -213,6 +216,9 @@ pub fn end_to_end(ready: &Ready, what: &str, deadline: Duration) -> Result<Progr
         "chromium": chromium,
         "sandboxBridge": places.target().join("release/sandbox-bridge"),
         "devkit": places.target().join("debug/devkit"),
+        "controlPlane": Worker::ControlPlane.folder(places).join("build"),
+        "storeProbe": TestWorker::StoreProbe.folder(places).join("build"),
+        "bareWorker": TestWorker::Bare.folder(places).join("build"),
     });
     let mut program = cargo::native(places, what, deadline)
         .env("OI_XTASK", own)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use flate2::Compression;
@@ -38,7 +38,7 @@ impl Worker {
     pub const BOTS: [Self; 3] = [Self::Slack, Self::Github, Self::Linear];
 
     /// Its folder below `workers/`, and its name in messages.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::ControlPlane => "control-plane",
             Self::Slack => "slack",
@@ -47,17 +47,18 @@ impl Worker {
         }
     }
 
-    fn package(self) -> &'static str {
-        match self {
-            Self::ControlPlane => "oi-control-plane",
-            Self::Slack => "oi-slack",
-            Self::Github => "oi-github",
-            Self::Linear => "oi-linear",
-        }
+    const fn source(self) -> Source {
+        let (package, folder) = match self {
+            Self::ControlPlane => ("oi-control-plane", "workers/control-plane"),
+            Self::Slack => ("oi-slack", "workers/slack"),
+            Self::Github => ("oi-github", "workers/github"),
+            Self::Linear => ("oi-linear", "workers/linear"),
+        };
+        Source { name: self.name(), package, folder }
     }
 
     pub fn folder(self, places: &Places) -> PathBuf {
-        places.root.join("workers").join(self.name())
+        places.root.join(self.source().folder)
     }
 
     /// Its wrangler configuration. The control plane's is at the root, where people look for it.
@@ -74,30 +75,72 @@ impl Worker {
     }
 }
 
+/// A Worker that tests and the benchmark run under workerd, built as the deployed ones are, and never deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TestWorker {
+    /// Runs the session's store checks in a Durable Object.
+    StoreProbe,
+    /// Does nothing: what a cold start is compared with.
+    Bare,
+}
+
+impl TestWorker {
+    const fn source(self) -> Source {
+        match self {
+            Self::StoreProbe => {
+                Source { name: "store-probe", package: "oi-store-probe", folder: "e2e/workers/store-probe" }
+            }
+            Self::Bare => Source { name: "bare", package: "oi-bare-worker", folder: "e2e/workers/bare" },
+        }
+    }
+
+    pub fn folder(self, places: &Places) -> PathBuf {
+        places.root.join(self.source().folder)
+    }
+}
+
+/// Where a Worker is made from.
+#[derive(Clone, Copy)]
+struct Source {
+    name: &'static str,
+    package: &'static str,
+    /// Below the repository's root.
+    folder: &'static str,
+}
+
 /// Builds one Worker into its `build` folder, unless its inputs are those of the last build.
 pub fn build(ready: &Ready, worker: Worker, force: bool) -> Result<Outcome> {
+    build_source(ready, worker.source(), force)
+}
+
+/// The same for one of the tests.
+pub fn build_for_tests(ready: &Ready, worker: TestWorker) -> Result<Outcome> {
+    build_source(ready, worker.source(), false)
+}
+
+fn build_source(ready: &Ready, source: Source, force: bool) -> Result<Outcome> {
     let places = &ready.places;
-    progress::step(&format!("Building the {} Worker", worker.name()), || {
-        let stamp = Stamp::new(&places.stamps(), &format!("worker-{}", worker.name()));
-        let inputs = inputs(ready, worker)?;
-        let out = worker.folder(places).join("build");
+    progress::step(&format!("Building the {} Worker", source.name), || {
+        let stamp = Stamp::new(&places.stamps(), &format!("worker-{}", source.name));
+        let inputs = inputs(ready, source.package)?;
+        let out = places.root.join(source.folder).join("build");
         let there = out.join("index.js").is_file() && out.join("index_bg.wasm").is_file();
         if there && !force && stamp.matches(&inputs) {
             return Ok(Outcome::Cached);
         }
         stamp.forget();
-        worker_build(ready, worker).run()?;
+        worker_build(ready, source).run()?;
         stamp.write(&inputs)?;
         Ok(Outcome::Done)
     })
 }
 
-fn worker_build(ready: &Ready, worker: Worker) -> Program {
+fn worker_build(ready: &Ready, source: Source) -> Program {
     let places = &ready.places;
-    Program::new(format!("building the {} Worker", worker.name()), &ready.worker_build, DEADLINE)
+    Program::new(format!("building the {} Worker", source.name), &ready.worker_build, DEADLINE)
         // A panic then answers 500 at once and the object lives on, see docs/ARCHITECTURE.md.
         .args(["--release", "--panic-unwind"])
-        .args([Path::new("workers").join(worker.name())])
+        .args([source.folder])
         .dir(&places.root)
         .without_env("RUSTUP_TOOLCHAIN")
         .without_env("RUSTFLAGS")
@@ -110,11 +153,11 @@ fn worker_build(ready: &Ready, worker: Worker) -> Program {
         .env("WASM_BINDGEN_BIN", &ready.wasm_bindgen)
         .env("WASM_OPT_BIN", ready.node.wasm_opt())
         .env("ESBUILD_BIN", ready.node.esbuild())
-        .log(places.log(&format!("worker-{}", worker.name())))
+        .log(places.log(&format!("worker-{}", source.name)))
 }
 
 /// The hash of everything that decides what a build gives.
-fn inputs(ready: &Ready, worker: Worker) -> Result<String> {
+fn inputs(ready: &Ready, package: &str) -> Result<String> {
     let places = &ready.places;
     let root = &places.root;
     let mut inputs = Inputs::default()
@@ -125,7 +168,7 @@ fn inputs(ready: &Ready, worker: Worker) -> Result<String> {
         .value("node tools", &ready.node.modules().to_string_lossy())
         .path(root, &root.join("Cargo.toml"))?
         .path(root, &root.join("Cargo.lock"))?;
-    for folder in crates_of(places, worker.package())? {
+    for folder in crates_of(places, package)? {
         inputs = inputs.path(root, &folder)?;
     }
     Ok(inputs.finish())

@@ -30,6 +30,8 @@ pub mod sql;
 #[cfg(feature = "native")]
 pub mod sql_native;
 pub mod storage_keys;
+#[cfg(feature = "store-checks")]
+pub mod store_checks;
 pub mod token;
 
 mod archive;

@@ -3,7 +3,7 @@
 use crate::sql::{Columns, Sql, SqlError, params};
 
 /// Each entry is one step; a step that has landed is never edited.
-const STEPS: &[&[&str]] = &[
+pub(crate) const STEPS: &[&[&str]] = &[
     &[
         "CREATE TABLE session (
         one INTEGER PRIMARY KEY CHECK (one = 1),

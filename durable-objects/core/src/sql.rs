@@ -13,6 +13,11 @@ pub enum Value {
     Text(String),
 }
 
+impl From<i32> for Value {
+    fn from(value: i32) -> Self {
+        Self::Int(value.into())
+    }
+}
 impl From<i64> for Value {
     fn from(value: i64) -> Self {
         Self::Int(value)

@@ -20,7 +20,7 @@ mod commit;
 mod jobs;
 mod requests;
 mod sockets;
-mod storage;
+pub mod storage;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -44,6 +44,11 @@ use crate::storage::{StorageSql, TransactionalStorage};
 pub trait Effects: 'static {
     /// Settings of the deployment. Asked once for each object.
     fn config(&self) -> Config;
+
+    /// Tests and benches only: whether the object counts what its statements cost, which `GET /costs` answers.
+    fn counts_costs(&self) -> bool {
+        false
+    }
 
     /// Runs one attempt of a job. The host bounds it by the job's own deadline; an attempt that is not finished then
     /// has an unknown outcome, which the next attempt is told by `look_first`.
@@ -92,7 +97,7 @@ impl<E: Effects> Host<E> {
         let config = effects.config();
         let inner = Inner {
             transactions: TransactionalStorage::of(&state),
-            sql: StorageSql::new(state.storage().sql()),
+            sql: StorageSql::new(state.storage().sql(), effects.counts_costs()),
             effects,
             config,
             core: RefCell::new(None),

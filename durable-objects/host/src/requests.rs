@@ -37,7 +37,18 @@ fn internal() -> worker::Result<Response> {
     respond(CallReply::refuse(500, ErrorCode::Internal, "The request failed on our side."))
 }
 
+/// What the object's statements have cost. It wakes nothing: an object that was asleep has cost nothing yet.
+fn costs<E: Effects>(inner: &Inner<E>) -> worker::Result<Response> {
+    match inner.sql.costs() {
+        Some(costs) => respond(CallReply::json(200, &costs)),
+        None => respond(CallReply::refuse(404, ErrorCode::NotFound, "Not Found")),
+    }
+}
+
 async fn call<E: Effects>(inner: &Rc<Inner<E>>, mut request: Request) -> worker::Result<Response> {
+    if request.method() == Method::Get && request.path() == "/costs" {
+        return costs(inner);
+    }
     if request.method() != Method::Post || request.path() != "/call" {
         return respond(CallReply::refuse(404, ErrorCode::NotFound, "Not Found"));
     }

@@ -1,8 +1,10 @@
 //! The object's SQLite, and its synchronous transactions, which the worker crate does not bind.
 
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 
 use oi_session::sql::{Row, Sql, SqlError, Value};
+use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use worker::{SqlStorage, SqlStorageValue, State};
 
@@ -27,11 +29,12 @@ extern "C" {
 }
 
 /// The storage of a Durable Object: <https://developers.cloudflare.com/durable-objects/api/sqlite-storage-api/>.
-pub(crate) struct TransactionalStorage {
+pub struct TransactionalStorage {
     storage: JsStorage,
 }
 
 impl TransactionalStorage {
+    /// That of an object.
     pub fn of(state: &State) -> Self {
         let storage = js_sys::Reflect::get(state.as_raw(), &JsValue::from_str("storage")).unwrap_or(JsValue::UNDEFINED);
         Self { storage: storage.unchecked_into() }
@@ -76,20 +79,41 @@ impl TransactionalStorage {
     }
 }
 
-pub(crate) enum TransactionError<F> {
+/// Why a transaction was rolled back.
+pub enum TransactionError<F> {
     /// The body refused; rolled back.
     Body(F),
     /// The storage refused to begin or to commit.
     Storage(String),
 }
 
-pub(crate) struct StorageSql {
+/// What statements have cost since the object is in memory, in the platform's own count, which is what it bills.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Costs {
+    /// Statements.
+    pub statements: u64,
+    /// Rows that were read.
+    pub rows_read: u64,
+    /// Rows that were written, those of indexes included.
+    pub rows_written: u64,
+}
+
+/// The object's SQLite.
+pub struct StorageSql {
     sql: SqlStorage,
+    costs: Option<Cell<Costs>>,
 }
 
 impl StorageSql {
-    pub fn new(sql: SqlStorage) -> Self {
-        Self { sql }
+    /// That of an object, counted or not.
+    pub fn new(sql: SqlStorage, counts: bool) -> Self {
+        Self { sql, costs: counts.then(Cell::default) }
+    }
+
+    /// What has been counted; `None` when nothing is.
+    pub fn costs(&self) -> Option<Costs> {
+        self.costs.as_ref().map(Cell::get)
     }
 }
 
@@ -120,6 +144,14 @@ impl Sql for StorageSql {
                 });
             }
             rows.push(values);
+        }
+        if let Some(costs) = &self.costs {
+            let so_far = costs.get();
+            costs.set(Costs {
+                statements: so_far.statements + 1,
+                rows_read: so_far.rows_read + cursor.rows_read() as u64,
+                rows_written: so_far.rows_written + cursor.rows_written() as u64,
+            });
         }
         Ok(rows)
     }

@@ -1,19 +1,22 @@
 //! A Durable Object that does next to nothing, under the same workerd in the same run: what the platform itself allows.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::{Failed, Outcome, tool};
+use e2e::workerd::{Script, Workerd};
+use e2e::{Failed, Outcome};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 const SCRIPT: &str = r#"export class Echo {
   constructor(state) { this.state = state; state.storage.sql.exec("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, body TEXT)"); }
-  fetch() {
+  fetch(request) {
+    if (request.headers.get("Upgrade") === null) {
+      this.state.storage.sql.exec("INSERT INTO t (body) VALUES ('created')");
+      return new Response("created");
+    }
     const [client, server] = Object.values(new WebSocketPair());
     this.state.acceptWebSocket(server);
     return new Response(null, { status: 101, webSocket: client });
@@ -23,72 +26,55 @@ const SCRIPT: &str = r#"export class Echo {
     socket.send("1");
   }
 }
-export default { fetch: (request, env) => env.ECHO.get(env.ECHO.idFromName("echo")).fetch(request) };
+export default { fetch: (request, env) => env.ECHO.get(env.ECHO.idFromName(new URL(request.url).pathname)).fetch(request) };
 "#;
-
-const CONFIG: &str = r#"using Workerd = import "/workerd/workerd.capnp";
-const config :Workerd.Config = (
-  services = [(name = "main", worker = .echo), (name = "disk", disk = (path = "DISK", writable = true))],
-  sockets = [(name = "http", address = "127.0.0.1:PORT", http = (), service = "main")]
-);
-const echo :Workerd.Worker = (
-  modules = [(name = "echo.js", esModule = embed "echo.js")],
-  compatibilityDate = "2025-11-01",
-  durableObjectNamespaces = [(className = "Echo", uniqueKey = "echo", enableSql = true)],
-  durableObjectStorage = (localDisk = "disk"),
-  bindings = [(name = "ECHO", durableObjectNamespace = "Echo")]
-);
-"#;
-
-/// The binary itself: the script of that name in `.bin` would leave it running.
-fn workerd(modules: &Path) -> Outcome<PathBuf> {
-    let packages = std::fs::read_dir(modules.join("@cloudflare"))?.flatten();
-    let binary = packages.map(|package| package.path().join("bin/workerd")).find(|path| path.is_file());
-    binary.ok_or_else(|| Failed("workerd is not installed".to_owned()))
-}
 
 /// A running echo.
 pub struct Echo {
-    port: u16,
-    _process: Child,
+    workerd: Workerd,
 }
 
 impl Echo {
     /// Starts it with its files and its state in `folder`.
     pub async fn start(folder: &Path) -> Outcome<Self> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let disk = folder.join("echo-state");
-        std::fs::create_dir_all(&disk)?;
         std::fs::write(folder.join("echo.js"), SCRIPT)?;
-        let config = CONFIG.replace("DISK", &disk.to_string_lossy()).replace("PORT", &port.to_string());
-        std::fs::write(folder.join("echo.capnp"), config)?;
-        let workerd = workerd(Path::new(&tool("nodeModules")?))?;
-        let process = Command::new(workerd)
-            .arg("serve")
-            .arg(folder.join("echo.capnp"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            if begun.elapsed() > Duration::from_secs(20) {
-                return Err(Failed("the echo did not come up".to_owned()));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(Self { port, _process: process })
+        let script = Script { modules: &[("echo.js", "esModule")], object: Some(("Echo", "ECHO")), vars: &[] };
+        Ok(Self { workerd: Workerd::start(folder, &script).await?.0 })
     }
 
-    async fn open(&self) -> Outcome<WebSocketStream<MaybeTlsStream<TcpStream>>> {
-        let url = format!("ws://127.0.0.1:{}/", self.port);
+    /// Its process.
+    pub fn pid(&self) -> Outcome<u32> {
+        self.workerd.pid().ok_or_else(|| Failed("the echo ended".to_owned()))
+    }
+
+    async fn open(&self, object: &str) -> Outcome<WebSocketStream<MaybeTlsStream<TcpStream>>> {
+        let url = format!("ws://127.0.0.1:{}/{object}", self.workerd.port);
         Ok(tokio_tungstenite::connect_async(url).await?.0)
+    }
+
+    /// Makes an object with its table and a row.
+    pub async fn create(&self, object: &str) -> Outcome {
+        let answer = reqwest::get(self.workerd.url(&format!("/{object}"))).await?;
+        if answer.text().await? == "created" { Ok(()) } else { Err(Failed("no object was created".to_owned())) }
+    }
+
+    /// An object of its own with a row and an open socket.
+    pub async fn open_live(&self, object: &str) -> Outcome<WebSocketStream<MaybeTlsStream<TcpStream>>> {
+        self.create(object).await?;
+        let mut socket = self.open(object).await?;
+        socket.send(Message::text("w")).await?;
+        tokio::time::timeout(Duration::from_secs(10), socket.next()).await?;
+        Ok(socket)
+    }
+
+    /// A socket that stays, for messages one by one.
+    pub async fn talk(&self) -> Outcome<Talk> {
+        Ok(Talk { socket: self.open("").await? })
     }
 
     /// Opens a socket and has one message answered.
     pub async fn greet(&self) -> Outcome {
-        let mut socket = self.open().await?;
+        let mut socket = self.open("").await?;
         socket.send(Message::text("r")).await?;
         tokio::time::timeout(Duration::from_secs(10), socket.next()).await?;
         let _ = socket.close(None).await;
@@ -98,7 +84,7 @@ impl Echo {
     /// Messages of 600 bytes that were answered in a second; each is a row when `writes`.
     pub async fn rate(&self, writes: bool) -> Outcome<f64> {
         const MESSAGES: usize = 6_000;
-        let (mut sink, mut stream) = self.open().await?.split();
+        let (mut sink, mut stream) = self.open("").await?.split();
         let text = format!("{}{}", if writes { "w" } else { "r" }, "x".repeat(600));
         let begun = Instant::now();
         let sender = tokio::spawn(async move {
@@ -122,5 +108,21 @@ impl Echo {
         let rate = MESSAGES as f64 / begun.elapsed().as_secs_f64();
         drop(sender.await);
         Ok(rate)
+    }
+}
+
+/// A socket of the echo.
+pub struct Talk {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Talk {
+    /// Has a message answered; one that begins with `w` is stored.
+    pub async fn answer(&mut self, text: &'static str) -> Outcome {
+        self.socket.send(Message::text(text)).await?;
+        match tokio::time::timeout(Duration::from_secs(10), self.socket.next()).await? {
+            Some(Ok(_)) => Ok(()),
+            _ => Err(Failed("the echo ended".to_owned())),
+        }
     }
 }

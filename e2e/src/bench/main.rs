@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: what a person waits for, and what a sandbox costs, on a whole local system.
 //!
-//! `streams`, `openings` or `waits` as an argument measures only that part. Prints a Markdown table of medians; docs/PERFORMANCE.md holds a run of it.
+//! `streams`, `openings`, `costs` or `waits` as an argument measures only that part. Prints a Markdown table of medians;
+//! docs/PERFORMANCE.md holds a run of it.
 
+mod costs;
 mod echo;
 mod streams;
 
@@ -145,6 +147,9 @@ async fn run() -> Outcome {
     // A part of `streams`, which has it too.
     if only.as_deref() == Some("openings") {
         Box::pin(streams::only_openings()).await?;
+    }
+    if wanted("costs") {
+        Box::pin(costs::all()).await?;
     }
     if wanted("waits") {
         Box::pin(played()).await?;

@@ -17,7 +17,7 @@ use crate::echo::Echo;
 use crate::{ms, row, say};
 
 /// Events of one turn of the agent.
-const TURN: usize = 38;
+pub const TURN: usize = 38;
 /// Turns of one measurement.
 const TURNS: usize = 150;
 /// Frames that may be out without their acknowledgement; text is acknowledged by its write, four times a second.
@@ -26,10 +26,13 @@ const REPEATS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Writes the frames of turns, numbered.
-struct Script {
-    message: Value,
-    next: i64,
-    part: usize,
+pub struct Script {
+    /// The prompt that they belong to.
+    pub message: Value,
+    /// Number of the next frame.
+    pub next: i64,
+    /// Parts so far.
+    pub part: usize,
 }
 
 impl Script {
@@ -44,7 +47,7 @@ impl Script {
 
     /// 24 deltas of text, one finished part, five tool calls that begin and end, a step that begins and ends, a title:
     /// what an agent's turn looks like on the wire.
-    fn turn(&mut self) -> Vec<Message> {
+    pub fn turn(&mut self) -> Vec<Message> {
         self.part += 1;
         let part = format!("p{}", self.part);
         let mut frames = vec![self.frame(json!({"type": "step_start"}))];
@@ -97,16 +100,22 @@ enum Kind {
 }
 
 /// A session with one page and a bridge that has its prompt.
-struct Running {
-    session: String,
-    token: String,
-    page: Socket,
-    bridge: Bridge,
-    message: Value,
+pub struct Running {
+    /// The session.
+    pub session: String,
+    /// A token for its pages.
+    pub token: String,
+    /// The page.
+    pub page: Socket,
+    /// The bridge.
+    pub bridge: Bridge,
+    /// The prompt.
+    pub message: Value,
 }
 
 impl Running {
-    async fn begin(ready: &Ready, backend: &Backend) -> Outcome<Self> {
+    /// Creates it, connects both and sends the prompt.
+    pub async fn begin(ready: &Ready, backend: &Backend) -> Outcome<Self> {
         let ada = Person::sign_in(ready, "ada").await?;
         let session = ada.create_session().await?;
         let token = ada.ws_token(&session).await?;
@@ -293,7 +302,7 @@ async fn below(folder: &Path, place: &str) -> Outcome {
     }
     row(&format!("bare object: a socket opened and one message answered, {place}"), greeted, "ms");
     // The first run compiles what it runs.
-    rate(ready, &backend, Kind::Turns, 1).await?;
+    Box::pin(rate(ready, &backend, Kind::Turns, 1)).await?;
     let kinds = [
         ("events of 38-event turns, 1 watcher", Kind::Turns, 1),
         ("events of 38-event turns, 10 watchers", Kind::Turns, 10),
@@ -304,7 +313,7 @@ async fn below(folder: &Path, place: &str) -> Outcome {
     for (what, kind, watchers) in kinds {
         let mut rates = Vec::new();
         for _ in 0..REPEATS {
-            rates.push(rate(ready, &backend, kind, watchers).await?);
+            rates.push(Box::pin(rate(ready, &backend, kind, watchers)).await?);
         }
         row(&format!("{what}, {place}"), rates, "per s");
     }

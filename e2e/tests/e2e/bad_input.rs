@@ -326,7 +326,8 @@ pub async fn signatures_are_checked_and_never_accepted_twice(world: &World) -> O
     let answer = signed(ready, "web", Method::GET, "/internal/auth/sign-in-providers", None).await?;
     check_eq!(answer.status.as_u16(), 200, "a signed call ({})", answer.text);
     let make = |secret: &str, at: u128, nonce: &str, path: &str| {
-        Signed { service: "web", secret, method: "GET", path, body: b"", actor: "", timestamp_ms: at, nonce }.header()
+        Signed { service: "web", secret, method: "GET", path, query: "", body: b"", actor: "", timestamp_ms: at, nonce }
+            .header()
     };
     let path = "/internal/auth/sign-in-providers";
     let call = |signature: String| async move {

@@ -36,10 +36,13 @@ pub async fn a_panic_in_a_session_loses_nothing_acknowledged(world: &World) -> O
     bridge.emit(tool(&message, "c1")).await;
     bridge.listen(Duration::from_secs(10), Bridge::is_settled).await?;
     let title = ada.snapshot(&session).await?["session"]["title"].clone();
-    let body = json!({"where": "session", "sessionId": session});
-    let answer = signed(ready, "web", Method::POST, "/internal/faults/panic", Some(&body)).await?;
+    let hellos = bridge.hellos;
+    let path = format!("/internal/faults/panic?sessionId={session}&where=session");
+    let answer = signed(ready, "web", Method::POST, &path, Some(&json!({}))).await?;
     check_eq!(answer.status.as_u16(), 500, "the panic's answer");
     // The bridge gets a new hello on the same socket and goes on.
+    bridge.listen(Duration::from_secs(10), |b| b.hellos > hellos).await?;
+    check_eq!(bridge.hellos, hellos + 1, "greetings: the session was built again, once");
     bridge.emit(delta(&message, "p1", 18, "after it")).await;
     let done = json!({"type": "execution_complete", "messageId": message, "success": true});
     bridge.emit(done).await;

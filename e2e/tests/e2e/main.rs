@@ -12,6 +12,7 @@ mod diffs;
 mod endurance;
 mod family;
 mod main_job;
+mod store;
 mod webhooks;
 
 use std::future::Future;
@@ -68,6 +69,10 @@ const PLAYED: &[(&str, Test)] = tests![
     crashes::killing_workerd_in_a_stream_loses_nothing_acknowledged,
     endurance::killing_workerd_at_seeded_moments_loses_and_doubles_nothing,
     endurance::a_session_sleeps_and_wakes_with_its_sockets,
+    endurance::a_sleeping_session_answers_a_ping_without_waking,
+    endurance::a_session_of_20_000_events_wakes_at_the_cost_of_a_short_one,
+    store::every_store_check_passes_on_the_storage_of_a_durable_object,
+    store::a_store_check_that_fails_or_panics_is_seen,
 ];
 
 /// Tests on the real thing: `sandbox-bridge`, OpenCode, git.
@@ -81,6 +86,13 @@ const REAL: &[(&str, Test)] = tests![
 ];
 
 const TEST_WITHIN: Duration = Duration::from_secs(240);
+/// And this for each kill that was asked for.
+const KILL_WITHIN: Duration = Duration::from_secs(10);
+
+fn time_for(name: &str) -> Duration {
+    let kills = if name.ends_with("_at_seeded_moments_loses_and_doubles_nothing") { endurance::kills() } else { 0 };
+    TEST_WITHIN + KILL_WITHIN * kills
+}
 
 #[expect(clippy::print_stdout, reason = "a test runner prints its results")]
 fn say(line: &str) {
@@ -110,9 +122,10 @@ async fn run_group(options: Options, backend: Option<Backend>, group: &[(&str, T
     let world = World { stack, backend };
     for (name, test) in group {
         let begun = Instant::now();
-        let result = tokio::time::timeout(TEST_WITHIN, test(&world))
+        let within = time_for(name);
+        let result = tokio::time::timeout(within, test(&world))
             .await
-            .unwrap_or_else(|_| Err(Failed(format!("not done within {TEST_WITHIN:?}"))));
+            .unwrap_or_else(|_| Err(Failed(format!("not done within {within:?}"))));
         match result {
             Ok(()) => {
                 tally.passed += 1;
@@ -147,6 +160,10 @@ async fn run(filters: &[String]) -> Tally {
                 let options = Options {
                     bots: played.iter().any(|(name, _)| name.starts_with("webhooks")),
                     backend: Some((backend.url.clone(), backend.secret.clone())),
+                    // Sessions say what their statements cost, and a long one keeps its events in SQLite.
+                    vars: [("COUNT_COSTS", "true"), ("EVENT_RETENTION_ROWS", "50000")]
+                        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                        .to_vec(),
                     ..Options::default()
                 };
                 run_group(options, Some(backend), &played, &mut tally).await;

@@ -80,6 +80,10 @@ impl Effects for ControlPlaneEffects {
         config(&self.env)
     }
 
+    fn counts_costs(&self) -> bool {
+        self.env.is_true("COUNT_COSTS")
+    }
+
     async fn run(&self, claimed: &ClaimedJob) -> JobResult {
         let outcome = match &claimed.job {
             Job::IndexSession(facts) => index(&self.env, facts).await,

@@ -82,5 +82,6 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::SandboxError => sandbox_reach::error(cx).await,
         Handler::SignOutEverywhere => auth::sign_out_everywhere(cx).await,
         Handler::ProvokePanic => faults::provoke(cx).await,
+        Handler::SessionCosts => faults::session_costs(cx).await,
     }
 }

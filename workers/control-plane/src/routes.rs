@@ -84,6 +84,7 @@ pub enum Handler {
     SandboxError,
     SignOutEverywhere,
     ProvokePanic,
+    SessionCosts,
 }
 
 impl Handler {
@@ -177,6 +178,7 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Post, "/internal/webhook-deliveries", Root, Bot, WEBHOOK, Handler::StoreWebhookDelivery),
     route(Get, "/internal/webhook-deliveries", Root, WebService, 0, Handler::ListWebhookDeliveries),
     route(Post, "/internal/faults/panic", Root, WebService, SMALL, Handler::ProvokePanic),
+    route(Get, "/internal/faults/costs", Root, WebService, 0, Handler::SessionCosts),
 ];
 
 #[cfg(test)]

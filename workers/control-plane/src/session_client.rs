@@ -113,6 +113,14 @@ pub async fn call(env: &Env, id: &SessionId, principal: Principal, call: Session
     Ok(Answer { status: response.status_code(), body })
 }
 
+/// What the session's object says of its statements. This wakes nothing in it.
+pub async fn costs(env: &Env, id: &SessionId) -> Result<Answer, Failure> {
+    let answer = stub(env, id)?.fetch_with_str("http://session/costs").await;
+    let mut response = answer.map_err(while_doing("asking a session for its costs"))?;
+    let body = response.text().await.map_err(while_doing("reading a session's answer"))?;
+    Ok(Answer { status: response.status_code(), body })
+}
+
 /// Calls a session for what only a success answers: its refusal is ours.
 pub async fn ask(env: &Env, id: &SessionId, principal: Principal, wanted: SessionCall) -> Result<Answer, Failure> {
     let answer = call(env, id, principal, wanted).await?;
