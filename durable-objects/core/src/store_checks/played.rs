@@ -134,7 +134,7 @@ impl<'s> Played<'s> {
         let mut played = Self::created(store)?;
         let start = played.take_start()?;
         let token = sandbox_token(&KEY, &start.1.session_id, start.1.generation, &start.1.nonce);
-        played.report(&start.0, JobResult::SandboxStarted { provider_object_id: "box".to_owned() })?;
+        played.report(&start.0, JobResult::SandboxStarted { provider_object_id: "box".to_owned(), access: None })?;
         let bridge = played.new_socket();
         let upgrade = SandboxUpgrade { token, sandbox_id: start.1.sandbox_id, dialect: 2 };
         played.feed(Input::SandboxUpgrade { socket: bridge, upgrade })?;

@@ -155,7 +155,7 @@ pub(super) fn a_job_is_claimed_again_when_its_lease_ends(store: &dyn Store) -> C
     let running = "SELECT COUNT(*) FROM outbox WHERE state = 'running' AND attempt = 2";
     played.report(&first, JobResult::Failed { error: "late".to_owned(), transient: false })?;
     ensure_eq!(count(store.sql(), running)?, 1, "a late failure changes nothing");
-    played.report(&second, JobResult::SandboxStarted { provider_object_id: "box".to_owned() })?;
+    played.report(&second, JobResult::SandboxStarted { provider_object_id: "box".to_owned(), access: None })?;
     ensure_eq!(count(store.sql(), running)?, 0, "rows that run");
     let object = one(store.sql(), "SELECT provider_object_id FROM sandbox", &[])?.text()?;
     ensure_eq!(object, "box", "the sandbox");

@@ -376,7 +376,7 @@ impl Life {
                 let Job::StartSandbox(start) = &claimed.job else { panic!("{claimed:?}") };
                 let is_current = start.generation == self.model.generation;
                 let result = if well {
-                    JobResult::SandboxStarted { provider_object_id: format!("box-{}", start.sandbox_id) }
+                    JobResult::SandboxStarted { provider_object_id: format!("box-{}", start.sandbox_id), access: None }
                 } else {
                     JobResult::Failed { error: "no".to_owned(), transient: false }
                 };
