@@ -83,7 +83,11 @@ fn whole_sessions_hold_under_every_seed() {
             }
             match run(seed, None) {
                 Ok(tally) => all.add(&tally),
-                Err(reason) => failed.push(format!("OI_SIM_SEED={seed}: {reason}")),
+                Err(reason) => {
+                    let failure = format!("OI_SIM_SEED={seed}: {reason}");
+                    say(&failure);
+                    failed.push(failure);
+                }
             }
             if failed.len() >= 5 {
                 break;

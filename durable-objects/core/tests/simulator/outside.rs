@@ -288,7 +288,17 @@ impl World {
     fn report(&mut self, claimed: &ClaimedJob, result: JobResult) -> Result<(), String> {
         self.note(&format!("attempt {} of job {} is reported: {result:?}", claimed.attempt, claimed.id));
         let is_success = !matches!(result, JobResult::Failed { .. });
+        let accidents = self.host.faults + self.host.deaths;
         self.host.report(claimed, result);
+        if let Job::StartSandbox(start) = &claimed.job
+            && is_success
+            && accidents == self.host.faults + self.host.deaths
+        {
+            // Now it is known.
+            for bridge in self.bridges.iter_mut().filter(|bridge| bridge.sandbox.id == start.sandbox_id) {
+                bridge.unknowable = false;
+            }
+        }
         let open = "SELECT COUNT(*) FROM outbox WHERE id = ? AND state IN ('waiting', 'running')";
         let is_taken = self.rows_of(open, &[SqlValue::Int(claimed.id)]).first().is_none_or(|row| int(&row[0]) == 0);
         if is_success
@@ -315,7 +325,7 @@ impl World {
         JobResult::SandboxStarted { provider_object_id: object, access: None }
     }
 
-    fn start(&mut self, start: &StartSandbox, is_unheard: bool) -> JobResult {
+    fn start(&mut self, start: &StartSandbox) -> JobResult {
         if let StartFrom::Snapshot { image_id, .. } = &start.from {
             if !self.outside.images.values().any(|image| image == image_id) {
                 return JobResult::Failed { error: "no such image".to_owned(), transient: false };
@@ -334,7 +344,7 @@ impl World {
                 let late = if self.calm { 100 } else { self.rng.random_range(1..8_000) };
                 let dialect = if self.rng.random_bool(self.share_of_dialect_1) { 1 } else { 2 };
                 let mut bridge = Bridge::new(Sandbox::of(start), dialect, self.host.now.0 + late);
-                bridge.unknowable = is_unheard && self.outside.stopped.contains(&start.sandbox_id);
+                bridge.unknowable = self.outside.stopped.contains(&start.sandbox_id);
                 self.bridges.push(bridge);
                 self.tally.one("sandboxes");
             }
@@ -345,7 +355,6 @@ impl World {
     /// Does what a job asks for, as an idempotent backend does.
     fn effect(&mut self, attempt: &Attempt) -> Result<JobResult, String> {
         let claimed = &attempt.claimed;
-        let is_unheard = attempt.orphaned || matches!(attempt.fate, Fate::Unheard | Fate::FailedAfterAll);
         let result = match &claimed.job {
             Job::IndexSession(facts) => {
                 if self.outside.index.as_ref().is_none_or(|known| known.counter < facts.counter) {
@@ -353,7 +362,7 @@ impl World {
                 }
                 JobResult::Done
             }
-            Job::StartSandbox(start) => self.start(start, is_unheard),
+            Job::StartSandbox(start) => self.start(start),
             Job::StopSandbox(stop) => {
                 for index in 0..self.bridges.len() {
                     if self.bridges[index].sandbox.id == stop.sandbox_id {
