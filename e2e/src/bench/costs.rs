@@ -25,7 +25,7 @@ const CREATIONS: usize = 200;
 const REPEATS: usize = 3;
 const PROMPTS: usize = 60;
 const COLD_STARTS: usize = 15;
-const LIVE: usize = 200;
+const LIVE: usize = 80;
 const TURNS: usize = 10;
 
 /// CPU that a process has used, in ms: user and system time of all its threads (proc(5)), in ticks of 10 ms.
