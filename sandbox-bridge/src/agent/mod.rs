@@ -46,7 +46,10 @@ pub struct TurnFile {
 
 impl std::fmt::Debug for TurnFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TurnFile").field("mime_type", &self.mime_type).field("bytes", &self.bytes.len()).finish()
+        f.debug_struct("TurnFile")
+            .field("mime_type", &self.mime_type)
+            .field("bytes", &self.bytes.len())
+            .finish_non_exhaustive()
     }
 }
 
