@@ -26,8 +26,7 @@ fn bundle(base_sha: &str) -> Value {
 }
 
 async fn send(ready: &Ready, method: Method, path: &str, token: &str, body: Vec<u8>) -> Outcome<Answer> {
-    let headers =
-        [("Authorization", format!("Bearer {token}")), ("Content-Type", "application/json".to_owned())];
+    let headers = [("Authorization", format!("Bearer {token}")), ("Content-Type", "application/json".to_owned())];
     raw(ready, method, path, &headers, Some(body)).await
 }
 
