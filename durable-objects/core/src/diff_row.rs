@@ -2,7 +2,7 @@
 //! patch; each patch is a row. None is larger than the bundle, which is below the limit of a row.
 
 use oi_protocol::UnixMillis;
-use oi_protocol::diff::{DiffBundle, DiffError, DiffManifest};
+use oi_protocol::diff::{DiffBundle, DiffError, DiffManifest, DiffRepository};
 use oi_protocol::limits;
 
 use crate::sql::{Columns, Sql, SqlError, params};
@@ -41,7 +41,7 @@ pub(crate) fn revision(sql: &dyn Sql) -> Result<Option<String>, SqlError> {
 pub(crate) fn store(sql: &dyn Sql, revision_id: &str, bundle: DiffBundle) -> Result<bool, SqlError> {
     let DiffBundle { trigger_message_id, captured_at, mut repositories, .. } = bundle;
     let mut patches = Vec::new();
-    for file in repositories.iter_mut().flat_map(|repository| repository.files_mut()) {
+    for file in repositories.iter_mut().flat_map(DiffRepository::files_mut) {
         if let Some(patch) = file.patch.take() {
             patches.push((file.id.clone(), patch));
         }

@@ -281,14 +281,15 @@ impl Job {
     pub const fn attempt_budget(&self) -> i64 {
         match self {
             Self::IndexSession(_) | Self::ReportUsage(_) => 12,
-            Self::StopSandbox(_) | Self::ArchiveEvents(_) | Self::CopyTimeline(_) | Self::DeleteSnapshot(_) => 8,
+            Self::StopSandbox(_)
+            | Self::ArchiveEvents(_)
+            | Self::CopyTimeline(_)
+            | Self::DeleteSnapshot(_)
+            | Self::RecordPullRequest(_) => 8,
             Self::OpenPullRequest(_) => 4,
             Self::StartSandbox(_) => 3,
-            // Prompts wait for it.
-            Self::ReadArchive(_) | Self::TakeSnapshot(_) => 2,
-            // Somebody looks again soon.
-            Self::RefreshPullRequests(_) => 2,
-            Self::RecordPullRequest(_) => 8,
+            // Prompts wait for it, or somebody looks again soon.
+            Self::ReadArchive(_) | Self::TakeSnapshot(_) | Self::RefreshPullRequests(_) => 2,
             // What a tool does is old soon; that a prompt ended is not.
             Self::BotCallback(callback) => match callback.notice {
                 Notice::ToolCall { .. } => 1,

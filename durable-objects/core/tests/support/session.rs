@@ -217,7 +217,6 @@ impl Session {
         let mut waiting = Vec::new();
         while let Some(claimed) = self.host.jobs.pop_front() {
             let result = match &claimed.job {
-                Job::IndexSession(_) => JobResult::Done,
                 Job::ReportUsage(_) => JobResult::Standing { person: None, deployment: None },
                 Job::StartSandbox(start) => {
                     self.started.push(Sandbox::of(start));
@@ -238,7 +237,8 @@ impl Session {
                     self.images.remove(&delete.image_id);
                     JobResult::Done
                 }
-                Job::BotCallback(_)
+                Job::IndexSession(_)
+                | Job::BotCallback(_)
                 | Job::TellParent(_)
                 | Job::OfferResult(_)
                 | Job::RecordPullRequest(_)
