@@ -29,7 +29,7 @@ const BREAKER_OPEN_MS: i64 = 300_000;
 /// Starts that may fail before the waiting prompts fail visibly.
 const START_BUDGET: i64 = 3;
 /// The job that stops a sandbox which may go on later.
-const PARK_KEY: &str = "park_sandbox";
+pub(crate) const PARK_KEY: &str = "park_sandbox";
 /// Why a stopped sandbox that will not go on is deleted: backends keep what is stopped for another reason.
 const RESPAWN: &str = "respawn";
 /// Of a sandbox's life this much is kept for putting it away, at most, in ms; a quarter of a short life.
@@ -612,7 +612,7 @@ impl Turn<'_, '_> {
     }
 
     /// Whether the sandbox may act at all: it was not put away, and is not one that failed too long ago.
-    fn may_return(&self) -> bool {
+    pub(crate) fn may_return(&self) -> bool {
         match self.hot.sandbox.status {
             SandboxStatus::Stopped | SandboxStatus::Stale => false,
             SandboxStatus::Failed => self.hot.sandbox.failed_until.is_some_and(|until| self.cx.now < until),

@@ -1,6 +1,7 @@
 //! Jobs: written with the change that asks for them, claimed under a lease, delivered at least once.
 
 use oi_protocol::UnixMillis;
+use oi_protocol::session_state::SandboxStatus;
 use oi_protocol::text::truncate_bytes;
 use serde::Serialize;
 use serde_json::json;
@@ -10,6 +11,7 @@ use crate::call::CallReply;
 use crate::core::Turn;
 use crate::deletion::COLLECT_KEY;
 use crate::job::{ClaimedJob, IndexSession, Job, JobResult, StartSandbox, StopSandbox};
+use crate::lifecycle::PARK_KEY;
 use crate::sql::{Columns, Sql, SqlError, params};
 
 /// Jobs claimed by one commit.
@@ -266,15 +268,25 @@ impl Turn<'_, '_> {
         }
     }
 
+    /// What a start that is not waited for any more may have brought up is stopped.
     fn stop_superseded(&mut self, start: StartSandbox, provider_object_id: Option<String>) -> Result<(), SqlError> {
+        let sandbox = &self.hot.sandbox;
+        let is_current = sandbox.sandbox_id.as_ref() == Some(&start.sandbox_id);
+        if is_current && self.may_return() && sandbox.status != SandboxStatus::Pending {
+            // It was stopped and went on: it is in a later life, whose own end stops it.
+            return Ok(());
+        }
         let stop = StopSandbox {
             session_id: start.session_id,
             sandbox_id: start.sandbox_id,
-            provider_object_id,
+            provider_object_id: provider_object_id
+                .or_else(|| sandbox.provider_object_id.clone().filter(|_| is_current)),
             generation: start.generation,
             reason: "superseded".to_owned(),
         };
-        self.enqueue(&Job::StopSandbox(stop), None)
+        // Where it may go on, that waits for its stop.
+        let is_parked = is_current && sandbox.parked_token_hash.is_some();
+        self.enqueue(&Job::StopSandbox(stop), is_parked.then_some(PARK_KEY))
     }
 
     fn is_superseded(&self, job: &Job) -> bool {
@@ -289,7 +301,7 @@ impl Turn<'_, '_> {
     fn job_succeeded(&mut self, job: Job, result: JobResult) -> Result<(), SqlError> {
         match (job, result) {
             (Job::StartSandbox(start), JobResult::SandboxStarted { provider_object_id, access }) => {
-                if start.generation == self.hot.sandbox.generation && !self.hot.sandbox.status.is_dead() {
+                if start.generation == self.hot.sandbox.generation && self.may_return() {
                     self.sandbox_started(provider_object_id, access);
                     return Ok(());
                 }

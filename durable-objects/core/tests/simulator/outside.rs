@@ -92,6 +92,8 @@ pub struct Outside {
     pub jobs: BTreeMap<i64, Known>,
     /// Sandboxes whose stop was asked for, and which were not asked to go on since.
     pub retired: BTreeSet<String>,
+    /// Sandboxes that were deleted.
+    pub removed: BTreeSet<String>,
     /// Their stops had their effect.
     stopped: BTreeSet<String>,
     /// By the key of the notice.
@@ -314,6 +316,9 @@ impl World {
     fn resume(&mut self, start: &StartSandbox) -> JobResult {
         let object = format!("box-{}", start.sandbox_id);
         let now = self.host.now.0;
+        if self.outside.removed.contains(&start.sandbox_id) {
+            return JobResult::Failed { error: "it was deleted".to_owned(), transient: false };
+        }
         let Some(bridge) = self.bridges.iter_mut().find(|bridge| bridge.sandbox.id == start.sandbox_id) else {
             return JobResult::Failed { error: "no such sandbox".to_owned(), transient: false };
         };
@@ -370,6 +375,10 @@ impl World {
                     }
                 }
                 self.outside.stopped.insert(stop.sandbox_id.clone());
+                // Only what is stopped for another reason may go on.
+                if stop.reason == "respawn" {
+                    self.outside.removed.insert(stop.sandbox_id.clone());
+                }
                 JobResult::Done
             }
             Job::ReportUsage(report) => {
