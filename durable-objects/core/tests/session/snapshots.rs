@@ -296,6 +296,38 @@ fn a_stopped_sandbox_goes_on_with_its_own_name_and_mark() {
 }
 
 #[test]
+fn a_start_of_an_earlier_life_that_ends_late_does_not_stop_the_sandbox_that_went_on() {
+    let (mut s, page, bridge, id) = with_run(RESUMES);
+    s.frame(bridge, 3, complete(&id, true));
+    let sandbox = s.started.last().cloned().expect("a sandbox");
+    let mut seq = 3;
+    let mut unheard = None;
+    for life in ["second", "third"] {
+        s.call(SessionCall::Archive);
+        s.run_jobs();
+        s.call(SessionCall::Unarchive);
+        let id = s.queue(page, life, "go on");
+        let start = s.take_jobs("start_sandbox").pop().expect("it goes on");
+        if life == "second" {
+            // It comes up, and the backend's answer does not.
+            unheard = Some(start);
+        } else {
+            s.host.report(&start, JobResult::SandboxStarted { provider_object_id: "box".to_owned(), access: None });
+        }
+        let bridge = s.connect_as(&sandbox, 2).expect("it has its own token");
+        s.frame(bridge, seq + 1, json!({"type": "prompt_accepted", "messageId": id}));
+        s.frame(bridge, seq + 2, complete(&id, true));
+        seq += 2;
+    }
+    s.stopped.clear();
+    let late = JobResult::SandboxStarted { provider_object_id: "box".to_owned(), access: None };
+    s.host.report(&unheard.expect("the second life's start"), late);
+    s.run_jobs();
+    assert_eq!(s.stopped, [], "it is in its third life");
+    assert_eq!(s.sandbox_status(), "ready");
+}
+
+#[test]
 fn a_stopped_sandbox_that_does_not_go_on_is_deleted_once_its_successor_is_up() {
     let (mut s, page, bridge, id) = with_run(RESUMES);
     s.frame(bridge, 3, complete(&id, true));
