@@ -10,6 +10,7 @@ use crate::call::{CallReply, SessionCall};
 use crate::clock::Cx;
 use crate::family::FamilyRow;
 use crate::gather::batch_frames;
+use crate::held_calls::HeldCalls;
 use crate::input::{Input, Outputs, ReplyId, SocketId};
 use crate::parts::{GATHER_MS, OpenParts, WRITE_MS, batch};
 use crate::projection::Dialect;
@@ -94,6 +95,8 @@ pub(crate) struct Hot {
     pub session_dirty: bool,
     pub sandbox_dirty: bool,
     pub received_dirty: bool,
+    /// Tool calls of the group that is being taken.
+    pub held_calls: HeldCalls,
     /// An event followed text that is held: the text is written with it.
     pub text_due: bool,
     pub index_dirty: bool,
@@ -128,6 +131,7 @@ impl Hot {
             session_dirty: false,
             sandbox_dirty: false,
             received_dirty: false,
+            held_calls: HeldCalls::default(),
             text_due: false,
             index_dirty: false,
         }
@@ -346,9 +350,15 @@ impl Turn<'_, '_> {
             }
             Input::SandboxFrame { socket, text } => self.sandbox_text(socket, text),
             Input::SandboxEvents { socket, frames } => {
+                self.hot.held_calls = HeldCalls::of(&frames);
                 for frame in frames {
+                    if !HeldCalls::may_pass(&frame.event) {
+                        self.write_held_calls()?;
+                    }
                     self.sandbox_event(socket, frame)?;
                 }
+                self.write_held_calls()?;
+                self.hot.held_calls = HeldCalls::default();
                 Ok(())
             }
             Input::SandboxFrameFaults { socket, seq } => {

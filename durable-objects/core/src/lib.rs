@@ -43,6 +43,7 @@ mod deadlines;
 mod deletion;
 mod diff_row;
 mod diffs;
+mod held_calls;
 mod lifecycle;
 mod outbox;
 mod participants;

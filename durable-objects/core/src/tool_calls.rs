@@ -50,6 +50,16 @@ fn cut(call: &mut ToolCall) -> Result<(), SqlError> {
     Ok(())
 }
 
+/// The id of a call's row: what comes under the same one is the same call.
+pub(crate) fn event_id(call: &ToolCall) -> String {
+    let scope = if call.is_subtask == Some(true) {
+        call.child_session_id.as_deref().or(call.task_call_id.as_deref()).unwrap_or("unassociated-subtask")
+    } else {
+        "parent"
+    };
+    format!("tool_call:{}", serde_json::json!([call.message_id, scope, call.call_id]))
+}
+
 impl Turn<'_, '_> {
     pub(crate) fn tool_call(&mut self, mut call: ToolCall) -> Result<Verdict, SqlError> {
         let names = [Some(&call.call_id), call.child_session_id.as_ref(), call.task_call_id.as_ref(), Some(&call.tool)];
@@ -59,15 +69,9 @@ impl Turn<'_, '_> {
         self.touch_activity();
         self.check_output_ref(&mut call)?;
         cut(&mut call)?;
-        let scope = if call.is_subtask == Some(true) {
-            call.child_session_id.as_deref().or(call.task_call_id.as_deref()).unwrap_or("unassociated-subtask")
-        } else {
-            "parent"
-        };
-        let key = serde_json::json!([call.message_id, scope, call.call_id]).to_string();
-        let message_id = call.message_id.clone();
+        let (event_id, message_id) = (event_id(&call), call.message_id.clone());
         self.tell_bot_of_tool(&call)?;
-        self.put(format!("tool_call:{key}"), Some(message_id.as_str()), &Event::ToolCall(call))?;
+        self.put_call(event_id, message_id.as_str(), &Event::ToolCall(call))?;
         Ok(Verdict::Taken)
     }
 }

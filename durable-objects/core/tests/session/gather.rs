@@ -88,6 +88,35 @@ fn text_behind_the_last_event_of_a_group_stays_in_memory() {
     assert_eq!(s.take_of(bridge, "ack").pop().map(|ack| ack["seq"].clone()), Some(json!(6)));
 }
 
+#[test]
+fn a_call_that_begins_and_ends_in_one_group_is_written_once_and_shown_twice() {
+    let (mut s, page, bridge, id) = gathering();
+    for statement in [
+        "CREATE TEMP TABLE writes (id TEXT)",
+        "CREATE TEMP TRIGGER inserted AFTER INSERT ON main.events BEGIN INSERT INTO writes VALUES (new.id); END",
+        "CREATE TEMP TRIGGER updated AFTER UPDATE ON main.events BEGIN INSERT INTO writes VALUES (new.id); END",
+    ] {
+        s.rows(statement);
+    }
+    for (n, call) in ["a", "b", "c"].iter().enumerate() {
+        s.frame(bridge, 3 + 2 * n as i64, tool(&id, call, "running"));
+        s.frame(bridge, 4 + 2 * n as i64, tool(&id, call, "completed"));
+    }
+    let _ = s.take(page);
+    s.host.flush_gather();
+    assert_eq!(s.count("SELECT COUNT(*) FROM writes"), 3);
+    let shown: Vec<Value> = s.take_of(page, "sandbox_event");
+    let statuses: Vec<Value> = shown.iter().map(|frame| frame["event"]["status"].clone()).collect();
+    assert_eq!(statuses, ["running", "completed", "running", "completed", "running", "completed"]);
+    assert!(shown.windows(2).all(|pair| pair[1]["revision"].as_i64() == pair[0]["revision"].as_i64().map(|r| r + 1)));
+    // One that the run's end comes upon is written with what it last said.
+    s.frame(bridge, 9, tool(&id, "d", "running"));
+    s.frame(bridge, 10, complete(&id, true));
+    s.frame(bridge, 11, tool(&id, "d", "completed"));
+    s.host.flush_gather();
+    assert_eq!(s.events("tool_call").last().map(|call| call["status"].clone()), Some(json!("running")));
+}
+
 /// What is stored of the timeline, without random ids.
 fn timeline(s: &Session) -> Vec<String> {
     s.rows("SELECT seq || ' ' || type || ' ' || COALESCE(revision, 0) || ' ' || body FROM events ORDER BY seq")
