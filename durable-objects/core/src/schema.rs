@@ -160,16 +160,39 @@ pub(crate) fn exists(sql: &dyn Sql) -> Result<bool, SqlError> {
     Ok(!known.is_empty())
 }
 
+/// The statements of a database that has nothing yet: each table is made with the columns that later steps gave it, which
+/// is half the work of giving them one by one. What SQLite keeps of them is the same text.
+fn fresh() -> Vec<String> {
+    let mut statements: Vec<String> = Vec::new();
+    for statement in STEPS.iter().copied().flatten() {
+        let column = statement.strip_prefix("ALTER TABLE ").and_then(|rest| rest.split_once(" ADD COLUMN "));
+        let table = column.and_then(|(table, column)| {
+            let made = format!("CREATE TABLE {table} ");
+            let table = statements.iter_mut().find(|statement| statement.starts_with(&made))?;
+            Some((table.strip_suffix(')')?.to_owned(), column, table))
+        });
+        match table {
+            Some((columns, column, table)) => *table = format!("{columns}, {column})"),
+            None => statements.push((*statement).to_owned()),
+        }
+    }
+    statements
+}
+
 /// Brings the database to the newest step. On a database that is there already: one statement.
 pub(crate) fn migrate(sql: &dyn Sql) -> Result<(), SqlError> {
-    let mut done = 0;
+    let newest = STEPS.len() as i64;
     if !exists(sql)? {
         sql.run("CREATE TABLE schema_steps (one INTEGER PRIMARY KEY CHECK (one = 1), done INTEGER NOT NULL)", &[])?;
-        sql.run("INSERT INTO schema_steps VALUES (1, 0)", &[])?;
-    } else if let Some(row) = sql.run("SELECT done FROM schema_steps", &[])?.pop() {
-        done = Columns::of(row).int()?;
+        for statement in fresh() {
+            sql.run(&statement, &[])?;
+        }
+        sql.run("INSERT INTO schema_steps VALUES (1, ?)", params![newest])?;
+        return Ok(());
     }
-    if done >= STEPS.len() as i64 {
+    let row = sql.run("SELECT done FROM schema_steps", &[])?.pop();
+    let done = row.map_or(Ok(0), |row| Columns::of(row).int())?;
+    if done >= newest {
         return Ok(());
     }
     for step in &STEPS[done.max(0) as usize..] {
@@ -177,6 +200,27 @@ pub(crate) fn migrate(sql: &dyn Sql) -> Result<(), SqlError> {
             sql.run(statement, &[])?;
         }
     }
-    sql.run("UPDATE schema_steps SET done = ?", params![STEPS.len() as i64])?;
+    sql.run("UPDATE schema_steps SET done = ?", params![newest])?;
     Ok(())
+}
+
+#[cfg(all(test, feature = "native"))]
+mod tests {
+    use super::*;
+    use crate::sql_native::NativeSql;
+
+    /// A new session's tables are those of one that was there before any later step.
+    #[test]
+    fn a_new_database_is_what_all_steps_one_by_one_make() {
+        let made = |statements: &[String]| {
+            let sql = NativeSql::in_memory().expect("a database");
+            for statement in statements {
+                sql.run(statement, &[]).expect("a statement of the schema");
+            }
+            sql.run("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name", &[]).expect("the schema")
+        };
+        let steps: Vec<String> = STEPS.iter().copied().flatten().map(|statement| (*statement).to_owned()).collect();
+        assert_eq!(made(&fresh()), made(&steps));
+        assert!(!fresh().iter().any(|statement| statement.starts_with("ALTER")));
+    }
 }

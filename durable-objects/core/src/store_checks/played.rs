@@ -254,7 +254,7 @@ impl<'s> Played<'s> {
         {
             return Ok(reply);
         }
-        let envelope = Box::new(CallEnvelope { principal: Principal::Platform, call });
+        let envelope = Box::new(CallEnvelope { principal: Principal::User { user_id: person().user_id }, call });
         self.feed(Input::Call { reply: ReplyId(1), envelope })?;
         self.replies.remove(&ReplyId(1)).ok_or_else(|| Failed("the call was not answered".to_owned()))
     }
