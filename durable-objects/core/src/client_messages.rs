@@ -285,7 +285,7 @@ impl Turn<'_, '_> {
         };
         let now = self.cx.now;
         let last = self.sockets.history_at.get(&socket);
-        if last.is_some_and(|at| now.since(*at) < limits::HISTORY_MIN_INTERVAL_MS) {
+        if last.is_some_and(|at| (0..limits::HISTORY_MIN_INTERVAL_MS).contains(&now.since(*at))) {
             self.error(socket, ErrorCode::RateLimited, "Too many requests", None);
             return Ok(());
         }

@@ -371,8 +371,12 @@ impl Turn<'_, '_> {
     fn resume_failed(&mut self, error: &str) -> Result<(), SqlError> {
         self.hot.sandbox.parked_token_hash = None;
         self.hot.sandbox.replaced = self.stop_of_sandbox(RESPAWN);
-        // Not stopped: its own stop is what is kept for later.
+        // It may have come up all the same; what it holds stays.
+        let stop = self.stop_of_sandbox("resume_failed");
         self.lock_out(SandboxStatus::Failed)?;
+        if let Some(stop) = stop {
+            self.enqueue(&Job::StopSandbox(stop), None)?;
+        }
         self.report_spawn_error(&format!("The stopped sandbox could not go on: {error}"));
         let message = "The stopped sandbox could not go on. The session continues in another one.".to_owned();
         self.broadcast(&ServerMessage::SandboxWarning { message });

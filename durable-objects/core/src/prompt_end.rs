@@ -22,6 +22,8 @@ impl Turn<'_, '_> {
         timestamp: f64,
     ) -> Result<Option<MessageId>, SqlError> {
         let Some(running) = self.hot.running.take() else { return Ok(None) };
+        // Its rows kept older ones from leaving.
+        self.hot.archived.next_look = 0;
         self.close_all_parts()?;
         self.withdraw_questions(&running.message_id)?;
         self.close_account(&running.message_id, &running.author_id)?;

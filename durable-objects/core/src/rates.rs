@@ -71,8 +71,8 @@ impl Rates {
             }
         }
         let full_at = self.0.entry((who, asked)).or_insert(now);
-        // A clock that was set back, or a bucket that is full.
-        let from = (*full_at).max(now);
+        // Beyond what an empty bucket takes to fill: the clock was set back.
+        let from = if full_at.since(now) > burst * every { now } else { (*full_at).max(now) };
         let wait = from.since(now) - (burst - 1) * every;
         if wait > 0 {
             return Err(wait);
@@ -112,6 +112,16 @@ mod tests {
         assert_eq!(rates.take(start, ada(), Asked::Prompt), Ok(()), "and for each thing");
         assert_eq!(rates.take(start.plus(1_000), ada(), Asked::Stop), Ok(()));
         assert_eq!(rates.take(start.plus(1_001), ada(), Asked::Stop), Err(999));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_nobody_up() {
+        let mut rates = Rates::default();
+        let late = UnixMillis(10_000_000);
+        for _ in 0..20 {
+            assert_eq!(rates.take(late, Who::Everybody, Asked::Stop), Ok(()));
+        }
+        assert_eq!(rates.take(late.plus(-3_600_000), Who::Everybody, Asked::Stop), Ok(()));
     }
 
     #[test]

@@ -341,11 +341,12 @@ fn a_stopped_sandbox_that_does_not_go_on_is_deleted_once_its_successor_is_up() {
     s.host.report(&start, fails(false));
     s.run_jobs();
     assert_eq!(s.begun.last(), Some(&StartFrom::Fresh));
-    assert!(s.stopped.is_empty(), "it has the only copy of the work");
+    let stopped = |s: &Session| s.stopped.iter().map(|stop| stop.reason.clone()).collect::<Vec<_>>();
+    assert_eq!(stopped(&s), ["resume_failed"], "it has the only copy of the work, and does not run");
     assert!(s.connect_as(&old, 2).is_err(), "and may not act");
     let bridge = s.connect(2);
     s.run_jobs();
-    assert!(s.stopped.is_empty(), "its successor boots, and may fail");
+    assert_eq!(stopped(&s), ["resume_failed"], "its successor boots, and may fail");
     s.frame(bridge, 1, ready());
     s.run_jobs();
     assert_eq!(
