@@ -131,7 +131,7 @@ impl World {
             SessionCall::AuthorizeOutput { output_id: "o".to_owned(), bytes: 1 }
         };
         let answer = self.ask(Principal::Sandbox { token: sandbox.token }, call)?;
-        let is_retired = self.outside.retired.contains(&sandbox.id);
+        let is_retired = self.is_retired(&sandbox.id);
         if is_retired {
             self.tally.one("calls of replaced sandboxes");
         }

@@ -199,6 +199,16 @@ impl Outside {
 }
 
 impl World {
+    /// Whether the session has asked for a sandbox to be stopped, and not since for it to go on. What it has committed
+    /// counts, whether or not the attempt was seen.
+    pub fn is_retired(&self, sandbox: &str) -> bool {
+        let goes_on = format!(
+            "SELECT COUNT(*) FROM outbox WHERE state IN ('waiting', 'running')
+                AND payload LIKE '%start_sandbox%' AND payload LIKE '%parked%' AND payload LIKE '%\"{sandbox}\"%'"
+        );
+        self.outside.retired.contains(sandbox) && self.count(&goes_on) == 0
+    }
+
     /// Starts the attempts that the session claimed.
     pub fn begin_attempts(&mut self) -> Result<(), String> {
         while let Some(claimed) = self.host.jobs.pop_front() {
@@ -295,8 +305,9 @@ impl World {
         if let Job::StartSandbox(start) = &claimed.job
             && is_success
             && accidents == self.host.faults + self.host.deaths
+            && self.count("SELECT COUNT(*) FROM sqlite_master WHERE name = 'sandbox'") == 1
         {
-            // Now it is known.
+            // Now it is known, to a session that is there.
             for bridge in self.bridges.iter_mut().filter(|bridge| bridge.sandbox.id == start.sandbox_id) {
                 bridge.unknowable = false;
             }
@@ -325,6 +336,7 @@ impl World {
         if !std::mem::replace(&mut bridge.machine, true) {
             bridge.alive = true;
             bridge.reborn(start.generation, now + 100);
+            bridge.unknowable = self.outside.stopped.contains(&start.sandbox_id);
             self.tally.one("sandboxes that went on");
         }
         JobResult::SandboxStarted { provider_object_id: object, access: None }

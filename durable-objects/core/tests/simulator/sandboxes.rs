@@ -128,7 +128,7 @@ impl World {
         let (sandbox, dialect) = (bridge.sandbox.clone(), bridge.dialect);
         // One may be let in and put away by the same input, when its time is over.
         let generation = self.generation();
-        let may = !self.outside.retired.contains(&sandbox.id) && self.current_sandbox().as_ref() == Some(&sandbox.id);
+        let may = !self.is_retired(&sandbox.id) && self.current_sandbox().as_ref() == Some(&sandbox.id);
         let answer = self.host.upgrade(&sandbox.token, &sandbox.id, dialect);
         self.note(&format!("{} dials: {answer:?}", sandbox.id));
         match answer {
