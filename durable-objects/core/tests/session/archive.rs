@@ -425,3 +425,18 @@ fn history_goes_on_through_the_files_over_a_place_that_is_empty() {
         assert_eq!(places, (floor - 6..=floor).map(Some).collect::<Vec<_>>(), "dialect {dialect}");
     }
 }
+
+#[test]
+fn what_a_long_run_kept_leaves_when_it_ends() {
+    let (mut s, page, bridge, mut bucket) = session();
+    let id = s.queue(page, "long", "call many tools");
+    // More than a file holds, since a turn that fits is not cut.
+    let calls = 1_200;
+    for call in 0..calls {
+        s.frame(bridge, 2 + call, tool(&id, &format!("c{call}"), "completed"));
+    }
+    assert!(take_job(&mut s, "archive_events").is_none(), "its rows change still");
+    s.frame(bridge, 2 + calls, complete(&id, true));
+    bucket.run(&mut s);
+    assert!(!bucket.files.is_empty(), "the next look is not waited for");
+}
