@@ -3,7 +3,6 @@
 //! Run by `cargo xtask test`, which builds everything and says where the tools are. `cargo xtask test --e2e NAME` runs
 //! the tests whose names contain NAME.
 
-mod archive;
 mod attachments;
 mod bad_input;
 mod browser;
@@ -58,7 +57,6 @@ const PLAYED: &[(&str, Test)] = tests![
     diffs::a_sandbox_uploads_what_changed_and_a_page_reads_it,
     family::a_childs_result_reaches_its_parents_agent_as_a_prompt,
     family::a_fork_goes_on_and_a_deleted_session_is_gone,
-    archive::old_events_leave_for_the_bucket_and_are_read_and_forked_as_before,
     attachments::a_picture_goes_with_a_prompt_to_the_sandbox,
     attachments::files_that_cannot_go_with_a_prompt_are_refused,
     attachments::a_recording_is_stored_shown_and_played_in_ranges,
