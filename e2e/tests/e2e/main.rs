@@ -75,7 +75,7 @@ const PLAYED: &[(&str, Test)] = tests![
 ];
 
 /// Tests on a played backend, whose sessions keep few events in SQLite.
-const FORGETFUL: &[(&str, Test)] = tests![archive::old_events_leave_for_the_bucket_and_are_read_and_forked_as_before];
+const FORGETFUL: &[(&str, Test)] = tests![archive::old_events_leave_for_the_bucket_and_are_read_and_forked_as_before,];
 
 /// Tests on the real thing: `sandbox-bridge`, OpenCode, git.
 const REAL: &[(&str, Test)] = tests![
