@@ -251,7 +251,8 @@ impl World {
         self.be_calm();
         let mut quiet = 0;
         // Something always wakes an object that died: here it is the pages that come back.
-        for _ in 0..5_000 {
+        // A clock that was set back twice has up to 20 minutes to make up for.
+        for _ in 0..10_000 {
             for index in 0..self.clients.len() {
                 self.client_reads(index)?;
                 if !self.clients[index].subscribed {
