@@ -8,7 +8,7 @@ use oi_protocol::sandbox_socket::{SandboxEvent, SandboxFrame};
 
 use crate::core::Turn;
 use crate::sql::{Columns, SqlError, params};
-use crate::timeline::{Stored, body_of, type_of};
+use crate::timeline::{NewRow, Stored, body_of, type_of};
 use crate::tool_calls;
 
 /// A word of a call that is shown and not written yet.
@@ -100,12 +100,15 @@ impl Turn<'_, '_> {
     }
 
     fn write_call(&self, event_id: &str, held: &Held) -> Result<(), SqlError> {
-        self.sql.run(
-            "INSERT INTO events (seq, id, revision, message_id, type, created_at, body)
-             VALUES (?1, ?2, ?3, ?4, 'tool_call', ?5, ?6)
-             ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, body = excluded.body",
-            params![held.seq, event_id, held.revision, held.message_id.as_str(), held.created_at, held.body.as_str(),],
-        )?;
-        Ok(())
+        let row = NewRow {
+            seq: held.seq,
+            event_id,
+            revision: held.revision,
+            message_id: Some(&held.message_id),
+            event_type: "tool_call",
+            created_at: held.created_at,
+            body: &held.body,
+        };
+        row.write(self.sql).map(drop)
     }
 }

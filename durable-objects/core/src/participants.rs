@@ -72,10 +72,7 @@ impl Participant {
     /// The person as they will be stored, with what is newly known merged in: what is unknown erases nothing. Nothing is
     /// written before [`Self::save`], so that a refusal leaves no trace of them.
     pub fn prospect(sql: &dyn Sql, cx: &mut Cx<'_>, person: &Person, role: &str) -> Result<Self, SqlError> {
-        let statement = format!("SELECT {COLUMNS} FROM participants WHERE user_id = ?");
-        let rows = sql.run(&statement, params![person.user_id.as_str()])?;
-        let known = rows.into_iter().next().map(Self::from_row).transpose()?;
-        let base = known.unwrap_or_else(|| Self {
+        let base = Self::by_user(sql, &person.user_id)?.unwrap_or_else(|| Self {
             id: ParticipantId::from_bytes(cx.random_id()),
             user_id: person.user_id.clone(),
             canonical_user_id: None,

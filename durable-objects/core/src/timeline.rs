@@ -30,6 +30,38 @@ pub(crate) struct Stored {
     pub body: String,
 }
 
+/// A row as it is written: inserted, or put in the place of the body of the one with the same id.
+pub(crate) struct NewRow<'r> {
+    pub seq: i64,
+    pub event_id: &'r str,
+    pub revision: i64,
+    pub message_id: Option<&'r str>,
+    pub event_type: &'static str,
+    pub created_at: i64,
+    pub body: &'r str,
+}
+
+impl NewRow<'_> {
+    /// Gives the row's place: the one that it had, or `seq`.
+    pub fn write(&self, sql: &dyn Sql) -> Result<i64, SqlError> {
+        let rows = sql.run(
+            "INSERT INTO events (seq, id, revision, message_id, type, created_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, body = excluded.body RETURNING seq",
+            params![
+                self.seq,
+                self.event_id,
+                self.revision,
+                self.message_id.map(str::to_owned),
+                self.event_type,
+                self.created_at,
+                self.body,
+            ],
+        )?;
+        let row = rows.into_iter().next().ok_or_else(|| SqlError("no row was written".to_owned()))?;
+        Columns::of(row).int()
+    }
+}
+
 /// The word of an event's type.
 pub(crate) const fn type_of(event: &Event) -> &'static str {
     match event {
@@ -92,21 +124,16 @@ impl Turn<'_, '_> {
         let body = body_of(event)?;
         let event_type = type_of(event);
         let revision = self.hot.revision + 1;
-        let rows = self.sql.run(
-            "INSERT INTO events (seq, id, revision, message_id, type, created_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, body = excluded.body RETURNING seq",
-            params![
-                self.hot.seq + 1,
-                event_id.as_str(),
-                revision,
-                message_id.map(str::to_owned),
-                event_type,
-                self.cx.now.0,
-                body.as_str(),
-            ],
-        )?;
-        let row = rows.into_iter().next().ok_or_else(|| SqlError("no row was written".to_owned()))?;
-        let seq = Columns::of(row).int()?;
+        let row = NewRow {
+            seq: self.hot.seq + 1,
+            event_id: &event_id,
+            revision,
+            message_id,
+            event_type,
+            created_at: self.cx.now.0,
+            body: &body,
+        };
+        let seq = row.write(self.sql)?;
         self.hot.seq = self.hot.seq.max(seq);
         self.hot.revision = revision;
         Ok(Stored { event_id, seq, revision, event_type, body })
@@ -332,8 +359,7 @@ fn first_of_newest_page(sql: &dyn Sql) -> Result<Option<i64>, SqlError> {
 
 /// The newest page for dialect 2, with the bounds of [`page_before`].
 fn newest_page(sql: &dyn Sql, archived: Archived) -> Result<Page, SqlError> {
-    let first = first_of_newest_page(sql)?;
-    let Some(first) = first else {
+    let Some(first) = first_of_newest_page(sql)? else {
         return Ok(Page { events: join(&[]), has_more: archived.is_below(None), cursor: None, mode: None });
     };
     let older = sql.run(
