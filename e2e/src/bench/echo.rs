@@ -17,6 +17,15 @@ const SCRIPT: &str = r#"export class Echo {
       this.state.storage.sql.exec("INSERT INTO t (body) VALUES ('created')");
       return new Response("created");
     }
+    const wanted = new URL(request.url).searchParams;
+    const sql = this.state.storage.sql;
+    for (let table = 0; table < Number(wanted.get("tables")); table++) {
+      sql.exec(`CREATE TABLE IF NOT EXISTS t${table} (id TEXT PRIMARY KEY, kind TEXT NOT NULL, a INTEGER, b INTEGER, c TEXT, d TEXT, e TEXT, f TEXT)`);
+      sql.exec(`CREATE INDEX IF NOT EXISTS i${table} ON t${table} (a, b)`);
+    }
+    for (let number = 0; number < Number(wanted.get("statements")); number++) {
+      sql.exec(`SELECT id, kind, a, b, c, d, e, f, ${number} FROM t${number % 10} WHERE id = ? AND a > ? ORDER BY a LIMIT 10`, "x", 1).toArray();
+    }
     const [client, server] = Object.values(new WebSocketPair());
     this.state.acceptWebSocket(server);
     return new Response(null, { status: 101, webSocket: client });
@@ -58,10 +67,11 @@ impl Echo {
         if answer.text().await? == "created" { Ok(()) } else { Err(Failed("no object was created".to_owned())) }
     }
 
-    /// An object of its own with a row and an open socket.
-    pub async fn open_live(&self, object: &str) -> Outcome<WebSocketStream<MaybeTlsStream<TcpStream>>> {
+    /// An object of its own with a row and an open socket. `with` is a query that may ask for more of the platform:
+    /// `tables`, each with two indexes, and `statements` that stay prepared.
+    pub async fn open_live(&self, object: &str, with: &str) -> Outcome<WebSocketStream<MaybeTlsStream<TcpStream>>> {
         self.create(object).await?;
-        let mut socket = self.open(object).await?;
+        let mut socket = self.open(&format!("{object}?{with}")).await?;
         socket.send(Message::text("w")).await?;
         tokio::time::timeout(Duration::from_secs(10), socket.next()).await?;
         Ok(socket)

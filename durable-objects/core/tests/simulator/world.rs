@@ -249,6 +249,7 @@ impl World {
     /// Everybody does what they should until nothing is left to do.
     pub fn heal(&mut self) -> Result<(), String> {
         self.be_calm();
+        self.wake_what_nothing_wakes()?;
         let mut quiet = 0;
         // Something always wakes an object that died: here it is the pages that come back.
         // A clock that was set back twice has up to 20 minutes to make up for.
@@ -279,6 +280,16 @@ impl World {
             }
         }
         Err(format!("rest: it does not come to rest: {}", self.unsettled()))
+    }
+
+    /// An alarm that was swallowed is missed at the next input, which at rest might never come: a page's connection ends.
+    fn wake_what_nothing_wakes(&mut self) -> Result<(), String> {
+        if self.host.core.is_none() && self.host.alarm.is_none() {
+            let page = self.clients.iter().find_map(|client| client.socket);
+            page.into_iter().for_each(|socket| self.host.disconnect(socket));
+            self.after_input()?;
+        }
+        Ok(())
     }
 
     /// The session is deleted in the midst of whatever happens.
