@@ -154,6 +154,8 @@ pub(crate) const STEPS: &[&[&str]] = &[
     ],
 ];
 
+const STEPS_DONE: &str = "CREATE TABLE schema_steps (one INTEGER PRIMARY KEY CHECK (one = 1), done INTEGER NOT NULL)";
+
 /// Whether the session was ever created here; an object that was not stays empty.
 pub(crate) fn exists(sql: &dyn Sql) -> Result<bool, SqlError> {
     let known = sql.run("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_steps'", &[])?;
@@ -183,12 +185,10 @@ fn fresh() -> Vec<String> {
 pub(crate) fn migrate(sql: &dyn Sql) -> Result<(), SqlError> {
     let newest = STEPS.len() as i64;
     if !exists(sql)? {
-        sql.run("CREATE TABLE schema_steps (one INTEGER PRIMARY KEY CHECK (one = 1), done INTEGER NOT NULL)", &[])?;
-        for statement in fresh() {
-            sql.run(&statement, &[])?;
-        }
-        sql.run("INSERT INTO schema_steps VALUES (1, ?)", params![newest])?;
-        return Ok(());
+        let mut statements = vec![STEPS_DONE.to_owned()];
+        statements.extend(fresh());
+        statements.push(format!("INSERT INTO schema_steps VALUES (1, {newest})"));
+        return sql.script(&statements);
     }
     let row = sql.run("SELECT done FROM schema_steps", &[])?.pop();
     let done = row.map_or(Ok(0), |row| Columns::of(row).int())?;

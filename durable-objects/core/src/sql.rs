@@ -58,6 +58,12 @@ pub struct SqlError(pub String);
 pub trait Sql {
     /// Runs one statement and returns its rows.
     fn run(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError>;
+
+    /// Runs statements that have no values and no rows, in order. A storage that keeps what it prepared does not keep
+    /// these.
+    fn script(&self, statements: &[String]) -> Result<(), SqlError> {
+        statements.iter().try_for_each(|statement| self.run(statement, &[]).map(drop))
+    }
 }
 
 /// One row.

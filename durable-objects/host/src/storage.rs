@@ -155,4 +155,9 @@ impl Sql for StorageSql {
         }
         Ok(rows)
     }
+
+    /// As one text: the platform keeps the last statement of it prepared, and no other.
+    fn script(&self, statements: &[String]) -> Result<(), SqlError> {
+        self.run(&statements.join(";\n"), &[]).map(drop)
+    }
 }

@@ -23,7 +23,8 @@ const PING: &str = r#"{ "type": "ping" }"#;
 /// Creations of one measurement: the kernel counts CPU in steps of 10 ms.
 const CREATIONS: usize = 200;
 const REPEATS: usize = 3;
-const PROMPTS: usize = 60;
+/// Fewer than one person may send at once.
+const PROMPTS: usize = 50;
 const COLD_STARTS: usize = 15;
 const LIVE: usize = 80;
 const TURNS: usize = 10;
@@ -106,6 +107,9 @@ async fn prompts(ready: &Ready, backend: &Backend, echo: &Echo, place: &str) -> 
         let begun = Instant::now();
         page.send(&json!({"type": "prompt", "clientRequestId": format!("p{number}"), "content": "measure"})).await?;
         bridge.listen(PATIENCE, |b| b.prompts.len() > known).await?;
+        if bridge.prompts.len() == known {
+            return Err(Failed("a prompt did not reach the bridge".to_owned()));
+        }
         given.push(ms(begun));
         message = bridge.prompts.last().map(|prompt| prompt["messageId"].clone()).unwrap_or_default();
         let begun = Instant::now();

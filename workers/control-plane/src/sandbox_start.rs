@@ -39,7 +39,13 @@ fn log(doing: &'static str, error: &DbError) {
 /// Runs one attempt.
 pub(crate) async fn run(env: &Env, start: &StartSandbox, claimed: &ClaimedJob) -> Result<JobResult, Failed> {
     let (db, backend) = (D1::of(env)?, sandbox_backend::name(env));
-    let admission = backend_breakers::admit(&db, &backend, clock::now()).await.unwrap_or_else(|error| {
+    // Asked and noted at the same time: a start waits for one answer of the database. A note of one that is held does no harm.
+    let (admission, noted) = futures_util::future::join(
+        backend_breakers::admit(&db, &backend, clock::now()),
+        sandboxes::remember(&db, &start.sandbox_id, &start.session_id, clock::now()),
+    )
+    .await;
+    let admission = admission.unwrap_or_else(|error| {
         log("asking the breaker", &error);
         Admission::Go { after_failures: false, trial: false }
     });
@@ -47,7 +53,7 @@ pub(crate) async fn run(env: &Env, start: &StartSandbox, claimed: &ClaimedJob) -
         Admission::Go { after_failures, trial } => (after_failures, trial),
         Admission::Held { until, reason } => return Ok(JobResult::Held { until, error: reason }),
     };
-    if let Err(error) = sandboxes::remember(&db, &start.sandbox_id, &start.session_id, clock::now()).await {
+    if let Err(error) = noted {
         log("noting its session", &error);
     }
     let error = match ask(env, start, claimed.look_first).await {
