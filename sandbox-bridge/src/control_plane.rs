@@ -5,8 +5,10 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use oi_protocol::diff::{DiffBundle, DiffFailure};
 use oi_protocol::limits;
 use oi_protocol::rest::{CreatePullRequestRequest, CreatePullRequestResponse, ScmCredentials};
+use oi_protocol::text::truncate_bytes;
 use reqwest::{RequestBuilder, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +25,7 @@ const ATTACHMENT_WITHIN: Duration = Duration::from_secs(120);
 const PULL_REQUEST_WITHIN: Duration = Duration::from_secs(400);
 /// Repetitions of a call that was not answered.
 const CALLED_AGAIN: u32 = 4;
+const DIFF_WITHIN: Duration = Duration::from_secs(60);
 const ANSWER_MAX_BYTES: usize = 1 << 20;
 
 /// Why a call did not succeed.
@@ -47,6 +50,16 @@ pub enum ControlPlaneError {
     /// Its answer is not understood.
     #[error("the control plane's answer is not understood")]
     Odd,
+    /// It was not asked: what would have been sent could not be made.
+    #[error("{0}")]
+    Local(String),
+}
+
+impl ControlPlaneError {
+    /// Whether it does not know what was asked for.
+    pub const fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
 }
 
 /// What became of a pull request.
@@ -137,6 +150,28 @@ impl ControlPlane {
         .await
     }
 
+    /// What changed; it takes the place of what was stored before.
+    pub async fn store_diff(&self, bundle: &DiffBundle) -> Result<(), ControlPlaneError> {
+        let json = serde_json::to_vec(bundle).map_err(|error| ControlPlaneError::Local(error.to_string()))?;
+        let json = axum::body::Bytes::from(json);
+        until_answered(DIFF_WITHIN, Duration::from_millis(500), is_passing, || {
+            let request = self.request(Method::PUT, "/diff").header(CONTENT_TYPE, "application/json");
+            let request = request.body(json.clone());
+            async { answer::<serde::de::IgnoredAny>(request.send().await).await.map(drop) }
+        })
+        .await
+    }
+
+    /// Why there is no newer bundle.
+    pub async fn report_diff_failure(&self, error: &str) -> Result<(), ControlPlaneError> {
+        let error = truncate_bytes(error, limits::DIFF_ERROR_MAX_UTF16).to_owned();
+        let failure = DiffFailure { error };
+        until_answered(DIFF_WITHIN, Duration::from_millis(500), is_passing, || async {
+            answer::<serde::de::IgnoredAny>(self.post("/diff/failure").json(&failure).send().await).await.map(drop)
+        })
+        .await
+    }
+
     /// Opens or updates a pull request. `key` makes a repetition harmless, so a lost or unfinished answer is asked
     /// for again.
     pub async fn create_pull_request(
@@ -165,7 +200,7 @@ const fn is_passing(error: &ControlPlaneError, attempt: u32) -> bool {
     let passes = match error {
         ControlPlaneError::Unreachable => true,
         ControlPlaneError::Refused { status, .. } => *status >= 500,
-        ControlPlaneError::TimedOut(_) | ControlPlaneError::Odd => false,
+        ControlPlaneError::TimedOut(_) | ControlPlaneError::Odd | ControlPlaneError::Local(_) => false,
     };
     passes && attempt < CALLED_AGAIN
 }

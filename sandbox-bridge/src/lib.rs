@@ -11,6 +11,7 @@ pub mod bridge;
 pub mod broker;
 pub mod clock;
 pub mod control_plane;
+pub mod diff;
 pub mod git;
 pub mod host;
 pub mod launch;

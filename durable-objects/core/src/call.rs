@@ -52,6 +52,9 @@ pub struct InitRepository {
     pub repo_id: i64,
     /// Branch that the work starts from.
     pub base_branch: String,
+    /// Commit that the work began with, once a sandbox has said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_sha: Option<String>,
 }
 
 impl From<SessionRepository> for InitRepository {
@@ -61,6 +64,7 @@ impl From<SessionRepository> for InitRepository {
             repo_name: repository.repo_name,
             repo_id: repository.repo_id.unwrap_or(0),
             base_branch: repository.base_branch,
+            base_sha: repository.base_sha,
         }
     }
 }

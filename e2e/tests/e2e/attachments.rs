@@ -195,6 +195,15 @@ pub async fn files_that_cannot_go_with_a_prompt_are_refused(world: &World) -> Ou
     if let Ok((status, answer)) = caller.upload(&ada, &session, reqwest::Body::wrap_stream(pieces)).await {
         check!(matches!(status, 400 | 413), "11 MiB: {status} {answer}");
     }
+    // A file that fits, in a form that does not: what is around the file may have 128 KiB.
+    let filler = "x".repeat(8_000);
+    let fields: Vec<(&str, &str)> = (0..17).map(|_| ("x", filler.as_str())).collect();
+    let body = form(&[], &png(10 * MIB), "image/png", &fields);
+    let last = body.len() - body.len() % MIB;
+    let pieces: Vec<_> = [&body[..last], &body[last..]].map(<[u8]>::to_vec).into();
+    let pieces = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>));
+    let (status, answer) = caller.upload(&ada, &session, reqwest::Body::wrap_stream(pieces)).await?;
+    check_eq!((status, &answer["error"]), (413, &json!("Attachment request is too large")), "a form that is too long");
     let json = [("Cookie", ada.cookie.clone()), ("Origin", ready.base_url.clone())];
     let path = format!("/api/sessions/{session}/attachments");
     let answer = raw(ready, Method::POST, &path, &json, Some(b"{}".to_vec())).await?;
@@ -239,6 +248,9 @@ pub async fn a_recording_is_stored_shown_and_played_in_ranges(world: &World) -> 
     let (status, answer) =
         caller.send_media(&token, &session, form(&fields[..2], &png(500), "image/png", &rest)).await?;
     check_eq!((status, &answer["code"]), (400, &json!("INVALID_BODY")), "a picture that says video: {answer}");
+    let (status, answer) =
+        caller.send_media(&token, &session, form(&fields, &mp4(100 * MIB + 1), "video/mp4", &rest)).await?;
+    check_eq!(status, 413, "a byte more than 100 MiB: {answer}");
     let body = form(&fields, &video, "video/mp4", &rest);
     let (status, answer) = caller.send_media(&token, &session, body).await?;
     check_eq!(status, 201, "{answer}");

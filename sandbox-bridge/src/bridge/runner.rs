@@ -15,6 +15,7 @@ use super::prompt::{PromptOrder, PromptState};
 use super::turn::CANCELLED;
 pub use super::turn::{TurnContext, WorkspaceState};
 use crate::agent::Agent;
+use crate::diff::worker::DiffRequests;
 use crate::git::push::{self, PushFailure};
 use crate::stop_signal::raised;
 
@@ -32,6 +33,7 @@ pub struct Runner<A> {
     pushes: JoinSet<Result<(), JournalError>>,
     /// One push at a time: two into the same branch would race.
     push_turn: Arc<tokio::sync::Mutex<()>>,
+    diffs: DiffRequests,
 }
 
 /// Why the runner ended.
@@ -47,7 +49,7 @@ pub enum RunnerEnded {
 
 impl<A: Agent> Runner<A> {
     /// A runner that first goes on with what an earlier process left unfinished.
-    pub fn new(context: TurnContext<A>) -> Self {
+    pub fn new(context: TurnContext<A>, diffs: DiffRequests) -> Self {
         let waiting = context
             .outbox
             .unfinished_prompts()
@@ -58,7 +60,7 @@ impl<A: Agent> Runner<A> {
                 PromptState::Done(_) => None,
             })
             .collect();
-        Self { context, waiting, running: None, pushes: JoinSet::new(), push_turn: Arc::default() }
+        Self { context, waiting, running: None, pushes: JoinSet::new(), push_turn: Arc::default(), diffs }
     }
 
     /// Runs until the session or the supervisor ends it.
@@ -111,8 +113,11 @@ impl<A: Agent> Runner<A> {
                 self.push(push_spec);
                 Ok(())
             }
-            SandboxCommand::RefreshDiff
-            | SandboxCommand::Hello { .. }
+            SandboxCommand::RefreshDiff => {
+                self.diffs.refresh();
+                Ok(())
+            }
+            SandboxCommand::Hello { .. }
             | SandboxCommand::Ack { .. }
             | SandboxCommand::EventRejected { .. }
             | SandboxCommand::InputResponse { .. }
@@ -173,12 +178,14 @@ impl<A: Agent> Runner<A> {
         let Some((order, resume)) = self.waiting.pop_front() else { return };
         let (stop, stopped) = watch::channel(false);
         let (context, message_id) = (self.context.clone(), order.message_id.clone());
+        self.diffs.prompt_begins();
         let task = tokio::spawn(async move { context.run(order, resume, stopped).await });
         self.running = Some(Running { message_id, stop, task });
     }
 
     fn settle(&mut self, ended: Result<Result<(), JournalError>, tokio::task::JoinError>) -> Result<(), JournalError> {
         let Some(running) = self.running.take() else { return Ok(()) };
+        self.diffs.prompt_ended(running.message_id.clone());
         match ended {
             Ok(written) => written,
             Err(fault) => {

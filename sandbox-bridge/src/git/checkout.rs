@@ -87,7 +87,10 @@ async fn one(git: &Git, root: &Path, repository: &CheckoutRepository) -> Result<
     }
     let head = git.run(&path, &["rev-parse", "HEAD"], QUICK_LIMIT).await;
     let base_sha = match (&repository.base_sha, head) {
-        (Some(sha), _) => Some(sha.clone()),
+        (Some(sha), _) => {
+            fetch_baseline(git, &path, sha).await;
+            Some(sha.clone())
+        }
         (None, Ok(head)) => Some(baseline(git, &path, head.trim()).await),
         (None, Err(error)) => {
             tracing::warn!(event = "git.no_head", %error);
@@ -114,6 +117,22 @@ async fn baseline(git: &Git, path: &Path, head: &str) -> String {
         tracing::warn!(event = "git.no_baseline", %error);
     }
     head.to_owned()
+}
+
+/// The commit that the session began with may be older than what a later sandbox cloned. What it cannot get is missing
+/// for the comparison only.
+async fn fetch_baseline(git: &Git, path: &Path, sha: &str) {
+    if !oi_protocol::diff::is_sha(sha) {
+        return;
+    }
+    let commit = format!("{sha}^{{commit}}");
+    if git.run(path, &["cat-file", "-e", &commit], QUICK_LIMIT).await.is_ok() {
+        return;
+    }
+    let args = ["fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "origin", sha];
+    if let Err(error) = git.run(path, &args, CLONE_LIMIT).await {
+        tracing::warn!(event = "git.no_baseline_commit", %error);
+    }
 }
 
 async fn clone(git: &Git, root: &Path, path: &Path, repository: &CheckoutRepository) -> Result<(), GitError> {

@@ -86,6 +86,19 @@ pub struct GitOutput {
     pub stderr: String,
 }
 
+/// What git printed, as bytes.
+#[derive(Debug)]
+pub struct GitBytes {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Standard output, as much of it as was asked for.
+    pub stdout: Vec<u8>,
+    /// Whether there was more of it.
+    pub cut: bool,
+    /// Standard error, at most 1 MiB.
+    pub stderr: String,
+}
+
 /// Runs git with one environment.
 #[derive(Debug, Clone)]
 pub struct Git {
@@ -110,13 +123,20 @@ impl Git {
         Self { environment: Arc::new(environment) }
     }
 
-    /// Runs git and gives what it printed, whatever its exit code.
-    pub async fn output<S: AsRef<OsStr>>(
+    /// The same with more variables.
+    pub fn with(&self, variables: &[(&str, &str)]) -> Self {
+        let more = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        Self::new(self.environment.iter().cloned().chain(more).collect())
+    }
+
+    /// Runs git and gives what it printed, whatever its exit code; of standard output at most `max` bytes.
+    pub async fn bytes<S: AsRef<OsStr>>(
         &self,
         directory: &Path,
         args: &[S],
         limit: Duration,
-    ) -> Result<GitOutput, GitError> {
+        max: usize,
+    ) -> Result<GitBytes, GitError> {
         let mut command = Command::new("git");
         command
             .args(args)
@@ -132,13 +152,24 @@ impl Git {
         let mut child = command.spawn()?;
         let mut group = GroupGuard(child.id().and_then(|id| Pid::from_raw(id as i32)));
         let (out, err) = (child.stdout.take(), child.stderr.take());
-        let finish = async { tokio::join!(read_bounded(out), read_bounded(err), child.wait()) };
-        let Ok((stdout, stderr, status)) = tokio::time::timeout(limit, finish).await else {
+        let finish = async { tokio::join!(read_bounded(out, max), read_bounded(err, OUTPUT_MAX_BYTES), child.wait()) };
+        let Ok(((stdout, cut), (stderr, _), status)) = tokio::time::timeout(limit, finish).await else {
             let what = args.first().map(|arg| arg.as_ref().to_string_lossy().into_owned()).unwrap_or_default();
             return Err(GitError::TimedOut { what, seconds: limit.as_secs() });
         };
         group.0 = None;
-        Ok(GitOutput { status: status?, stdout, stderr })
+        Ok(GitBytes { status: status?, stdout, cut, stderr: String::from_utf8_lossy(&stderr).into_owned() })
+    }
+
+    /// The same, as text.
+    pub async fn output<S: AsRef<OsStr>>(
+        &self,
+        directory: &Path,
+        args: &[S],
+        limit: Duration,
+    ) -> Result<GitOutput, GitError> {
+        let GitBytes { status, stdout, stderr, .. } = self.bytes(directory, args, limit, OUTPUT_MAX_BYTES).await?;
+        Ok(GitOutput { status, stdout: String::from_utf8_lossy(&stdout).into_owned(), stderr })
     }
 
     /// Runs git; anything but exit code 0 is an error.
@@ -156,16 +187,18 @@ impl Git {
     }
 }
 
-async fn read_bounded(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let mut kept = Vec::new();
+/// At most `max` bytes of a stream, which is read to its end, and whether there were more.
+async fn read_bounded(stream: Option<impl AsyncRead + Unpin>, max: usize) -> (Vec<u8>, bool) {
+    let (mut kept, mut cut) = (Vec::new(), false);
     if let Some(mut stream) = stream {
         let mut buffer = vec![0; 8192];
         while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-            let room = OUTPUT_MAX_BYTES.saturating_sub(kept.len());
+            let room = max.saturating_sub(kept.len());
             kept.extend_from_slice(&buffer[..read.min(room)]);
+            cut |= read > room;
         }
     }
-    String::from_utf8_lossy(&kept).into_owned()
+    (kept, cut)
 }
 
 /// The lines of git's complaint that tell something, without user information of URLs.

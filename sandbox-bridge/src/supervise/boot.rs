@@ -24,6 +24,7 @@ use crate::bridge::Stamp;
 use crate::bridge::outbox::Outbox;
 use crate::bridge::runner::WorkspaceState;
 use crate::clock;
+use crate::diff::OWN_FILES;
 use crate::git::{Git, Workspace, checkout};
 
 /// Version of this runtime, as sessions record it.
@@ -234,11 +235,11 @@ fn tidy_opencode_folder(checkout: &Path) {
     if !folder.is_dir() || folder.join("package.json").exists() {
         return;
     }
-    let hidden = "/.opencode/node_modules\n/.opencode/package.json\n/.opencode/package-lock.json\n";
+    let hidden: String = OWN_FILES.iter().map(|path| format!("/{path}\n")).collect();
     let exclude = checkout.join(".git/info/exclude");
     let known = std::fs::read_to_string(&exclude).unwrap_or_default();
     let written = config::stub_npm(&folder).and_then(|()| {
-        if known.contains(hidden) {
+        if known.contains(&hidden) {
             return Ok(());
         }
         if let Some(parent) = exclude.parent() {

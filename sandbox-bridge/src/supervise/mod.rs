@@ -30,6 +30,7 @@ use crate::broker::scm_credentials::CredentialBroker;
 use crate::broker::{self, Broker};
 use crate::clock;
 use crate::control_plane::ControlPlane;
+use crate::diff::worker::DiffWorker;
 use crate::git::Git;
 use crate::model_gateway::{self, GatewayError};
 use crate::secret::Secret;
@@ -130,6 +131,8 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         ready,
     };
     tokio::spawn(boot.run(began));
+    let (diffs, diff_requests) = DiffWorker::new(git.clone(), workspace_seen.clone(), Arc::clone(&control_plane));
+    tokio::spawn(diffs.run());
     let context = TurnContext {
         outbox,
         agent,
@@ -140,7 +143,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         control_plane,
         title: Arc::default(),
     };
-    let mut runner = tokio::spawn(Runner::new(context).run(orders, stopped));
+    let mut runner = tokio::spawn(Runner::new(context, diff_requests).run(orders, stopped));
 
     let ended = tokio::select! {
         () = terminated()? => Ok(()),

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, clippy::unwrap_used)]
 
 mod credentials;
+mod diffs;
 mod environment;
 mod host;
 mod real_opencode;

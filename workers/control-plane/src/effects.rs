@@ -194,7 +194,7 @@ pub(crate) fn create_request(vars: &impl Vars, start: &StartSandbox) -> Result<C
             repo_name: repository.repo_name.clone(),
             branch: repository.base_branch.clone(),
             clone_url: urls.clone_url(&name),
-            base_sha: None,
+            base_sha: repository.base_sha.clone(),
         })
     });
     Ok(CreateSandboxRequest {
@@ -383,6 +383,7 @@ mod tests {
                 repo_name: "app".to_owned(),
                 repo_id: 7,
                 base_branch: "main".to_owned(),
+                base_sha: None,
             }],
             model: "demo/scripted".to_owned(),
             timeout_seconds: 7200,

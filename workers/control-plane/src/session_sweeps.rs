@@ -13,9 +13,6 @@ use crate::store::session_pages::{self, Pages};
 use crate::store::{D1, children, deleted_sessions, sessions};
 use crate::{family_effects, session_client};
 
-/// A draft that nothing changed for this long is archived, in ms.
-const DRAFT_AGE_MS: i64 = 8 * 3_600_000;
-
 fn log(event: &'static str, id: &str, failure: &Failure) {
     Line::error("control-plane", event).with("session_id", id).with("error", failure.to_string()).write();
 }
@@ -90,7 +87,7 @@ async fn close(env: &Env, db: &D1, pages: &Pages) -> Result<(), Failure> {
 pub async fn every_hour(env: &Env) -> Result<(), Failure> {
     let (db, now) = (D1::of(env)?, clock::now());
     deleted_sessions::forget_old(&db, now).await?;
-    let drafts = sessions::abandoned_drafts(&db, now.plus(-DRAFT_AGE_MS)).await?;
+    let drafts = sessions::abandoned_drafts(&db, now).await?;
     let found = drafts.len();
     let outcomes = futures_util::future::join_all(drafts.iter().map(|id| expire(env, &db, id))).await;
     let settled = outcomes.iter().filter(|settled| **settled).count();

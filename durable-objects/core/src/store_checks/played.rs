@@ -117,6 +117,7 @@ impl<'s> Played<'s> {
                 repo_name: "sample".to_owned(),
                 repo_id: 7,
                 base_branch: "main".to_owned(),
+                base_sha: None,
             }],
             model: "demo/scripted".to_owned(),
             reasoning_effort: None,

@@ -69,6 +69,7 @@ pub fn init(warm: bool) -> InitSession {
             repo_name: "sample".to_owned(),
             repo_id: 7,
             base_branch: "main".to_owned(),
+            base_sha: None,
         }],
         model: "demo/scripted".to_owned(),
         reasoning_effort: None,

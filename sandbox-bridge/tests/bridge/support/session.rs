@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
+use oi_protocol::diff::DiffBundle;
 use oi_protocol::sandbox_socket::SandboxFrame;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -41,6 +42,10 @@ pub struct Taken {
     pub pull_requests: Vec<(String, Value)>,
     /// Stored outputs by name.
     pub outputs: HashMap<String, String>,
+    /// Bundles of changes that were uploaded.
+    pub diffs: Vec<Value>,
+    /// What was said when there was none.
+    pub diff_failures: Vec<String>,
     /// Files of prompts by id.
     pub attachments: HashMap<String, Vec<u8>>,
 }
@@ -56,6 +61,8 @@ pub struct Inner {
     pub credential_calls: AtomicUsize,
     /// Refuses outputs with this status unless it is 0.
     pub refuse_outputs_with: AtomicU16,
+    /// The same for diffs.
+    pub refuse_diffs_with: AtomicU16,
     pub pull_request_answers: Mutex<VecDeque<(u16, Value)>>,
 }
 
@@ -77,6 +84,7 @@ impl Session {
             refuse_with: AtomicU16::new(0),
             credential_calls: AtomicUsize::new(0),
             refuse_outputs_with: AtomicU16::new(0),
+            refuse_diffs_with: AtomicU16::new(0),
             pull_request_answers: Mutex::default(),
         });
         let session = Self { url, inner };
@@ -85,6 +93,8 @@ impl Session {
             .route("/sessions/{id}/scm-credentials", post(credentials))
             .route("/sessions/{id}/pr", post(pull_request))
             .route("/sessions/{id}/outputs/{output}", put(output).layer(DefaultBodyLimit::max(64 << 20)))
+            .route("/sessions/{id}/diff", put(diff))
+            .route("/sessions/{id}/diff/failure", post(diff_failure))
             .route("/sessions/{id}/attachments/{attachment}", get(attachment))
             .with_state(session.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -294,6 +304,29 @@ async fn output(
     }
     session.taken().outputs.insert(output.clone(), body);
     (StatusCode::CREATED, Json(json!({"outputRef": output}))).into_response()
+}
+
+async fn diff(State(session): State<Session>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let refuse_with = session.inner.refuse_diffs_with.load(Ordering::Relaxed);
+    if refuse_with != 0 {
+        let status = StatusCode::from_u16(refuse_with).expect("a status");
+        return (status, Json(json!({"error": "No diffs today"}))).into_response();
+    }
+    let bundle: DiffBundle = serde_json::from_value(body.clone()).expect("a bundle of the wire");
+    bundle.check().expect("within the limits");
+    session.taken().diffs.push(body);
+    Json(json!({"revisionId": "r"})).into_response()
+}
+
+async fn diff_failure(State(session): State<Session>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    session.taken().diff_failures.push(body["error"].as_str().expect("a sentence").to_owned());
+    Json(json!({})).into_response()
 }
 
 async fn attachment(

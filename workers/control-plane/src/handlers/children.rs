@@ -144,6 +144,7 @@ pub(super) async fn spawn(cx: &Cx<'_>) -> Result<Response, Failure> {
             repo_name: name.clone(),
             repo_id: id,
             base_branch: branch.clone(),
+            base_sha: None,
         }),
         _ => None,
     };

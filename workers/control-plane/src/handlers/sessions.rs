@@ -82,6 +82,7 @@ async fn resolve(
         repo_name: name.name().to_owned(),
         repo_id: facts.id,
         base_branch,
+        base_sha: None,
     }))
 }
 

@@ -98,8 +98,11 @@ pub async fn project(db: &impl Database, facts: &IndexSession) -> Result<(), DbE
     Ok(())
 }
 
-/// Sessions that nobody ever used and that nothing changed since `before`, oldest first.
-pub async fn abandoned_drafts(db: &impl Database, before: UnixMillis) -> Result<Vec<String>, DbError> {
+/// How long a session that nobody uses stays in the list, in ms.
+const DRAFT_AGE_MS: i64 = 8 * 3_600_000;
+
+/// Sessions that nobody ever used and that nothing changed for eight hours, oldest first.
+pub async fn abandoned_drafts(db: &impl Database, now: UnixMillis) -> Result<Vec<String>, DbError> {
     #[derive(Deserialize)]
     struct Draft {
         id: String,
@@ -107,7 +110,7 @@ pub async fn abandoned_drafts(db: &impl Database, before: UnixMillis) -> Result<
     let drafts: Vec<Draft> = db
         .rows(
             "SELECT id FROM sessions WHERE status = 'created' AND updated_at < ? ORDER BY updated_at, id LIMIT 50",
-            params![before.0],
+            params![now.plus(-DRAFT_AGE_MS).0],
         )
         .await?;
     Ok(drafts.into_iter().map(|draft| draft.id).collect())
@@ -266,7 +269,8 @@ mod tests {
             block_on(insert(&db, &new(byte), UnixMillis(i64::from(byte)))).expect("runs");
         }
         block_on(project(&db, &facts(2, 1, "used"))).expect("runs");
-        let drafts = |before| block_on(abandoned_drafts(&db, UnixMillis(before))).expect("runs");
+        let eight_hours = 28_800_000;
+        let drafts = |after| block_on(abandoned_drafts(&db, UnixMillis(eight_hours + after))).expect("runs");
         let id = |byte| SessionId::from_bytes([byte; 16]).to_string();
         assert_eq!(drafts(4), vec![id(1), id(3)], "one changed at the limit is too young, one in use is no draft");
         assert_eq!((drafts(1_000).len(), drafts(1_000)[49].clone()), (50, id(51)));
