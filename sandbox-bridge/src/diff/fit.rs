@@ -36,11 +36,6 @@ impl Room {
         }
     }
 
-    /// Whether a patch was taken in and had to go again.
-    pub fn has_dropped(&self) -> bool {
-        !self.dropped.is_empty()
-    }
-
     /// Takes the patches out that had to go.
     pub fn empty_into(&self, repositories: &mut [DiffRepository]) {
         for repository in repositories {
@@ -171,7 +166,7 @@ mod tests {
         for (id, bytes) in [("a", half), ("b", half), ("c", 10)] {
             room.take_patch(id, bytes);
         }
-        assert!(room.bytes <= limits::DIFF_PATCHES_MAX_BYTES && room.has_dropped());
+        assert!(room.bytes <= limits::DIFF_PATCHES_MAX_BYTES && room.dropped.len() == 1);
         let mut whole = bundle(vec![file("a", 1), file("b", 1), file("c", 1)]);
         room.empty_into(&mut whole.repositories);
         assert_eq!(states(&whole), [("a", true), ("b", false), ("c", true)]);
