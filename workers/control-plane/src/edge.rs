@@ -194,7 +194,7 @@ async fn authenticate(
             Service::Web => by_cookie(head, env).await?.unwrap_or(Caller::Web),
             Service::SlackBot | Service::GithubBot | Service::LinearBot => Caller::Bot { service, actor },
         };
-        return Ok((Authenticated { caller, signed_by: Some(service) }, body, None));
+        return Ok((Authenticated { caller, signed_by: Some(service), token: None }, body, None));
     }
     let caller = if is_below_api(&head.path) {
         if head.method != "GET" {
@@ -208,7 +208,7 @@ async fn authenticate(
         let token = bearer(head).filter(|_| route.policy.takes_sandboxes());
         token.map_or(Caller::Nobody, |token| Caller::Bearer { token })
     };
-    let who = Authenticated { caller, signed_by: None };
+    let who = Authenticated { caller, signed_by: None, token: None };
     admit(route.policy, &who)?;
     if route.handler.takes_a_stream() {
         if route.handler.needs_a_length() {

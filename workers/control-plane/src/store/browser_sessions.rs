@@ -1,6 +1,7 @@
 //! `browser_sessions`: sign-ins of browsers.
 
 use oi_protocol::UnixMillis;
+use oi_protocol::identity::Role;
 use serde::Deserialize;
 
 use super::{Database, DbError, params};
@@ -26,6 +27,8 @@ pub struct SignedIn {
     pub email_verified: i64,
     /// URL of a picture.
     pub avatar_url: Option<String>,
+    /// What they may do.
+    pub role: Role,
     /// Numeric id at the forge.
     pub scm_user_id: Option<String>,
     /// Login at the forge.
@@ -41,7 +44,7 @@ pub async fn find(db: &impl Database, token_hash: &str, now: UnixMillis) -> Resu
     db.row(
         "SELECT s.id AS session_id, s.created_at AS session_created_at, s.updated_at AS session_updated_at,
             s.expires_at AS session_expires_at, u.id AS user_id, u.display_name, u.email, u.email_verified,
-            u.avatar_url, u.created_at AS user_created_at, u.updated_at AS user_updated_at,
+            u.avatar_url, u.role, u.created_at AS user_created_at, u.updated_at AS user_updated_at,
             i.provider_user_id AS scm_user_id, i.provider_login AS scm_login
          FROM browser_sessions s JOIN users u ON u.id = s.user_id
          LEFT JOIN user_identities i ON i.user_id = u.id AND i.provider = 'github'
