@@ -129,6 +129,11 @@ pub struct Authenticated {
 }
 
 impl Authenticated {
+    /// The kind, for the log.
+    pub const fn kind(&self) -> &'static str {
+        if self.token.is_some() { "token" } else { self.caller.kind() }
+    }
+
     /// The caller as the audit log names them.
     pub fn author(&self, request_id: &str) -> Author {
         let (kind, id, via) = match &self.caller {

@@ -72,6 +72,11 @@ pub fn forget(user_id: &str) -> Statement {
     ("DELETE FROM admissions WHERE user_id = ?", params![user_id])
 }
 
+/// Forgets what is known of one account.
+pub fn forget_account(identity_id: &str) -> Statement {
+    ("DELETE FROM admissions WHERE identity_id = ?", params![identity_id])
+}
+
 /// Asks about a person's accounts as soon as possible.
 pub async fn hurry(db: &impl Database, user_id: &str, now: UnixMillis) -> Result<(), DbError> {
     // One that is being asked about is left alone: its lease is shorter than any pause.
@@ -95,7 +100,7 @@ pub struct Due {
     pub provider: String,
     /// The provider's id.
     pub provider_user_id: String,
-    /// 1 when a browser session or a token of the person's lives.
+    /// 1 when a browser session, a page or a token of the person's lives.
     pub is_in_use: i64,
 }
 
@@ -105,6 +110,7 @@ pub async fn take_due(db: &impl Database, now: UnixMillis) -> Result<Vec<Due>, D
         .rows(
             "SELECT a.identity_id, a.user_id, i.provider, i.provider_user_id,
                 (EXISTS (SELECT 1 FROM browser_sessions s WHERE s.user_id = a.user_id AND s.expires_at > ?1)
+                 OR EXISTS (SELECT 1 FROM session_pages p WHERE p.user_id = a.user_id AND p.token_ends_at > ?1)
                  OR EXISTS (SELECT 1 FROM personal_tokens t WHERE t.user_id = a.user_id AND t.revoked_at IS NULL
                     AND t.expires_at > ?1)) AS is_in_use
              FROM admissions a JOIN user_identities i ON i.id = a.identity_id

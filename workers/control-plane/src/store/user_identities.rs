@@ -9,7 +9,7 @@ use super::{Database, DbError, params};
 /// An account elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account<'a> {
-    /// `github`, `slack`, `linear`
+    /// `github`, `google`, `slack`, `linear`
     pub provider: &'a str,
     /// The provider's id, which never changes.
     pub provider_user_id: &'a str,
@@ -113,6 +113,17 @@ pub async fn tokens(db: &impl Database, user_id: &str, provider: &str) -> Result
         .await?;
     // With two accounts it is not known which is meant, so neither is used.
     Ok(if rows.len() == 1 { rows.into_iter().next() } else { None })
+}
+
+/// The sealed refresh token of an account.
+pub async fn sealed_refresh_token(db: &impl Database, identity: &Identity) -> Result<Option<String>, DbError> {
+    #[derive(Deserialize)]
+    struct Row {
+        refresh_token: Option<String>,
+    }
+    let row: Option<Row> =
+        db.row("SELECT refresh_token FROM user_identities WHERE id = ?", params![identity.id.as_str()]).await?;
+    Ok(row.and_then(|row| row.refresh_token))
 }
 
 /// Stores new tokens. With `replaces`, only when the stored refresh token is still that one: `false` when another
