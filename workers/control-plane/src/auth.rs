@@ -11,4 +11,5 @@ pub mod personal_token;
 pub mod recheck;
 pub mod service;
 pub mod sign_in;
+pub mod sign_in_rate;
 pub mod still_admitted;

@@ -39,8 +39,8 @@ async fn every_minute(env: &Env) -> Result<(), Failure> {
     let (db, now) = (D1::of(env)?, clock::now());
     service_nonces::sweep(&db, now).await?;
     oauth_states::sweep(&db, now).await?;
-    recheck::every_minute(env).await?;
-    session_sweeps::every_minute(env).await
+    session_sweeps::every_minute(env).await?;
+    recheck::every_minute(env).await
 }
 
 async fn every_hour(env: &Env) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use super::app_config::sign_in_providers;
 use crate::auth::browser::BrowserAuth;
 use crate::auth::cookies::Cookie;
 use crate::auth::sign_in::{self, Callback, Provider};
-use crate::auth::still_admitted;
+use crate::auth::{sign_in_rate, still_admitted};
 use crate::request::Cx;
 use crate::session_sweeps;
 use crate::store::browser_sessions::{self, SignedIn};
@@ -37,6 +37,7 @@ fn with_cookies(response: Response, cookies: &[String]) -> Result<Response, Fail
 }
 
 pub(super) async fn sign_in(cx: &Cx<'_>) -> Result<Response, Failure> {
+    sign_in_rate::check(cx.head)?;
     let body: SignIn = request_body::parse(&cx.body, "provider is required, and callbackURL must be a string")?;
     let Some(provider) = Provider::parse(&body.provider) else {
         return Err(Refusal::invalid_body("provider must be one of: github, google").into());
@@ -49,6 +50,7 @@ pub(super) async fn sign_in(cx: &Cx<'_>) -> Result<Response, Failure> {
 }
 
 pub(super) async fn callback(cx: &Cx<'_>, provider: Provider) -> Result<Response, Failure> {
+    sign_in_rate::check(cx.head)?;
     let auth = BrowserAuth::of(cx.env)?;
     let db = cx.db()?;
     let query = |name: &str| cx.head.query_value(name);
