@@ -106,7 +106,10 @@ async fn a_code_becomes_an_id_token_once_and_a_refresh_token_many() {
     let (status, given) = run.exchange(&code, &[]).await;
     assert_eq!(status, 200, "{given}");
     let claims = run.verified(given["id_token"].as_str().unwrap()).await.unwrap();
-    assert_eq!((&claims["email"], &claims["email_verified"], &claims["nonce"]), (&json!("ada@example.com"), &json!(true), &json!("n")));
+    assert_eq!(
+        (&claims["email"], &claims["email_verified"], &claims["nonce"]),
+        (&json!("ada@example.com"), &json!(true), &json!("n"))
+    );
     assert_eq!(run.exchange(&code, &[]).await.1["error"], "invalid_grant", "a code is used once");
     let refresh = given["refresh_token"].as_str().unwrap();
     let again = [("grant_type", "refresh_token"), ("refresh_token", refresh)];

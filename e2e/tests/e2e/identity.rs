@@ -85,9 +85,9 @@ pub async fn an_id_token_that_proves_nothing_signs_nobody_in(world: &World) -> O
         let flow = Flow::begin(ready, "google", login).await?;
         flow.land(&flow.cookie).await
     };
-    for flaw in [
-        "alg-none", "alg-hs256", "other-key", "unknown-key", "tampered", "issuer", "audience", "nonce", "expired",
-    ] {
+    for flaw in
+        ["alg-none", "alg-hs256", "other-key", "unknown-key", "tampered", "issuer", "audience", "nonce", "expired"]
+    {
         google(ready, "flaw", &json!({ "flaw": flaw })).await?;
         let landed = land("grace").await?;
         check!(landed.location.ends_with("/login?error=invalid_code"), "{flaw}: {}", landed.location);
@@ -346,7 +346,8 @@ pub async fn who_is_not_let_in_any_more_loses_session_socket_and_token(world: &W
     let landed = flow.land(&flow.cookie).await?;
     check!(landed.location.ends_with("/login?error=not_allowed"), "he comes back: {}", landed.location);
     let ada = Person::sign_in(ready, "ada").await?;
-    let log = get(&ada, &format!("/api/audit-log?action=person.shut_out&subjectKind=person&subjectId={linus_id}")).await?;
+    let log =
+        get(&ada, &format!("/api/audit-log?action=person.shut_out&subjectKind=person&subjectId={linus_id}")).await?;
     check_eq!(log.json["entries"][0]["actorKind"], "system", "the log tells of it ({})", log.text);
 
     // Let in again, he has to sign in, and the old token stays dead.

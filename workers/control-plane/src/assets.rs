@@ -66,7 +66,8 @@ fn picture_sources(forge: &str, more: &[String]) -> Vec<String> {
     // A word that could end the policy is left out.
     let plain = |source: &&String| {
         source.strip_prefix("https://").is_some_and(|host| {
-            !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'*'))
+            !host.is_empty()
+                && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'*'))
         })
     };
     sources.extend(more.iter().filter(plain).cloned());
@@ -103,7 +104,10 @@ mod tests {
         let policy = content_security_policy(&WebOrigin::of(&vars).expect("an origin"), &pictures);
         assert!(policy.contains("script-src 'self';") && !policy.contains("unsafe"), "{policy}");
         assert!(policy.contains("connect-src 'self' wss://app.example.com;"), "{policy}");
-        assert!(policy.contains("img-src 'self' data: http://127.0.0.1:8788 https://*.googleusercontent.com"), "{policy}");
+        assert!(
+            policy.contains("img-src 'self' data: http://127.0.0.1:8788 https://*.googleusercontent.com"),
+            "{policy}"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use oi_worker_kit::trace::{REQUEST_HEADER, TRACE_HEADER, Trace};
 use oi_worker_kit::{Failure, Fault, Refusal, clock, reply, request_body};
 use worker::{Context, Env, Request, Response};
 
+use crate::assets::STRICT_TRANSPORT;
 use crate::auth::{personal_token, service, still_admitted};
 use crate::policy::{Authenticated, Caller, Policy, TokenUse, admit, grants};
 use crate::request::{Cx, Head};
@@ -18,7 +19,6 @@ use crate::router::{Found, Route, find};
 use crate::routes::{Handler, ROUTES};
 use crate::store::D1;
 use crate::web_origin::WebOrigin;
-use crate::assets::STRICT_TRANSPORT;
 use crate::{assets, handlers, upgrade};
 
 /// The longest body of a signed request.
@@ -127,7 +127,8 @@ fn finish(mut response: Response, trace: &Trace, https: bool) -> worker::Result<
     }
     // Answers are data: opened as a page, they load and run nothing.
     if !headers.has("Content-Security-Policy")? {
-        headers.set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; sandbox")?;
+        headers
+            .set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; sandbox")?;
     }
     if !headers.has("Cache-Control")? {
         headers.set("Cache-Control", "private, no-store")?;
@@ -231,7 +232,9 @@ async fn authenticate(
 async fn by_personal_token(bearer: &str, env: &Env, route: &Route<Handler>) -> Result<Authenticated, Failure> {
     let wanted = match route.token_use() {
         TokenUse::Never => {
-            return Err(Refusal::forbidden("Personal tokens cannot be used for this. Sign in and do it yourself.").into());
+            return Err(
+                Refusal::forbidden("Personal tokens cannot be used for this. Sign in and do it yourself.").into()
+            );
         }
         TokenUse::Needs(scope) => scope,
         TokenUse::Derived => TokenScope::Read,

@@ -141,11 +141,9 @@ impl Authenticated {
                 Some(token) => (AuditActorKind::Token, Some(person.user_id.clone()), Some(token.id.clone())),
                 None => (AuditActorKind::Person, Some(person.user_id.clone()), None),
             },
-            Caller::Bot { service, actor } => (
-                AuditActorKind::Service,
-                actor.as_ref().map(Actor::participant_id),
-                Some(service.as_str().to_owned()),
-            ),
+            Caller::Bot { service, actor } => {
+                (AuditActorKind::Service, actor.as_ref().map(Actor::participant_id), Some(service.as_str().to_owned()))
+            }
             Caller::Web => (AuditActorKind::Service, None, Some(Service::Web.as_str().to_owned())),
             Caller::Bearer { .. } => (AuditActorKind::Sandbox, None, None),
             Caller::Nobody => (AuditActorKind::System, None, None),
@@ -232,7 +230,8 @@ mod tests {
             (Policy::PersonServiceOrSandbox, [401, 200, 200, 401, 200, 200]),
         ] {
             let got = callers.clone().map(|(caller, signed_by)| {
-                admit(policy, &Authenticated { caller, signed_by, token: None }).map_or_else(|refusal| refusal.status, |()| 200)
+                admit(policy, &Authenticated { caller, signed_by, token: None })
+                    .map_or_else(|refusal| refusal.status, |()| 200)
             });
             assert_eq!(got, expected, "{policy:?}");
             // The web application for nobody, for a person, and a bot.

@@ -160,7 +160,8 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Post, "/sessions/:id/input-responses", Both, PersonOrService, PROMPT, Handler::AnswerQuestion),
     route(Post, "/sessions/:id/cancel", Both, PersonOrService, SMALL, Handler::Cancel),
     route(Post, "/sessions/:id/prompt", Both, PersonOrService, PROMPT, Handler::Prompt),
-    route(Post, "/sessions/:id/ws-token", Both, PersonOrService, SMALL, Handler::MintClientToken).token(TokenUse::Never),
+    route(Post, "/sessions/:id/ws-token", Both, PersonOrService, SMALL, Handler::MintClientToken)
+        .token(TokenUse::Never),
     route(Get, "/sessions/:id/events", Both, PersonOrService, 0, Handler::ListEvents),
     route(Get, "/sessions/:id/messages", Both, PersonOrService, 0, Handler::ListMessages),
     route(Get, "/sessions/:id/artifacts", Both, PersonOrService, 0, Handler::ListArtifacts),

@@ -99,7 +99,9 @@ impl WebOrigin {
     pub fn may_connect(&self, origin: Option<&str>, fetch_site: Option<&str>) -> bool {
         match origin {
             // Some browsers take `ws:` and `http:` of one host for two origins of one site.
-            Some(origin) => origin == self.as_origin() && matches!(fetch_site, None | Some("same-origin" | "same-site")),
+            Some(origin) => {
+                origin == self.as_origin() && matches!(fetch_site, None | Some("same-origin" | "same-site"))
+            }
             None => matches!(fetch_site, None | Some("same-origin")),
         }
     }

@@ -89,14 +89,8 @@ impl AllowList {
 
     /// A text that differs when any of the lists does.
     pub fn fingerprint(&self) -> String {
-        let lists = [
-            &self.users,
-            &self.emails,
-            &self.domains,
-            &self.organizations,
-            &self.admin_users,
-            &self.admin_emails,
-        ];
+        let lists =
+            [&self.users, &self.emails, &self.domains, &self.organizations, &self.admin_users, &self.admin_emails];
         // No entry holds a comma or a line break.
         let text = lists.map(|list| list.join(",")).join("\n");
         mac::sha256_hex(format!("{}\n{text}", self.everybody).as_bytes())[..16].to_owned()

@@ -7,8 +7,8 @@ use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, Refusal, clock, mac, random};
 
 use super::cookies::{Cookie, SESSION_LIFE_MS};
-use crate::store::{Database, Statement};
 use crate::store::browser_sessions::{self, Live, SignedIn};
+use crate::store::{Database, Statement};
 use crate::web_origin::WebOrigin;
 
 /// A session is prolonged when it was not for this long, in ms.

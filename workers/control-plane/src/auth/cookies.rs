@@ -77,9 +77,7 @@ mod tests {
         let https = Cookie::Session.set(&origin("https://app.example.com"), &token);
         assert_eq!(
             https,
-            format!(
-                "__Host-openinspect.session_token={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age=604800; Secure"
-            )
+            format!("__Host-openinspect.session_token={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age=604800; Secure")
         );
         let http = Cookie::Session.clear(&origin("http://localhost:8787"));
         assert_eq!(http, "openinspect.session_token=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");

@@ -74,12 +74,7 @@ pub async fn close_pages(env: &Env, user_id: &str) {
     }
 }
 
-async fn take_everything(
-    db: &impl Database,
-    user_id: &str,
-    by: &Author,
-    now: UnixMillis,
-) -> Result<(), DbError> {
+async fn take_everything(db: &impl Database, user_id: &str, by: &Author, now: UnixMillis) -> Result<(), DbError> {
     let entry = |action| Entry::new(by.clone(), action, "person", user_id, now);
     let role = entry("role.set").detail(&json!({"role": "member", "reason": "not let in any more"}));
     db.batch(vec![

@@ -80,11 +80,10 @@ pub fn forget_account(identity_id: &str) -> Statement {
 /// Asks about a person's accounts as soon as possible.
 pub async fn hurry(db: &impl Database, user_id: &str, now: UnixMillis) -> Result<(), DbError> {
     // One that is being asked about is left alone: its lease is shorter than any pause.
-    db.change("UPDATE admissions SET due_at = ?2 WHERE user_id = ?1 AND due_at > ?3", params![
-        user_id,
-        now.0,
-        now.plus(LEASE_MS).0
-    ])
+    db.change(
+        "UPDATE admissions SET due_at = ?2 WHERE user_id = ?1 AND due_at > ?3",
+        params![user_id, now.0, now.plus(LEASE_MS).0],
+    )
     .await
     .map(|_| ())
 }

@@ -253,10 +253,12 @@ mod tests {
     #[test]
     fn entries_are_listed_newest_first_in_pages_and_by_what_is_asked_for() {
         let db = Native::new();
-        block_on(db.change(
-            "INSERT INTO users (id, display_name, created_at, updated_at) VALUES ('u1', 'Ada', 0, 0)",
-            vec![],
-        ))
+        block_on(
+            db.change(
+                "INSERT INTO users (id, display_name, created_at, updated_at) VALUES ('u1', 'Ada', 0, 0)",
+                vec![],
+            ),
+        )
         .expect("runs");
         for (who, action, subject, at) in
             [("u1", "secret.set", "A", 10), ("u2", "secret.set", "B", 20), ("u1", "secret.delete", "A", 30)]
@@ -274,10 +276,7 @@ mod tests {
             (Filter { actor_id: of("u1"), ..Filter::default() }, vec!["A", "A"]),
             (Filter { action: of("secret.set"), ..Filter::default() }, vec!["B", "A"]),
             (Filter { subject_kind: of("secret"), subject_id: of("B"), ..Filter::default() }, vec!["B"]),
-            (
-                Filter { since: Some(UnixMillis(20)), until: Some(UnixMillis(30)), ..Filter::default() },
-                vec!["B"],
-            ),
+            (Filter { since: Some(UnixMillis(20)), until: Some(UnixMillis(30)), ..Filter::default() }, vec!["B"]),
             (Filter { action: of("secret.set"), actor_id: of("u2"), ..Filter::default() }, vec!["B"]),
             (Filter { subject_kind: of("person"), ..Filter::default() }, vec![]),
         ] {

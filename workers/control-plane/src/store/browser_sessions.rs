@@ -53,13 +53,16 @@ pub struct Live {
 /// The session of a cookie's token, unless it has ended.
 pub async fn find(db: &impl Database, token_hash: &str, now: UnixMillis) -> Result<Option<Live>, DbError> {
     db.row(
-        concat!("SELECT s.id AS session_id, s.created_at AS session_created_at, s.updated_at AS session_updated_at,
+        concat!(
+            "SELECT s.id AS session_id, s.created_at AS session_created_at, s.updated_at AS session_updated_at,
             s.expires_at AS session_expires_at, u.id AS user_id, u.display_name, u.email, u.email_verified,
             u.avatar_url, u.role, u.created_at AS user_created_at, u.updated_at AS user_updated_at,
-            i.provider_user_id AS scm_user_id, i.provider_login AS scm_login, ", facts_of_u!(),
-         " FROM browser_sessions s JOIN users u ON u.id = s.user_id
+            i.provider_user_id AS scm_user_id, i.provider_login AS scm_login, ",
+            facts_of_u!(),
+            " FROM browser_sessions s JOIN users u ON u.id = s.user_id
          LEFT JOIN user_identities i ON i.user_id = u.id AND i.provider = 'github'
-         WHERE s.token_hash = ? AND s.expires_at > ? ORDER BY i.created_at LIMIT 1"),
+         WHERE s.token_hash = ? AND s.expires_at > ? ORDER BY i.created_at LIMIT 1"
+        ),
         params![token_hash, now.0],
     )
     .await

@@ -62,10 +62,7 @@ pub fn revoke(user_id: &str, id: &str, now: UnixMillis) -> Statement {
 
 /// Revokes all tokens of a person.
 pub fn revoke_all(user_id: &str, now: UnixMillis) -> Statement {
-    (
-        "UPDATE personal_tokens SET revoked_at = ?2 WHERE user_id = ?1 AND revoked_at IS NULL",
-        params![user_id, now.0],
-    )
+    ("UPDATE personal_tokens SET revoked_at = ?2 WHERE user_id = ?1 AND revoked_at IS NULL", params![user_id, now.0])
 }
 
 /// A token that lives, with its owner.
@@ -110,10 +107,10 @@ pub async fn note_use(db: &impl Database, token: &Live, now: UnixMillis) -> Resu
     if token.last_used_at.is_some_and(|at| now.0 - at < LAST_USED_STEP_MS) {
         return Ok(());
     }
-    db.change("UPDATE personal_tokens SET last_used_at = ? WHERE id = ?", params![
-        now.0,
-        token.owner.session_id.as_str()
-    ])
+    db.change(
+        "UPDATE personal_tokens SET last_used_at = ? WHERE id = ?",
+        params![now.0, token.owner.session_id.as_str()],
+    )
     .await
     .map(|_| ())
 }
