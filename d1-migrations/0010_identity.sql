@@ -1,5 +1,7 @@
 -- What a person may do. Admins change secrets, settings and roles; members work.
 ALTER TABLE users ADD COLUMN role TEXT NOT NULL DEFAULT 'member' CHECK (role IN ('member', 'admin'));
+-- Since when the lists do not have them any more; nobody acts for them then.
+ALTER TABLE users ADD COLUMN shut_out_at INTEGER;
 CREATE INDEX users_admins ON users (id) WHERE role = 'admin';
 
 -- Who did what, and when. Names and ids only: never a value, never a secret. Only added to.

@@ -4,7 +4,6 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 use oi_protocol::ErrorCode;
-use oi_protocol::identity::TokenScope;
 use oi_worker_kit::log::Line;
 use oi_worker_kit::service_signature::Service;
 use oi_worker_kit::trace::{REQUEST_HEADER, TRACE_HEADER, Trace};
@@ -13,7 +12,7 @@ use worker::{Context, Env, Request, Response};
 
 use crate::assets::STRICT_TRANSPORT;
 use crate::auth::{personal_token, service, still_admitted};
-use crate::policy::{Authenticated, Caller, Policy, TokenUse, admit, grants};
+use crate::policy::{Authenticated, Caller, Policy, admit, grants};
 use crate::request::{Cx, Head};
 use crate::router::{Found, Route, find};
 use crate::routes::{Handler, ROUTES};
@@ -230,14 +229,8 @@ async fn authenticate(
 /// Who a script's token stands for, if the route takes such tokens and this one may be used for it. No browser sends one
 /// by itself, so where the request comes from does not matter.
 async fn by_personal_token(bearer: &str, env: &Env, route: &Route<Handler>) -> Result<Authenticated, Failure> {
-    let wanted = match route.token_use() {
-        TokenUse::Never => {
-            return Err(
-                Refusal::forbidden("Personal tokens cannot be used for this. Sign in and do it yourself.").into()
-            );
-        }
-        TokenUse::Needs(scope) => scope,
-        TokenUse::Derived => TokenScope::Read,
+    let Some(wanted) = route.token_scope() else {
+        return Err(Refusal::forbidden("Personal tokens cannot be used for this. Sign in and do it yourself.").into());
     };
     let who = personal_token::owner(env, bearer).await?;
     if who.token.as_ref().is_some_and(|token| grants(&token.scopes, wanted)) {

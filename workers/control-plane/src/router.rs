@@ -89,12 +89,13 @@ fn parameters<'p>(pattern: &str, path: &'p str) -> Option<Vec<&'p str>> {
 }
 
 impl<H> Route<H> {
-    /// What a personal token needs for it: what the route says, else what follows from who may call it, from what it
-    /// changes, and from where it is.
-    pub fn token_use(&self) -> TokenUse {
+    /// The scope that a personal token needs for it: what the route says, else what follows from who may call it, from
+    /// what it changes, and from where it is. `None` when no token will do.
+    pub fn token_scope(&self) -> Option<TokenScope> {
         match self.token {
-            TokenUse::Derived => TokenUse::Needs(self.derived_scope()),
-            said => said,
+            TokenUse::Derived => Some(self.derived_scope()),
+            TokenUse::Needs(scope) => Some(scope),
+            TokenUse::Never => None,
         }
     }
 

@@ -246,26 +246,26 @@ mod tests {
     fn what_a_token_needs_follows_from_the_route_unless_the_route_says_it() {
         use crate::router::{Found, find};
         let needs = |method: &str, path: &str| match find(ROUTES, method, path) {
-            Found::Route(route, _) => route.token_use(),
+            Found::Route(route, _) => route.token_scope(),
             _ => panic!("no route {method} {path}"),
         };
         for (method, path, expected) in [
-            ("GET", "/sessions", TokenUse::Needs(TokenScope::Read)),
-            ("GET", "/api/sessions/a/events", TokenUse::Needs(TokenScope::Read)),
-            ("POST", "/sessions", TokenUse::Needs(TokenScope::Sessions)),
-            ("DELETE", "/api/sessions/a", TokenUse::Needs(TokenScope::Sessions)),
+            ("GET", "/sessions", Some(TokenScope::Read)),
+            ("GET", "/api/sessions/a/events", Some(TokenScope::Read)),
+            ("POST", "/sessions", Some(TokenScope::Sessions)),
+            ("DELETE", "/api/sessions/a", Some(TokenScope::Sessions)),
             // What is read there are passwords.
-            ("GET", "/sessions/a/sandbox-access", TokenUse::Needs(TokenScope::Sessions)),
-            ("GET", "/people", TokenUse::Needs(TokenScope::Admin)),
-            ("PATCH", "/api/people/a", TokenUse::Needs(TokenScope::Admin)),
-            ("GET", "/audit-log", TokenUse::Needs(TokenScope::Admin)),
+            ("GET", "/sessions/a/sandbox-access", Some(TokenScope::Sessions)),
+            ("GET", "/people", Some(TokenScope::Admin)),
+            ("PATCH", "/api/people/a", Some(TokenScope::Admin)),
+            ("GET", "/audit-log", Some(TokenScope::Admin)),
         ] {
             assert_eq!(needs(method, path), expected, "{method} {path}");
         }
         for route in ROUTES {
             let makes_credentials = ["tokens", "ws-token", "/auth/", "sign-out"];
             if makes_credentials.iter().any(|part| route.path.contains(part)) && route.policy != WebService {
-                assert_eq!(route.token_use(), TokenUse::Never, "{} {}", route.method.as_str(), route.path);
+                assert_eq!(route.token_scope(), TokenUse::Never, "{} {}", route.method.as_str(), route.path);
             }
         }
     }

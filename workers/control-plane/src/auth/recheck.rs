@@ -38,7 +38,7 @@ enum Heard {
     Facts(Facts),
     /// It does not know the sign-in any more.
     Gone,
-    /// Nothing that could be asked for: the account gave no leave to be asked about later.
+    /// Nothing: it cannot be asked.
     Mute,
 }
 
@@ -108,7 +108,10 @@ async fn ask_again(env: &Env, db: &D1, due: &Due) -> Result<(), Failure> {
             db.batch(vec![stored]).await?;
         }
         Heard::Gone => {
-            db.batch(vec![admissions::forget_account(&due.identity_id)]).await?;
+            // The tokens, too: what the next sign-in gives takes their place.
+            let forgotten =
+                [admissions::forget_account(&due.identity_id), user_identities::forget_tokens(&due.identity_id)];
+            db.batch(forgotten.to_vec()).await?;
         }
         Heard::Mute => admissions::put_off(db, &due.identity_id, next_check(env, now)).await?,
     }
@@ -123,6 +126,10 @@ async fn ask_again(env: &Env, db: &D1, due: &Due) -> Result<(), Failure> {
 }
 
 async fn ask_github(env: &Env, db: &D1, due: &Due) -> Result<Heard, Failure> {
+    // It is not known whose token would be used.
+    if user_identities::has_several(db, &due.user_id, "github").await? {
+        return Ok(Heard::Mute);
+    }
     let Some(token) = user_tokens::valid_token(db, env, &due.user_id).await? else { return Ok(Heard::Gone) };
     let client = OauthClient::of(env)?;
     let user = match client.user(&token).await {

@@ -282,6 +282,7 @@ async fn remember(
         let entry = Entry::new(Author::system(), "role.set", "person", &user_id, now).detail(&named);
         statements.push(entry.statement_if_changed());
     }
+    statements.push(users::let_in(&user_id));
     let (cookie, session) = auth.begin(&user_id, callback.user_agent, now);
     statements.push(session);
     let by = Author::person(&user_id, callback.request_id);

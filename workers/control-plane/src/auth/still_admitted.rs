@@ -84,6 +84,7 @@ async fn take_everything(db: &impl Database, user_id: &str, by: &Author, now: Un
         session_pages::revoke(user_id),
         users::dismiss(user_id, now),
         role.statement_if_changed(),
+        users::shut_out(user_id, now),
         admissions::forget(user_id),
     ])
     .await
@@ -139,7 +140,8 @@ mod tests {
                 let known = !admissions::of_person(&db, user).await.expect("runs").is_empty();
                 let closing = session_pages::revoked(&db, Some(user), at).await.expect("runs").is_empty();
                 let admin = users::get(&db, user).await.expect("runs").expect("is there").role == Role::Admin;
-                assert_eq!([signed_in, token, known, closing, admin], [stays; 5], "{user}");
+                let may_act = !users::is_shut_out(&db, user).await.expect("runs");
+                assert_eq!([signed_in, token, known, closing, admin, may_act], [stays; 6], "{user}");
             }
             let log = audit_log::list(&db, &Filter::default(), 10).await.expect("runs");
             let actions: Vec<_> = log.iter().map(|entry| entry.action.as_str()).collect();

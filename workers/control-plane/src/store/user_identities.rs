@@ -4,7 +4,7 @@ use oi_protocol::UnixMillis;
 use serde::Deserialize;
 
 use super::users::{self, Profile};
-use super::{Database, DbError, params};
+use super::{Database, DbError, Statement, params};
 
 /// An account elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +126,26 @@ pub async fn sealed_refresh_token(db: &impl Database, identity: &Identity) -> Re
     Ok(row.and_then(|row| row.refresh_token))
 }
 
+/// Forgets the tokens of an account.
+pub fn forget_tokens(id: &str) -> Statement {
+    (
+        "UPDATE user_identities SET access_token = NULL, access_token_expires_at = NULL, refresh_token = NULL
+         WHERE id = ?",
+        params![id],
+    )
+}
+
+/// Whether a person has several accounts with a provider.
+pub async fn has_several(db: &impl Database, user_id: &str, provider: &str) -> Result<bool, DbError> {
+    let rows: Vec<Identity> = db
+        .rows(
+            "SELECT id, user_id FROM user_identities WHERE user_id = ? AND provider = ? LIMIT 2",
+            params![user_id, provider],
+        )
+        .await?;
+    Ok(rows.len() > 1)
+}
+
 /// Stores new tokens. With `replaces`, only when the stored refresh token is still that one: `false` when another
 /// request was first.
 pub async fn set_tokens(
@@ -231,5 +251,10 @@ mod tests {
         assert_eq!(set(&sealed("a3", "r3"), Some("r1")), Ok(false));
         assert_eq!(block_on(tokens(&db, "u1", "github")), Ok(Some(sealed("a2", "r2"))));
         assert_eq!(block_on(tokens(&db, "u1", "slack")), Ok(None));
+        let identity = Identity { id: "i1".to_owned(), user_id: "u1".to_owned() };
+        assert_eq!(block_on(sealed_refresh_token(&db, &identity)), Ok(Some("r2".to_owned())));
+        block_on(db.batch(vec![forget_tokens("i1")])).expect("runs");
+        assert_eq!(block_on(sealed_refresh_token(&db, &identity)), Ok(None));
+        assert_eq!(block_on(has_several(&db, "u1", "github")), Ok(false));
     }
 }

@@ -124,6 +124,25 @@ pub fn dismiss(id: &str, now: UnixMillis) -> Statement {
     ("UPDATE users SET role = 'member', updated_at = ?2 WHERE id = ?1 AND role = 'admin'", params![id, now.0])
 }
 
+/// Notes that the lists do not have them any more.
+pub fn shut_out(id: &str, now: UnixMillis) -> Statement {
+    ("UPDATE users SET shut_out_at = ?2 WHERE id = ?1", params![id, now.0])
+}
+
+/// Notes that the lists have them.
+pub fn let_in(id: &str) -> Statement {
+    ("UPDATE users SET shut_out_at = NULL WHERE id = ?1", params![id])
+}
+
+/// Whether the lists had them once and do not have them any more.
+pub async fn is_shut_out(db: &impl Database, id: &str) -> Result<bool, DbError> {
+    #[derive(Deserialize)]
+    struct One {}
+    let row: Option<One> =
+        db.row("SELECT 1 AS one FROM users WHERE id = ? AND shut_out_at IS NOT NULL", params![id]).await?;
+    Ok(row.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
