@@ -1,4 +1,4 @@
-//! `devkit`: what a development machine has in place of GitHub and of a model vendor.
+//! `devkit`: what a development machine has in place of GitHub, of Google and of a model vendor.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +31,15 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Serve Google's sign-in for people without passwords.
+    Google {
+        /// Address to listen on.
+        #[arg(long, default_value = "127.0.0.1:8794")]
+        listen: SocketAddr,
+        /// JSON configuration; see `devkit/README.md`.
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// Serve the scripted demo model over the OpenAI chat completions API.
     Model {
         /// Address to listen on.
@@ -48,6 +57,8 @@ enum StartError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
     Forge(#[from] devkit::forge::ForgeError),
+    #[error("{0}")]
+    Google(String),
     #[error("could not serve: {0}")]
     Serve(#[from] std::io::Error),
 }
@@ -78,6 +89,12 @@ async fn run(command: Command) -> Result<(), StartError> {
             let forge = devkit::forge::Forge::open(config, &state_dir).await?;
             info!(address = %listener.local_addr()?, "forge is ready");
             until_stopped(devkit::forge::serve(listener, forge)).await
+        }
+        Command::Google { listen, config } => {
+            let google = devkit::google::Google::from_file(&config).map_err(StartError::Google)?;
+            let listener = bind(listen).await?;
+            info!(address = %listener.local_addr()?, "the stand-in for Google is ready");
+            until_stopped(devkit::google::serve(listener, google)).await
         }
         Command::Model { listen, delay_ms } => {
             let listener = bind(listen).await?;

@@ -63,17 +63,33 @@ fn hidden_fields(page: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-impl Person {
-    /// Signs in at the local forge as `login`, as a browser does.
-    pub async fn sign_in(ready: &Ready, login: &str) -> Outcome<Self> {
+/// A sign-in that a provider has said yes to, and that has not come back yet.
+pub struct Flow {
+    /// Where the browser is sent: our callback with a code and the state.
+    pub back: String,
+    /// The cookie that it began with.
+    pub cookie: String,
+}
+
+/// What the browser gets when it comes back.
+pub struct Landed {
+    /// Where it goes on to.
+    pub location: String,
+    /// Cookies that were set.
+    pub cookie: String,
+}
+
+impl Flow {
+    /// Begins a sign-in with `github` or `google` and picks `login` there, as a browser does.
+    pub async fn begin(ready: &Ready, provider: &str, login: &str) -> Outcome<Self> {
         let client = client()?;
         let response = client
             .post(format!("{}/api/auth/sign-in/social", ready.base_url))
             .header(ORIGIN, &ready.base_url)
-            .json(&json!({"provider": "github", "callbackURL": "/", "disableRedirect": true}))
+            .json(&json!({"provider": provider, "callbackURL": "/", "disableRedirect": true}))
             .send()
             .await?;
-        let flow_cookies = cookies(&response);
+        let cookie = cookies(&response);
         let begun = answer(response).await?;
         let url = begun.json["url"].as_str().ok_or_else(|| Failed(format!("sign-in gave no url: {}", begun.text)))?;
         let page = client.get(url).send().await?.text().await?;
@@ -81,26 +97,53 @@ impl Person {
             hidden_fields(&page).into_iter().filter(|(name, _)| name != "login").collect();
         fields.push(("login".to_owned(), login.to_owned()));
         let body: Vec<String> = fields.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect();
+        let (origin, path) = match provider {
+            "google" => (&ready.google_url, "/o/oauth2/v2/auth"),
+            _ => (&ready.forge_url, "/login/oauth/authorize"),
+        };
         let approved = client
-            .post(format!("{}/login/oauth/authorize", ready.forge_url))
+            .post(format!("{origin}{path}"))
             .header("Content-Type", "application/x-www-form-urlencoded")
-            .header(ORIGIN, &ready.forge_url)
+            .header(ORIGIN, origin)
             .body(body.join("&"))
             .send()
             .await?;
         let back = approved.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let Some(back) = back else {
-            return Err(Failed(format!("the forge did not redirect: {}", approved.text().await?)));
-        };
-        let landed = client.get(&back).header(COOKIE, &flow_cookies).send().await?;
-        let cookie = cookies(&landed);
-        if !cookie.contains("session_token=") {
-            let location = landed.headers().get(LOCATION).cloned();
-            return Err(Failed(format!("no session cookie after the callback: {location:?} {}", landed.text().await?)));
+        match back {
+            Some(back) => Ok(Self { back, cookie }),
+            None => Err(Failed(format!("{provider} did not redirect: {}", approved.text().await?))),
         }
+    }
+
+    /// Comes back, with the cookie that it began with or another.
+    pub async fn land(&self, cookie: &str) -> Outcome<Landed> {
+        let landed = client()?.get(&self.back).header(COOKIE, cookie).send().await?;
+        let location = landed.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        Ok(Landed { location: location.to_owned(), cookie: cookies(&landed) })
+    }
+}
+
+impl Person {
+    /// Signs in at the local forge as `login`, as a browser does.
+    pub async fn sign_in(ready: &Ready, login: &str) -> Outcome<Self> {
+        Self::sign_in_with(ready, "github", login).await
+    }
+
+    /// The same with `github` or `google`.
+    pub async fn sign_in_with(ready: &Ready, provider: &str, login: &str) -> Outcome<Self> {
+        let flow = Flow::begin(ready, provider, login).await?;
+        let landed = flow.land(&flow.cookie).await?;
+        if !landed.cookie.contains("session_token=") {
+            return Err(Failed(format!("no session cookie after the callback: {}", landed.location)));
+        }
+        Self::with_cookie(ready, landed.cookie)
+    }
+
+    /// Whoever a cookie stands for.
+    pub fn with_cookie(ready: &Ready, cookie: String) -> Outcome<Self> {
         let base = ready.base_url.clone();
         let reached = ready.direct_url.clone().unwrap_or_else(|| base.clone());
-        Ok(Self { base, reached, client, cookie })
+        Ok(Self { base, reached, client: client()?, cookie })
     }
 
     /// Calls an `/api` path.

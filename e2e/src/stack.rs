@@ -29,6 +29,8 @@ pub struct Ready {
     pub forge_url: String,
     /// Bearer of the forge's admin routes.
     pub forge_admin_secret: String,
+    /// The stand-in for Google; it has the same admin secret.
+    pub google_url: String,
     /// The sandbox backend.
     pub sandbox_host_url: String,
     /// Logs, one file a process.

@@ -57,6 +57,9 @@ pub struct Options {
     /// Port of the local forge.
     #[arg(long)]
     forge_port: Option<u16>,
+    /// Port of the stand-in for Google.
+    #[arg(long)]
+    google_port: Option<u16>,
     /// Port of the demo model.
     #[arg(long)]
     model_port: Option<u16>,
@@ -200,6 +203,7 @@ fn choose_ports(options: &Options, leases: &mut Leases, bots: Bots, host: bool) 
     let demo = options.demo_model || !stack::real_model();
     let control_plane = take("the control plane", "--port", None, 0)?;
     let forge = take("the forge", "--forge-port", options.forge_port, 1)?;
+    let google = take("the stand-in for Google", "--google-port", options.google_port, 7)?;
     let model = demo.then(|| take("the demo model", "--model-port", options.model_port, 2)).transpose()?;
     let sandbox_host =
         host.then(|| take("the sandbox host", "--sandbox-host-port", options.sandbox_host_port, 3)).transpose()?;
@@ -207,7 +211,7 @@ fn choose_ports(options: &Options, leases: &mut Leases, bots: Bots, host: bool) 
     let github = bots.github.then(|| take("the GitHub Worker", "--github-port", options.github_port, 5)).transpose()?;
     let linear = bots.linear.then(|| take("the Linear Worker", "--linear-port", options.linear_port, 6)).transpose()?;
     let inspectors = [leases.free()?, leases.free()?, leases.free()?, leases.free()?];
-    Ok(Ports { control_plane, forge, model, sandbox_host, slack, github, linear, inspectors })
+    Ok(Ports { control_plane, forge, google, model, sandbox_host, slack, github, linear, inspectors })
 }
 
 /// Skipped while neither the migrations nor the database's folder changed.

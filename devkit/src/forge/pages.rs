@@ -8,6 +8,7 @@ mod repository;
 pub mod sign_in;
 
 use axum::Router;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::{HeaderValue, StatusCode, header};
@@ -25,6 +26,7 @@ pub fn router() -> Router<Shared> {
     Router::new()
         .route("/", get(repository::list))
         .route("/_assets/style.css", get(style))
+        .route("/avatars/{id}", get(avatar))
         .route("/{owner}", get(repository::owner))
         .route("/{owner}/{repo}", get(repository::home))
         .route("/{owner}/{repo}/tree/{*branch}", get(repository::tree))
@@ -124,6 +126,25 @@ fn with_policy(title: &str, content: &Markup, form_action: &str) -> Response {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     response
+}
+
+/// A picture of an account: its initial on a colour of its own.
+async fn avatar(State(forge): State<Shared>, Path(id): Path<u64>) -> Response {
+    let Some(account) = forge.directory.account_by_id(id) else { return not_found().await };
+    let initial = account.login.chars().next().unwrap_or('?').to_ascii_uppercase();
+    let hue = id.wrapping_mul(47) % 360;
+    let picture = html! {
+        svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64" width="64" height="64" {
+            rect width="64" height="64" fill={ "hsl(" (hue) " 45% 40%)" } {}
+            text x="32" y="43" font-family="sans-serif" font-size="32" text-anchor="middle" fill="#fff" { (initial) }
+        }
+    };
+    let headers = [
+        (header::CONTENT_TYPE, "image/svg+xml"),
+        (header::CACHE_CONTROL, "public, max-age=3600"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
+    ];
+    (headers, picture.into_string()).into_response()
 }
 
 async fn style() -> Response {

@@ -48,6 +48,16 @@ async fn a_pull_requests_page_shows_who_what_and_the_diff() {
 }
 
 #[tokio::test]
+async fn people_have_pictures() {
+    let forge = TestForge::start().await;
+    let picture = forge.page("/avatars/1815").await;
+    assert_eq!(picture.status, 200);
+    assert!(picture.text.starts_with("<svg") && picture.text.contains(">A<"), "{}", picture.text);
+    assert_eq!(forge.page("/avatars/1").await.status, 404);
+    assert!(forge.page("/avatars/x").await.status >= 400);
+}
+
+#[tokio::test]
 async fn nothing_that_others_wrote_becomes_markup() {
     let forge = TestForge::start().await;
     let token = forge.installation_token(json!({})).await;

@@ -11,6 +11,7 @@ mod crashes;
 mod diffs;
 mod endurance;
 mod family;
+mod identity;
 mod main_job;
 mod store;
 mod webhooks;
@@ -76,6 +77,19 @@ const PLAYED: &[(&str, Test)] = tests![
 
 /// Tests on a played backend, whose sessions keep few events in SQLite.
 const FORGETFUL: &[(&str, Test)] = tests![archive::old_events_leave_for_the_bucket_and_are_read_and_forked_as_before,];
+
+/// Tests on a played backend, whose control plane asks sign-in providers again every second.
+const WATCHFUL: &[(&str, Test)] = tests![
+    identity::a_person_signs_in_with_github_and_google_and_is_one,
+    identity::an_id_token_that_proves_nothing_signs_nobody_in,
+    identity::a_sign_in_ends_once_where_it_began_and_on_our_pages,
+    identity::a_forged_cookie_is_nobody,
+    identity::a_member_does_no_admins_acts,
+    identity::a_personal_token_does_what_its_scopes_say,
+    identity::answers_pages_and_sockets_keep_other_sites_out,
+    identity::who_is_not_let_in_any_more_loses_session_socket_and_token,
+    identity::an_account_that_google_closed_has_to_sign_in_again,
+];
 
 /// Tests on the real thing: `sandbox-bridge`, OpenCode, git.
 const REAL: &[(&str, Test)] = tests![
@@ -154,10 +168,13 @@ async fn run(filters: &[String]) -> Tally {
             .collect()
     };
     let (played, forgetful, real) = (chosen(PLAYED), chosen(FORGETFUL), chosen(REAL));
-    say(&format!("running {} tests", played.len() + forgetful.len() + real.len()));
+    let watchful = chosen(WATCHFUL);
+    say(&format!("running {} tests", played.len() + forgetful.len() + watchful.len() + real.len()));
     let mut tally = Tally { passed: 0, failed: Vec::new() };
     // Sessions say what their statements cost, and a long one keeps its events in SQLite; or nearly none.
-    for (group, kept) in [(played, "50000"), (forgetful, "100")] {
+    let costs = |kept| [("COUNT_COSTS", "true"), ("EVENT_RETENTION_ROWS", kept)].to_vec();
+    let often = [("ADMISSION_RECHECK_SECONDS", "1"), ("ALLOWED_EMAIL_DOMAINS", "allowed.example")].to_vec();
+    for (group, vars) in [(played, costs("50000")), (forgetful, costs("100")), (watchful, often)] {
         if group.is_empty() {
             continue;
         }
@@ -166,9 +183,7 @@ async fn run(filters: &[String]) -> Tally {
                 let options = Options {
                     bots: group.iter().any(|(name, _)| name.starts_with("webhooks")),
                     backend: Some((backend.url.clone(), backend.secret.clone())),
-                    vars: [("COUNT_COSTS", "true"), ("EVENT_RETENTION_ROWS", kept)]
-                        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                        .to_vec(),
+                    vars: vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
                     ..Options::default()
                 };
                 run_group(options, Some(backend), &group, &mut tally).await;

@@ -10,9 +10,9 @@ use oi_worker_kit::trace::{REQUEST_HEADER, TRACE_HEADER, Trace};
 use oi_worker_kit::{Failure, Fault, Refusal, clock, reply, request_body};
 use worker::{Context, Env, Request, Response};
 
-use crate::auth::browser::BrowserAuth;
-use crate::auth::service;
-use crate::policy::{Authenticated, Caller, Policy, admit};
+use crate::assets::STRICT_TRANSPORT;
+use crate::auth::{personal_token, service, still_admitted};
+use crate::policy::{Authenticated, Caller, Policy, admit, grants};
 use crate::request::{Cx, Head};
 use crate::router::{Found, Route, find};
 use crate::routes::{Handler, ROUTES};
@@ -93,7 +93,8 @@ pub async fn answer(request: Request, env: &Env, context: &Context) -> worker::R
         .with("duration_ms", clock::now().since(began))
         .with("principal_kind", caller)
         .write();
-    finish(response, &trace)
+    let https = WebOrigin::of(env).is_ok_and(|origin| origin.is_https());
+    finish(response, &trace, https)
 }
 
 fn read_head(request: &Request) -> Head {
@@ -112,12 +113,22 @@ fn read_head(request: &Request) -> Head {
 }
 
 /// What every answer of the API has.
-fn finish(mut response: Response, trace: &Trace) -> worker::Result<Response> {
+fn finish(mut response: Response, trace: &Trace, https: bool) -> worker::Result<Response> {
     let headers = response.headers_mut();
     headers.set(REQUEST_HEADER, &trace.request_id)?;
     headers.set(TRACE_HEADER, &trace.trace_id)?;
     headers.set("X-Content-Type-Options", "nosniff")?;
     headers.set("Referrer-Policy", "no-referrer")?;
+    headers.set("X-Frame-Options", "DENY")?;
+    headers.set("Cross-Origin-Resource-Policy", "same-origin")?;
+    if https {
+        headers.set("Strict-Transport-Security", STRICT_TRANSPORT)?;
+    }
+    // Answers are data: opened as a page, they load and run nothing.
+    if !headers.has("Content-Security-Policy")? {
+        headers
+            .set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; sandbox")?;
+    }
     if !headers.has("Cache-Control")? {
         headers.set("Cache-Control", "private, no-store")?;
     }
@@ -153,7 +164,7 @@ async fn serve(
         Found::Nothing => return Err(Refusal::not_found("Not found").into()),
     };
     let (who, body, stream) = authenticate(request, head, env, trace, route).await?;
-    *caller = who.caller.kind();
+    *caller = who.kind();
     admit(route.policy, &who)?;
     let parameters = parameters.into_iter().map(str::to_owned).collect();
     let cx = Cx { env, context, trace, head, body, stream, parameters, who };
@@ -194,7 +205,11 @@ async fn authenticate(
             Service::Web => by_cookie(head, env).await?.unwrap_or(Caller::Web),
             Service::SlackBot | Service::GithubBot | Service::LinearBot => Caller::Bot { service, actor },
         };
-        return Ok((Authenticated { caller, signed_by: Some(service) }, body, None));
+        return Ok((Authenticated { caller, signed_by: Some(service), token: None }, body, None));
+    }
+    if let Some(bearer) = bearer(head).filter(|bearer| personal_token::claims(bearer)) {
+        let who = by_personal_token(&bearer, env, route).await?;
+        return read_for(who, request, route).await;
     }
     let caller = if is_below_api(&head.path) {
         if head.method != "GET" {
@@ -208,7 +223,29 @@ async fn authenticate(
         let token = bearer(head).filter(|_| route.policy.takes_sandboxes());
         token.map_or(Caller::Nobody, |token| Caller::Bearer { token })
     };
-    let who = Authenticated { caller, signed_by: None };
+    read_for(Authenticated { caller, signed_by: None, token: None }, request, route).await
+}
+
+/// Who a script's token stands for, if the route takes such tokens and this one may be used for it. No browser sends one
+/// by itself, so where the request comes from does not matter.
+async fn by_personal_token(bearer: &str, env: &Env, route: &Route<Handler>) -> Result<Authenticated, Failure> {
+    let Some(wanted) = route.token_scope() else {
+        return Err(Refusal::forbidden("Personal tokens cannot be used for this. Sign in and do it yourself.").into());
+    };
+    let who = personal_token::owner(env, bearer).await?;
+    if who.token.as_ref().is_some_and(|token| grants(&token.scopes, wanted)) {
+        return Ok(who);
+    }
+    let sentence = format!("This token may not be used for this: it lacks the scope `{}`", wanted.as_str());
+    Err(Refusal::forbidden(sentence).into())
+}
+
+/// Reads the body, once it is known that there is someone to read it for.
+async fn read_for(
+    who: Authenticated,
+    mut request: Request,
+    route: &Route<Handler>,
+) -> Result<(Authenticated, Vec<u8>, Option<Request>), Failure> {
     admit(route.policy, &who)?;
     if route.handler.takes_a_stream() {
         if route.handler.needs_a_length() {
@@ -231,9 +268,7 @@ fn in_words(failure: Failure, route: &Route<Handler>) -> Failure {
 }
 
 async fn by_cookie(head: &Head, env: &Env) -> Result<Option<Caller>, Failure> {
-    let Some(cookie) = head.header("Cookie") else { return Ok(None) };
-    let auth = BrowserAuth::of(env)?;
-    let person = auth.signed_in(&D1::of(env)?, Some(&cookie)).await?;
+    let person = still_admitted::by_cookie(env, head.header("Cookie").as_deref()).await?;
     Ok(person.map(|person| Caller::Person(Box::new(person))))
 }
 

@@ -2,12 +2,15 @@
 
 mod app_config;
 mod attachments;
+mod audit_log;
 mod auth;
 mod children;
 mod diffs;
 mod faults;
 mod media;
 mod outputs;
+mod people;
+mod personal_tokens;
 mod repositories;
 mod sandbox_broker;
 mod sandbox_reach;
@@ -18,10 +21,12 @@ mod sessions;
 mod webhook_deliveries;
 
 pub(crate) use children::abandon as abandon_child;
-use oi_worker_kit::{Failure, reply};
+use oi_protocol::ErrorCode;
+use oi_worker_kit::{Failure, Refusal, reply};
 use serde_json::json;
 use worker::Response;
 
+use crate::auth::sign_in::Provider;
 use crate::request::Cx;
 use crate::routes::Handler;
 
@@ -32,7 +37,8 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::AppConfig => app_config::show(cx),
         Handler::ListModels => app_config::models(cx),
         Handler::SignIn => auth::sign_in(cx).await,
-        Handler::GithubCallback => auth::github_callback(cx).await,
+        Handler::GithubCallback => auth::callback(cx, Provider::Github).await,
+        Handler::GoogleCallback => auth::callback(cx, Provider::Google).await,
         Handler::GetSession => auth::get_session(cx).await,
         Handler::SignOut => auth::sign_out(cx).await,
         Handler::SignInProviders => auth::providers(cx),
@@ -83,5 +89,68 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::SignOutEverywhere => auth::sign_out_everywhere(cx).await,
         Handler::ProvokePanic => faults::provoke(cx).await,
         Handler::SessionCosts => faults::session_costs(cx).await,
+        Handler::ListPersonalTokens => personal_tokens::list(cx).await,
+        Handler::CreatePersonalToken => personal_tokens::create(cx).await,
+        Handler::RevokePersonalToken => personal_tokens::revoke(cx).await,
+        Handler::ListPeople => people::list(cx).await,
+        Handler::ChangePerson => people::change(cx).await,
+        Handler::SignOutPerson => people::sign_out(cx).await,
+        Handler::ListAuditLog => audit_log::list(cx).await,
+    }
+}
+
+/// Rows of a page when nobody says how many, and at most.
+const PAGE: i64 = 50;
+const PAGE_MAX: i64 = 100;
+
+/// `limit` and `cursor` of a list. A cursor that this list did not give is refused.
+fn page<T>(cx: &Cx<'_>, read: impl Fn(&str) -> Option<T>) -> Result<(i64, Option<T>), Refusal> {
+    page_of(cx.head.query_value("limit").as_deref(), cx.head.query_value("cursor").as_deref(), read)
+}
+
+fn page_of<T>(
+    limit: Option<&str>,
+    cursor: Option<&str>,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<(i64, Option<T>), Refusal> {
+    let limit = limit.map_or(Some(PAGE), |text| text.parse().ok()).filter(|limit| (1..=PAGE_MAX).contains(limit));
+    let limit = limit.ok_or_else(|| Refusal::invalid_parameter("limit must be between 1 and 100"))?;
+    let cursor = cursor
+        .map(|text| read(text).ok_or_else(|| Refusal::new(400, ErrorCode::InvalidCursor, "Invalid cursor")))
+        .transpose()?;
+    Ok((limit, cursor))
+}
+
+/// Cuts a list that was read one row too long; the cursor of the next page when there was that row.
+fn cut<T>(rows: &mut Vec<T>, limit: i64, cursor: impl Fn(&T) -> String) -> Option<String> {
+    let more = rows.len() as i64 > limit;
+    rows.truncate(limit as usize);
+    rows.last().filter(|_| more).map(cursor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_a_length_and_a_cursor_of_its_own_list() {
+        let read = |text: &str| text.parse::<i64>().ok();
+        assert_eq!(page_of(None, None, read), Ok((PAGE, None)));
+        assert_eq!(page_of(Some("7"), Some("5"), read), Ok((7, Some(5))));
+        for limit in ["0", "101", "-1", "x", "1e1"] {
+            assert_eq!(page_of(Some(limit), None, read).map_err(|refusal| refusal.status), Err(400), "{limit}");
+        }
+        let refusal = page_of(None, Some("x"), read).expect_err("no number");
+        assert_eq!((refusal.status, refusal.code), (400, ErrorCode::InvalidCursor));
+    }
+
+    #[test]
+    fn a_cursor_is_given_when_more_follows() {
+        let of = |number: i64, limit| {
+            let mut rows: Vec<i64> = (0..number).collect();
+            let cursor = cut(&mut rows, limit, ToString::to_string);
+            (rows.len(), cursor)
+        };
+        assert_eq!((of(3, 2), of(2, 2), of(0, 2)), ((2, Some("1".to_owned())), (2, None), (0, None)));
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::policy::Caller;
 use crate::request::Cx;
 use crate::store::user_identities::{self, Account};
-use crate::store::users::Profile;
+use crate::store::users::{self, Profile};
 
 /// Fields that a verified caller may not send with a new session.
 pub const NOT_IN_A_NEW_SESSION: &[&str] =
@@ -80,6 +80,9 @@ pub async fn acting_person(cx: &Cx<'_>, shown: &Shown) -> Result<Option<Person>,
         user_identities::find_or_create(&cx.db()?, &account, &profile, (&new_ids.0, &new_ids.1), clock::now())
             .await
             .map_err(|error| Fault::new("resolving a session's identity", error))?;
+    if users::is_shut_out(&cx.db()?, &identity.user_id).await? {
+        return Err(Refusal::forbidden("This person may not use this deployment any more").into());
+    }
     let is_github = actor.namespace == "github";
     Ok(Some(Person {
         user_id: actor.participant_id(),

@@ -1,12 +1,14 @@
 //! A request as handlers see it: whole, bounded, and of a known caller.
 
 use oi_protocol::SessionId;
+use oi_protocol::identity::Role;
 use oi_worker_kit::trace::Trace;
-use oi_worker_kit::{Failure, Refusal};
+use oi_worker_kit::{Failure, Refusal, clock};
 use worker::{Context, Env, Headers, Request};
 
-use crate::policy::{Actor, Authenticated, Caller};
+use crate::policy::{Actor, Authenticated, Caller, admins_only};
 use crate::store::D1;
+use crate::store::audit_log::Entry;
 use crate::store::browser_sessions::SignedIn;
 
 /// A request's line and headers.
@@ -86,6 +88,17 @@ impl Cx<'_> {
             Caller::Person(person) => Some(person),
             _ => None,
         }
+    }
+
+    /// Who is signed in, when they are an admin; where the route's policy lets others in, too.
+    pub fn admin(&self) -> Result<&SignedIn, Refusal> {
+        let person = self.person().ok_or_else(|| Refusal::forbidden("Human user authentication required"))?;
+        if person.role == Role::Admin { Ok(person) } else { Err(admins_only()) }
+    }
+
+    /// An entry of the audit log about what the caller does now: `<kind>.<verb>`, and what it is done to.
+    pub fn audit(&self, action: &'static str, subject_kind: &'static str, subject_id: &str) -> Entry {
+        Entry::new(self.who.author(&self.trace.request_id), action, subject_kind, subject_id, clock::now())
     }
 
     /// For whom a bot acts.

@@ -1,6 +1,8 @@
 //! Finding a route. Parameters are not percent-decoded: the ids that we mint need none.
 
-use crate::policy::Policy;
+use oi_protocol::identity::TokenScope;
+
+use crate::policy::{Policy, TokenUse};
 
 /// Methods of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +51,8 @@ pub struct Route<H> {
     pub policy: Policy,
     /// Longest body, in bytes.
     pub max_body: usize,
+    /// What a personal token needs for it.
+    pub token: TokenUse,
     /// What answers.
     pub handler: H,
 }
@@ -85,6 +89,26 @@ fn parameters<'p>(pattern: &str, path: &'p str) -> Option<Vec<&'p str>> {
 }
 
 impl<H> Route<H> {
+    /// The scope that a personal token needs for it: what the route says, else what follows from who may call it, from
+    /// what it changes, and from where it is. `None` when no token will do.
+    pub fn token_scope(&self) -> Option<TokenScope> {
+        match self.token {
+            TokenUse::Derived => Some(self.derived_scope()),
+            TokenUse::Needs(scope) => Some(scope),
+            TokenUse::Never => None,
+        }
+    }
+
+    fn derived_scope(&self) -> TokenScope {
+        let path = self.path.strip_prefix("/api").unwrap_or(self.path);
+        match (self.policy, self.method) {
+            (Policy::Admin, _) => TokenScope::Admin,
+            (_, Method::Get) => TokenScope::Read,
+            _ if path == "/sessions" || path.starts_with("/sessions/") => TokenScope::Sessions,
+            _ => TokenScope::Settings,
+        }
+    }
+
     fn at<'p>(&self, path: &'p str) -> Option<Vec<&'p str>> {
         let below_api = path.strip_prefix("/api").filter(|rest| rest.starts_with('/'));
         match (self.surface, below_api) {

@@ -3,12 +3,14 @@
 
 use oi_protocol::limits::{DIFF_BUNDLE_MAX_BYTES, DIFF_FAILURE_MAX_BYTES};
 
-use crate::policy::Policy;
+use oi_protocol::identity::TokenScope;
+
+use crate::policy::{Policy, TokenUse};
 use crate::router::{Method, Route, Surface};
 use crate::upload_form::body_bytes;
 
 use Method::{Delete, Get, Patch, Post, Put};
-use Policy::{Bot, Person, PersonOrService, PersonServiceOrSandbox, Public, Sandbox, WebService};
+use Policy::{Admin, Bot, Person, PersonOrService, PersonServiceOrSandbox, Public, Sandbox, WebService};
 use Surface::{Api, Both, Root};
 
 /// Bodies that hold a few names.
@@ -34,6 +36,7 @@ pub enum Handler {
     AppConfig,
     SignIn,
     GithubCallback,
+    GoogleCallback,
     GetSession,
     SignOut,
     SignInProviders,
@@ -85,6 +88,13 @@ pub enum Handler {
     SignOutEverywhere,
     ProvokePanic,
     SessionCosts,
+    ListPersonalTokens,
+    CreatePersonalToken,
+    RevokePersonalToken,
+    ListPeople,
+    ChangePerson,
+    SignOutPerson,
+    ListAuditLog,
 }
 
 impl Handler {
@@ -118,17 +128,25 @@ const fn route(
     max_body: usize,
     handler: Handler,
 ) -> Route<Handler> {
-    Route { method, path, surface, policy, max_body, handler }
+    Route { method, path, surface, policy, max_body, token: TokenUse::Derived, handler }
+}
+
+impl Route<Handler> {
+    /// The same, with what a personal token needs for it.
+    const fn token(self, token: TokenUse) -> Self {
+        Self { token, ..self }
+    }
 }
 
 /// The table. The first row that fits decides. `Surface::Both` is also below `/api`, for browsers.
 pub const ROUTES: &[Route<Handler>] = &[
     route(Get, "/health", Root, Public, 0, Handler::Health),
     route(Get, "/api/config", Api, Public, 0, Handler::AppConfig),
-    route(Post, "/api/auth/sign-in/social", Api, Public, SMALL, Handler::SignIn),
-    route(Get, "/api/auth/callback/github", Api, Public, 0, Handler::GithubCallback),
-    route(Get, "/api/auth/get-session", Api, Public, 0, Handler::GetSession),
-    route(Post, "/api/auth/sign-out", Api, Public, SMALL, Handler::SignOut),
+    route(Post, "/api/auth/sign-in/social", Api, Public, SMALL, Handler::SignIn).token(TokenUse::Never),
+    route(Get, "/api/auth/callback/github", Api, Public, 0, Handler::GithubCallback).token(TokenUse::Never),
+    route(Get, "/api/auth/callback/google", Api, Public, 0, Handler::GoogleCallback).token(TokenUse::Never),
+    route(Get, "/api/auth/get-session", Api, Public, 0, Handler::GetSession).token(TokenUse::Never),
+    route(Post, "/api/auth/sign-out", Api, Public, SMALL, Handler::SignOut).token(TokenUse::Never),
     route(Get, "/internal/auth/sign-in-providers", Root, WebService, 0, Handler::SignInProviders),
     route(Get, "/repos", Both, PersonOrService, 0, Handler::ListRepositories),
     route(Get, "/models", Both, PersonOrService, 0, Handler::ListModels),
@@ -142,7 +160,8 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Post, "/sessions/:id/input-responses", Both, PersonOrService, PROMPT, Handler::AnswerQuestion),
     route(Post, "/sessions/:id/cancel", Both, PersonOrService, SMALL, Handler::Cancel),
     route(Post, "/sessions/:id/prompt", Both, PersonOrService, PROMPT, Handler::Prompt),
-    route(Post, "/sessions/:id/ws-token", Both, PersonOrService, SMALL, Handler::MintClientToken),
+    route(Post, "/sessions/:id/ws-token", Both, PersonOrService, SMALL, Handler::MintClientToken)
+        .token(TokenUse::Never),
     route(Get, "/sessions/:id/events", Both, PersonOrService, 0, Handler::ListEvents),
     route(Get, "/sessions/:id/messages", Both, PersonOrService, 0, Handler::ListMessages),
     route(Get, "/sessions/:id/artifacts", Both, PersonOrService, 0, Handler::ListArtifacts),
@@ -171,14 +190,22 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Post, "/sessions/:id/fork", Both, PersonOrService, SMALL, Handler::Fork),
     route(Delete, "/sessions/:id", Both, PersonOrService, 0, Handler::DeleteSession),
     route(Get, "/sessions/:id/deliveries", Both, Person, 0, Handler::ListDeliveries),
-    route(Get, "/sessions/:id/sandbox-access", Both, Person, 0, Handler::SandboxAccess),
+    route(Get, "/sessions/:id/sandbox-access", Both, Person, 0, Handler::SandboxAccess)
+        .token(TokenUse::Needs(TokenScope::Sessions)),
     route(Get, "/sessions/:id/tunnel-urls", Both, PersonServiceOrSandbox, 0, Handler::TunnelUrls),
     route(Post, "/sandbox/:sandbox/error", Root, Sandbox, SMALL, Handler::SandboxError),
-    route(Post, "/api/auth/revoke-sessions", Api, Person, SMALL, Handler::SignOutEverywhere),
+    route(Post, "/api/auth/revoke-sessions", Api, Person, SMALL, Handler::SignOutEverywhere).token(TokenUse::Never),
     route(Post, "/internal/webhook-deliveries", Root, Bot, WEBHOOK, Handler::StoreWebhookDelivery),
     route(Get, "/internal/webhook-deliveries", Root, WebService, 0, Handler::ListWebhookDeliveries),
     route(Post, "/internal/faults/panic", Root, WebService, SMALL, Handler::ProvokePanic),
     route(Get, "/internal/faults/costs", Root, WebService, 0, Handler::SessionCosts),
+    route(Get, "/api/me/tokens", Api, Person, 0, Handler::ListPersonalTokens).token(TokenUse::Never),
+    route(Post, "/api/me/tokens", Api, Person, SMALL, Handler::CreatePersonalToken).token(TokenUse::Never),
+    route(Delete, "/api/me/tokens/:token", Api, Person, 0, Handler::RevokePersonalToken).token(TokenUse::Never),
+    route(Get, "/people", Both, Admin, 0, Handler::ListPeople),
+    route(Patch, "/people/:person", Both, Admin, SMALL, Handler::ChangePerson),
+    route(Post, "/people/:person/sign-out", Both, Admin, SMALL, Handler::SignOutPerson).token(TokenUse::Never),
+    route(Get, "/audit-log", Both, Admin, 0, Handler::ListAuditLog),
 ];
 
 #[cfg(test)]
@@ -213,5 +240,33 @@ mod tests {
     fn every_handler_has_exactly_one_route() {
         let handlers: BTreeSet<String> = ROUTES.iter().map(|route| format!("{:?}", route.handler)).collect();
         assert_eq!(handlers.len(), ROUTES.len());
+    }
+
+    #[test]
+    fn what_a_token_needs_follows_from_the_route_unless_the_route_says_it() {
+        use crate::router::{Found, find};
+        let needs = |method: &str, path: &str| match find(ROUTES, method, path) {
+            Found::Route(route, _) => route.token_scope(),
+            _ => panic!("no route {method} {path}"),
+        };
+        for (method, path, expected) in [
+            ("GET", "/sessions", Some(TokenScope::Read)),
+            ("GET", "/api/sessions/a/events", Some(TokenScope::Read)),
+            ("POST", "/sessions", Some(TokenScope::Sessions)),
+            ("DELETE", "/api/sessions/a", Some(TokenScope::Sessions)),
+            // What is read there are passwords.
+            ("GET", "/sessions/a/sandbox-access", Some(TokenScope::Sessions)),
+            ("GET", "/people", Some(TokenScope::Admin)),
+            ("PATCH", "/api/people/a", Some(TokenScope::Admin)),
+            ("GET", "/audit-log", Some(TokenScope::Admin)),
+        ] {
+            assert_eq!(needs(method, path), expected, "{method} {path}");
+        }
+        for route in ROUTES {
+            let makes_credentials = ["tokens", "ws-token", "/auth/", "sign-out"];
+            if makes_credentials.iter().any(|part| route.path.contains(part)) && route.policy != WebService {
+                assert_eq!(route.token_scope(), TokenUse::Never, "{} {}", route.method.as_str(), route.path);
+            }
+        }
     }
 }

@@ -4,7 +4,8 @@ use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
-use crate::store::{D1, browser_sessions, oauth_states, sandboxes, service_nonces, session_pages};
+use crate::auth::recheck;
+use crate::store::{D1, browser_sessions, oauth_states, personal_tokens, sandboxes, service_nonces, session_pages};
 use crate::{session_sweeps, webhook_work};
 
 /// Automations that are due, and what must not be left behind.
@@ -38,12 +39,14 @@ async fn every_minute(env: &Env) -> Result<(), Failure> {
     let (db, now) = (D1::of(env)?, clock::now());
     service_nonces::sweep(&db, now).await?;
     oauth_states::sweep(&db, now).await?;
-    session_sweeps::every_minute(env).await
+    session_sweeps::every_minute(env).await?;
+    recheck::every_minute(env).await
 }
 
 async fn every_hour(env: &Env) -> Result<(), Failure> {
     let (db, now) = (D1::of(env)?, clock::now());
     browser_sessions::sweep(&db, now).await?;
+    personal_tokens::sweep(&db, now).await?;
     sandboxes::sweep(&db, now).await?;
     session_pages::sweep(&db, now).await?;
     webhook_work::forget_old(env).await?;

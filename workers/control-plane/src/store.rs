@@ -1,10 +1,13 @@
 //! D1: what all sessions and people share. One module a table holds all SQL of that table.
 
+pub mod admissions;
+pub mod audit_log;
 pub mod backend_breakers;
 pub mod browser_sessions;
 pub mod children;
 pub mod deleted_sessions;
 pub mod oauth_states;
+pub mod personal_tokens;
 pub mod sandboxes;
 pub mod service_nonces;
 pub mod session_pages;

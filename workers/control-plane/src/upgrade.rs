@@ -48,7 +48,8 @@ fn session_of(path: &str) -> Option<&str> {
 pub async fn answer(request: Request, head: &Head, env: &Env) -> Result<Response, Failure> {
     let Some(id) = session_of(&head.path) else { return reply::text(400, "Invalid WebSocket path") };
     let Ok(id) = SessionId::parse(id) else { return reply::text(404, "Session not found") };
-    if !WebOrigin::of(env)?.may_connect(head.header("Origin").as_deref()) {
+    let (origin, site) = (head.header("Origin"), head.header("Sec-Fetch-Site"));
+    if !WebOrigin::of(env)?.may_connect(origin.as_deref(), site.as_deref()) {
         return reply::text(403, "Forbidden: Wrong origin");
     }
     if !exists(env, &id).await? {

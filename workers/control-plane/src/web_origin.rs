@@ -94,9 +94,16 @@ impl WebOrigin {
         }
     }
 
-    /// Whether a WebSocket upgrade may come from here: programs send no origin, browsers ours.
-    pub fn may_connect(&self, origin: Option<&str>) -> bool {
-        origin.is_none_or(|origin| origin == self.as_origin())
+    /// Whether a WebSocket upgrade may come from here: programs send neither, browsers our origin and, where they send
+    /// it, that they are at the same site.
+    pub fn may_connect(&self, origin: Option<&str>, fetch_site: Option<&str>) -> bool {
+        match origin {
+            // Some browsers take `ws:` and `http:` of one host for two origins of one site.
+            Some(origin) => {
+                origin == self.as_origin() && matches!(fetch_site, None | Some("same-origin" | "same-site"))
+            }
+            None => matches!(fetch_site, None | Some("same-origin")),
+        }
     }
 }
 
@@ -172,6 +179,27 @@ mod tests {
         ] {
             assert!(!app.is_same_origin(origin, site), "{origin:?} {site:?}");
         }
-        assert!(app.may_connect(None) && app.may_connect(ours) && !app.may_connect(Some("null")));
+    }
+
+    #[test]
+    fn only_our_own_page_and_programs_may_connect() {
+        let app = origin("https://app.example.com");
+        let ours = Some("https://app.example.com");
+        for (origin, site, may) in [
+            (None, None, true),
+            (ours, None, true),
+            (ours, Some("same-origin"), true),
+            (None, Some("same-origin"), true),
+            (ours, Some("cross-site"), false),
+            (ours, Some("none"), false),
+            (None, Some("cross-site"), false),
+            (None, Some("same-site"), false),
+            (Some("null"), None, false),
+            (Some("https://evil.example"), None, false),
+            (Some("https://app.example.com.evil.example"), Some("same-origin"), false),
+            (Some("http://app.example.com"), None, false),
+        ] {
+            assert_eq!(app.may_connect(origin, site), may, "{origin:?} {site:?}");
+        }
     }
 }

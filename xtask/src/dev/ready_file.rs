@@ -19,6 +19,8 @@ pub struct ReadyFile<'a> {
     service_auth_secrets: BTreeMap<&'static str, &'a str>,
     forge_url: &'a str,
     forge_admin_secret: &'a str,
+    /// The stand-in for Google; it has the same admin secret.
+    google_url: &'a str,
     model_url: Option<&'a str>,
     sandbox_host_url: &'a str,
     sandbox_host_secret: &'a str,
@@ -44,6 +46,7 @@ pub fn write(path: &Path, at: &Addresses, secrets: &Secrets, state: &Path, pids:
         ]),
         forge_url: &at.forge,
         forge_admin_secret: &secrets.forge_admin_secret,
+        google_url: &at.google,
         model_url: at.model.as_deref(),
         sandbox_host_url: &at.sandbox_host,
         sandbox_host_secret: &secrets.sandbox_host_secret,

@@ -19,6 +19,7 @@ use crate::workers::Worker;
 const GITHUB_APP_ID: &str = "4242";
 const GITHUB_INSTALLATION_ID: &str = "77001";
 const GITHUB_CLIENT_ID: &str = "Iv1.opendevlocal";
+const GOOGLE_CLIENT_ID: &str = "open-inspect-dev.apps.googleusercontent.local";
 
 /// Any of these names a real model, which then takes the demo model's place.
 pub const MODEL_VARIABLES: &[&str] = &[
@@ -49,6 +50,7 @@ const HIDDEN_FROM_WRANGLER: &[&str] = &[
 pub struct Ports {
     pub control_plane: u16,
     pub forge: u16,
+    pub google: u16,
     pub model: Option<u16>,
     /// None when somebody else plays the backend.
     pub sandbox_host: Option<u16>,
@@ -64,6 +66,7 @@ pub struct Ports {
 pub struct Addresses {
     pub control_plane: String,
     pub forge: String,
+    pub google: String,
     pub model: Option<String>,
     pub sandbox_host: String,
     pub slack: Option<String>,
@@ -77,6 +80,7 @@ impl Addresses {
         Self {
             control_plane: origin(ports.control_plane),
             forge: origin(ports.forge),
+            google: origin(ports.google),
             model: ports.model.map(origin),
             sandbox_host: ports.sandbox_host.map(origin).unwrap_or_default(),
             slack: ports.slack.map(origin),
@@ -100,7 +104,7 @@ pub struct Stack<'a> {
 impl Stack<'_> {
     /// Writes the configuration files and says what to run.
     pub fn specs(&self) -> Result<Vec<Spec>> {
-        let mut specs = vec![self.forge()?, self.control_plane()?];
+        let mut specs = vec![self.forge()?, self.google()?, self.control_plane()?];
         specs.extend(self.sandbox_host());
         specs.extend(self.model());
         for worker in Worker::BOTS {
@@ -167,6 +171,35 @@ impl Stack<'_> {
             dir: self.state.to_path_buf(),
             log: self.log("forge"),
             health: format!("{}/health", self.at.forge),
+            stage: Stage::Services,
+            wrangler_port: None,
+        })
+    }
+
+    /// The stand-in for Google's sign-in.
+    fn google(&self) -> Result<Spec> {
+        let config = json!({
+            "publicUrl": self.at.google,
+            "clientId": GOOGLE_CLIENT_ID,
+            "clientSecret": self.secrets.google_client_secret,
+            "redirectOrigins": [self.at.control_plane],
+            "adminSecret": self.secrets.forge_admin_secret,
+        });
+        let path = self.state.join("config/google.json");
+        let bytes = serde_json::to_vec_pretty(&config).map_err(|error| Failure::content(&path, error))?;
+        env_file::write_private(&path, &bytes)?;
+        Ok(Spec {
+            name: "google",
+            program: self.devkit(),
+            args: words(&["google", "--listen", &listen(self.ports.google), "--config"])
+                .into_iter()
+                .chain([path.into()])
+                .collect(),
+            env: Vec::new(),
+            unset: MODEL_VARIABLES.to_vec(),
+            dir: self.state.to_path_buf(),
+            log: self.log("google"),
+            health: format!("{}/health", self.at.google),
             stage: Stage::Services,
             wrangler_port: None,
         })
@@ -331,7 +364,12 @@ impl Stack<'_> {
             ("GITHUB_CLIENT_SECRET", &secrets.github_client_secret),
             ("GITHUB_URL", &self.at.forge),
             ("BROWSER_AUTH_SECRET", &secrets.browser_auth_secret),
+            ("GOOGLE_CLIENT_ID", GOOGLE_CLIENT_ID),
+            ("GOOGLE_CLIENT_SECRET", &secrets.google_client_secret),
+            ("GOOGLE_ISSUER", &self.at.google),
             ("ALLOWED_USERS", "ada,grace"),
+            ("ALLOWED_EMAILS", "ada@example.com,grace@example.com"),
+            ("ADMIN_USERS", "ada"),
             ("TOKEN_ENCRYPTION_KEY", &secrets.token_encryption_key),
             ("REPO_SECRETS_ENCRYPTION_KEY", &secrets.repo_secrets_encryption_key),
             ("PROVIDER_ACCOUNTS_ENCRYPTION_KEY", &secrets.provider_accounts_encryption_key),
@@ -351,6 +389,12 @@ impl Stack<'_> {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
         vars.push(("GITHUB_API_URL".into(), format!("{}/api/v3", self.at.forge)));
+        let google = [
+            ("GOOGLE_AUTHORIZE_URL", "/o/oauth2/v2/auth"),
+            ("GOOGLE_TOKEN_URL", "/token"),
+            ("GOOGLE_KEYS_URL", "/oauth2/v3/certs"),
+        ];
+        vars.extend(google.map(|(name, path)| (name.to_owned(), format!("{}{path}", self.at.google))));
         match &self.at.model {
             Some(model) => vars.push(("DEMO_MODEL_URL".into(), format!("{model}/v1"))),
             None => vars.extend(from_environment(MODEL_VARIABLES)),

@@ -7,8 +7,8 @@ use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, Refusal, clock, mac, random};
 
 use super::cookies::{Cookie, SESSION_LIFE_MS};
-use crate::store::Database;
-use crate::store::browser_sessions::{self, SignedIn};
+use crate::store::browser_sessions::{self, Live, SignedIn};
+use crate::store::{Database, Statement};
 use crate::web_origin::WebOrigin;
 
 /// A session is prolonged when it was not for this long, in ms.
@@ -36,9 +36,14 @@ impl BrowserAuth {
         mac::hmac_sha256(self.secret.as_bytes(), &[b"open-inspect/", use_.as_bytes(), b"/v1\0", token.as_bytes()])
     }
 
-    /// What is stored of a sign-in's state.
-    pub fn state_hash(&self, state: &str) -> String {
-        hex::encode(self.derived("oauth-state", state))
+    /// What is stored of a sign-in's state: one of another provider is another.
+    pub fn state_hash(&self, provider: &str, state: &str) -> String {
+        hex::encode(self.derived(&format!("oauth-state/{provider}"), state))
+    }
+
+    /// What an ID token of that sign-in must hold: derived, so that nothing of it is stored.
+    pub fn nonce(&self, state: &str) -> String {
+        URL_SAFE_NO_PAD.encode(self.derived("oidc-nonce", state))
     }
 
     /// The verifier of PKCE that belongs to a state: derived, so that nothing of it is stored.
@@ -51,19 +56,21 @@ impl BrowserAuth {
     }
 
     /// Who a `Cookie` header's session belongs to.
-    pub async fn signed_in(&self, db: &impl Database, cookie: Option<&str>) -> Result<Option<SignedIn>, Failure> {
+    ///
+    /// Whether they are still let in is another question: see `still_admitted`.
+    pub async fn live_session(&self, db: &impl Database, cookie: Option<&str>) -> Result<Option<Live>, Failure> {
         match Cookie::Session.read(&self.origin, cookie) {
             Some(token) => Ok(browser_sessions::find(db, &self.session_hash(&token), clock::now()).await?),
             None => Ok(None),
         }
     }
 
-    /// Begins a session; answers the `Set-Cookie` header.
-    pub async fn begin(&self, db: &impl Database, user_id: &str, user_agent: Option<&str>) -> Result<String, Failure> {
+    /// Begins a session: its `Set-Cookie` header, and the statement that makes it good.
+    pub fn begin(&self, user_id: &str, user_agent: Option<&str>, now: UnixMillis) -> (String, Statement) {
         let (id, token) = (random::hex::<16>(), random::hex::<32>());
         let user_agent = user_agent.map(|text| oi_protocol::text::truncate_bytes(text, USER_AGENT_BYTES));
-        browser_sessions::begin(db, &id, &self.session_hash(&token), user_id, user_agent, life(clock::now())).await?;
-        Ok(Cookie::Session.set(&self.origin, &token))
+        let begun = browser_sessions::begin(&id, &self.session_hash(&token), user_id, user_agent, life(now));
+        (Cookie::Session.set(&self.origin, &token), begun)
     }
 
     /// Prolongs a session when it is time; answers the `Set-Cookie` header and the new end.
@@ -114,7 +121,9 @@ mod tests {
         let (one, other) = (auth("a".repeat(32).leak()).expect("set"), auth("b".repeat(32).leak()).expect("set"));
         assert_eq!(one.pkce_verifier("s").len(), 43);
         assert_ne!(one.pkce_verifier("s"), other.pkce_verifier("s"));
-        assert_ne!(one.state_hash("s"), one.session_hash("s"));
-        assert_ne!(one.state_hash("s"), one.state_hash("t"));
+        assert_ne!(one.state_hash("github", "s"), one.session_hash("s"));
+        assert_ne!(one.state_hash("github", "s"), one.state_hash("github", "t"));
+        assert_ne!(one.state_hash("github", "s"), one.state_hash("google", "s"));
+        assert_ne!(one.nonce("s"), one.pkce_verifier("s"));
     }
 }

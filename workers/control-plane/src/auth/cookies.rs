@@ -22,7 +22,8 @@ impl Cookie {
             Self::Session => "openinspect.session_token",
             Self::SignIn => "openinspect.sign_in_state",
         };
-        let prefix = if origin.is_https() { "__Secure-" } else { "" };
+        // With this prefix browsers take it from this very host alone, for every path, over https.
+        let prefix = if origin.is_https() { "__Host-" } else { "" };
         format!("{prefix}{name}")
     }
 
@@ -76,9 +77,7 @@ mod tests {
         let https = Cookie::Session.set(&origin("https://app.example.com"), &token);
         assert_eq!(
             https,
-            format!(
-                "__Secure-openinspect.session_token={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age=604800; Secure"
-            )
+            format!("__Host-openinspect.session_token={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age=604800; Secure")
         );
         let http = Cookie::Session.clear(&origin("http://localhost:8787"));
         assert_eq!(http, "openinspect.session_token=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
@@ -96,7 +95,7 @@ mod tests {
             format!("openinspect.session_token={token}; openinspect.session_token={token}"),
             format!("openinspect.session_token={}", token.to_uppercase()),
             format!("openinspect.session_token={token}0"),
-            format!("__Secure-openinspect.session_token={token}"),
+            format!("__Host-openinspect.session_token={token}"),
             format!("xopeninspect.session_token={token}"),
         ] {
             assert_eq!(read(&bad), None, "{bad}");

@@ -5,16 +5,14 @@ use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, reply};
 use worker::Response;
 
-use crate::auth::github_sign_in;
+use crate::auth::sign_in::Provider;
 use crate::models::Models;
 use crate::request::Cx;
 
 /// Ways to sign in that are set up.
 pub(super) fn sign_in_providers(cx: &Cx<'_>) -> Vec<String> {
-    match github_sign_in::require_configured(cx.env) {
-        Ok(()) => vec!["github".to_owned()],
-        Err(_) => Vec::new(),
-    }
+    let set_up = Provider::ALL.into_iter().filter(|provider| provider.require_configured(cx.env).is_ok());
+    set_up.map(|provider| provider.as_str().to_owned()).collect()
 }
 
 pub(super) fn show(cx: &Cx<'_>) -> Result<Response, Failure> {

@@ -10,7 +10,7 @@ use worker::Response;
 use super::sandbox_broker::listed_session;
 use crate::request::Cx;
 use crate::source_control::github::user_tokens;
-use crate::store::sandboxes;
+use crate::store::{audit_log, sandboxes};
 use crate::{identity, sandbox_access, session_client};
 
 #[derive(Deserialize)]
@@ -37,6 +37,8 @@ pub(super) async fn access(cx: &Cx<'_>) -> Result<Response, Failure> {
     if ask().await?.generation != generation {
         return Err(Refusal::conflict("Sandbox access changed; retry").into());
     }
+    // Told before anybody has them.
+    audit_log::write(&cx.db()?, &cx.audit("session.sandbox_access", "session", id.as_str())).await?;
     reply::json(200, &opened)
 }
 

@@ -1,5 +1,6 @@
 //! A session forked, deleted, and seen by operators.
 
+use oi_protocol::identity::Role;
 use oi_protocol::text::utf16_len;
 use oi_protocol::{SessionId, limits};
 use oi_session::archive_file::{ArchivedRanges, ELSEWHERE, place_of};
@@ -20,8 +21,8 @@ use crate::media_store::MediaStore;
 use crate::request::Cx;
 use crate::session_client;
 use crate::source_control::require_github;
-use crate::store::deleted_sessions;
-use crate::store::sessions::NewSession;
+use crate::store::sessions::{self, NewSession};
+use crate::store::{deleted_sessions, user_identities};
 
 const SHAPE: &str = "Invalid fork body";
 
@@ -119,10 +120,35 @@ async fn fork_point(
     Err(Refusal::not_found("The session has no such event. Of an old event give `timelineSequence`").into())
 }
 
+/// Whose sessions a caller may delete: their own, and an admin anybody's. A bot deletes for whom it acts, and only that.
+async fn require_owner(cx: &Cx<'_>, id: &SessionId) -> Result<(), Failure> {
+    let db = cx.db()?;
+    // One that is gone already may be deleted again.
+    let Some(owner) = sessions::owner(&db, id).await? else { return Ok(()) };
+    let caller = match (cx.person(), cx.actor()) {
+        (Some(person), _) => Some(person.user_id.clone()),
+        (None, Some(actor)) => {
+            user_identities::find(&db, actor.namespace, &actor.id).await?.map(|identity| identity.user_id)
+        }
+        (None, None) => None,
+    };
+    let is_admin = cx.person().is_some_and(|person| person.role == Role::Admin);
+    if may_delete(caller.as_deref(), is_admin, owner.user_id.as_deref()) {
+        return Ok(());
+    }
+    Err(Refusal::forbidden("Only the person who started this session, or an admin, may delete it.").into())
+}
+
+fn may_delete(caller: Option<&str>, is_admin: bool, owner: Option<&str>) -> bool {
+    is_admin || (caller.is_some() && caller == owner)
+}
+
 /// Deletes a session. It is off the list at once; what it holds goes after, and a sweep sees to it that it does.
 pub(super) async fn delete(cx: &Cx<'_>) -> Result<Response, Failure> {
     let id = cx.session_id()?;
-    if !deleted_sessions::delete(&cx.db()?, &id, clock::now()).await? {
+    require_owner(cx, &id).await?;
+    let entry = cx.audit("session.delete", "session", id.as_str());
+    if !deleted_sessions::delete(&cx.db()?, &id, clock::now(), &entry).await? {
         return Err(Refusal::not_found("Session not found").into());
     }
     let told = session_client::call(cx.env, &id, Principal::Platform, SessionCall::Delete).await;
@@ -145,6 +171,21 @@ pub(super) async fn deliveries(cx: &Cx<'_>) -> Result<Response, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sessions_are_deleted_by_their_people_and_by_admins() {
+        for (caller, is_admin, owner, may) in [
+            (Some("u1"), false, Some("u1"), true),
+            (Some("u1"), false, Some("u2"), false),
+            (Some("u1"), false, None, false),
+            (None, false, None, false),
+            (None, false, Some("u1"), false),
+            (Some("u1"), true, Some("u2"), true),
+            (Some("u1"), true, None, true),
+        ] {
+            assert_eq!(may_delete(caller, is_admin, owner), may, "{caller:?} {is_admin} {owner:?}");
+        }
+    }
 
     #[test]
     fn a_fork_names_one_place_at_most_and_nobody() {

@@ -232,6 +232,7 @@ pub async fn half_born(db: &impl Database, now: UnixMillis) -> Result<Vec<Member
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::audit_log::{Author, Entry};
     use crate::store::native::Native;
     use crate::store::{deleted_sessions, sessions};
     use futures_executor::block_on;
@@ -308,7 +309,8 @@ mod tests {
         let parent = root(&db);
         let limits = ChildLimits { concurrent: 5, total: 1 };
         assert!(child(&db, &parent, 2, limits));
-        assert!(block_on(deleted_sessions::delete(&db, &id(2), NOW)).expect("runs"));
+        let entry = Entry::new(Author::system(), "session.delete", "session", id(2).as_str(), NOW);
+        assert!(block_on(deleted_sessions::delete(&db, &id(2), NOW, &entry)).expect("runs"));
         assert!(!child(&db, &parent, 3, limits));
         assert_eq!(of(&db, 1).total, 1);
     }

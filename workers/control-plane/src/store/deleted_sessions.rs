@@ -3,6 +3,7 @@
 use oi_protocol::{SessionId, UnixMillis};
 use serde::Deserialize;
 
+use super::audit_log::Entry;
 use super::{Database, DbError, params};
 
 /// After this the first look whether everything is gone, in ms.
@@ -13,8 +14,8 @@ const LONGEST_PAUSE_MS: i64 = 3_600_000;
 const REMEMBERED_MS: i64 = 90 * 86_400_000;
 
 /// Takes a session off the list and remembers that it must go. Its children stay, without a parent. `false` when there
-/// is no such session, and none was deleted.
-pub async fn delete(db: &impl Database, id: &SessionId, now: UnixMillis) -> Result<bool, DbError> {
+/// is no such session, and none was deleted. The entry is that of who deletes it.
+pub async fn delete(db: &impl Database, id: &SessionId, now: UnixMillis, entry: &Entry) -> Result<bool, DbError> {
     db.batch(vec![
         (
             "INSERT OR IGNORE INTO deleted_sessions (session_id, parent_session_id, deleted_at, due_at)
@@ -23,6 +24,7 @@ pub async fn delete(db: &impl Database, id: &SessionId, now: UnixMillis) -> Resu
         ),
         ("UPDATE sessions SET parent_session_id = NULL WHERE parent_session_id = ?", params![id.as_str()]),
         ("DELETE FROM sessions WHERE id = ?", params![id.as_str()]),
+        entry.statement_if_changed(),
     ])
     .await?;
     is_deleted(db, id).await
@@ -86,6 +88,7 @@ pub async fn forget_old(db: &impl Database, now: UnixMillis) -> Result<(), DbErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::audit_log::{self, Author};
     use crate::store::native::Native;
     use crate::store::sessions::{self, ListQuery, NewSession};
     use futures_executor::block_on;
@@ -118,10 +121,14 @@ mod tests {
         let db = Native::new();
         let now = UnixMillis(1_000);
         insert(&db, 1);
-        assert!(!block_on(delete(&db, &id(2), now)).expect("runs"), "unknown");
+        let entry = |byte| Entry::new(Author::system(), "session.delete", "session", id(byte).as_str(), now);
+        assert!(!block_on(delete(&db, &id(2), now, &entry(2))).expect("runs"), "unknown");
         for _ in 0..2 {
-            assert!(block_on(delete(&db, &id(1), now)).expect("runs"));
+            assert!(block_on(delete(&db, &id(1), now, &entry(1))).expect("runs"));
         }
+        let log = block_on(audit_log::list(&db, &audit_log::Filter::default(), 10)).expect("runs");
+        let deleted: Vec<_> = log.iter().map(|entry| entry.subject_id.as_str()).collect();
+        assert_eq!(deleted, [id(1).as_str()], "told once, and of what was there");
         assert_eq!(listed(&db), 0);
         assert!(block_on(due(&db, now)).expect("runs").is_empty(), "its own object has the first minute");
         let later = now.plus(FIRST_LOOK_MS);

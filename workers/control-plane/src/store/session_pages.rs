@@ -3,7 +3,7 @@
 use oi_protocol::{SessionId, UnixMillis, limits};
 use serde::Deserialize;
 
-use super::{Database, DbError, params};
+use super::{Database, DbError, Statement, params};
 
 /// Sessions that are asked at a time.
 const LISTED: i64 = 100;
@@ -29,8 +29,8 @@ pub async fn note(db: &impl Database, user_id: &str, session: &SessionId, now: U
 }
 
 /// All pages of a person are to be closed.
-pub async fn revoke(db: &impl Database, user_id: &str) -> Result<(), DbError> {
-    db.change("UPDATE session_pages SET revoked = 1 WHERE user_id = ?", params![user_id]).await.map(|_| ())
+pub fn revoke(user_id: &str) -> Statement {
+    ("UPDATE session_pages SET revoked = 1 WHERE user_id = ?", params![user_id])
 }
 
 /// Those that are to be closed and are not yet, the newest first; of one person, or of everybody.
@@ -85,7 +85,7 @@ mod tests {
             note(&db, "ada", &sessions[2], now).await.expect("SQL");
             let open = async |who: Option<&str>, at: UnixMillis| revoked(&db, who, at).await.expect("SQL");
             assert_eq!(open(None, now).await, []);
-            revoke(&db, "ada").await.expect("SQL");
+            db.batch(vec![revoke("ada")]).await.expect("SQL");
             let ids: Vec<String> = open(Some("ada"), now).await.into_iter().map(|pages| pages.session_id).collect();
             assert_eq!(ids, [2, 1, 0].map(|n: usize| sessions[n].to_string()));
             assert_eq!(open(Some("grace"), now).await, []);

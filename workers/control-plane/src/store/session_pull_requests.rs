@@ -88,6 +88,7 @@ mod tests {
     use oi_session::pull_request_snapshots::LifecycleState;
 
     use super::*;
+    use crate::store::audit_log::{Author, Entry};
     use crate::store::deleted_sessions;
     use crate::store::native::Native;
     use crate::store::sessions::{self, NewSession};
@@ -188,7 +189,9 @@ mod tests {
     fn a_deleted_session_has_no_pull_requests() {
         let db = listed(1);
         block_on(record(&db, &told(1, LifecycleState::Open, 2))).expect("runs");
-        block_on(deleted_sessions::delete(&db, &SessionId::from_bytes([1; 16]), UnixMillis(3))).expect("runs");
+        let (id, now) = (SessionId::from_bytes([1; 16]), UnixMillis(3));
+        let entry = Entry::new(Author::system(), "session.delete", "session", id.as_str(), now);
+        block_on(deleted_sessions::delete(&db, &id, now, &entry)).expect("runs");
         assert_eq!(row(&db), None);
         block_on(record(&db, &told(1, LifecycleState::Merged, 4))).expect("a late one is no failure");
         assert_eq!(row(&db), None);

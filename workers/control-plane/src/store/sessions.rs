@@ -134,6 +134,18 @@ pub async fn exists(db: &impl Database, id: &SessionId) -> Result<bool, DbError>
     Ok(row.is_some())
 }
 
+/// Whose a listed session is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Owner {
+    /// The person; none when nobody is known.
+    pub user_id: Option<String>,
+}
+
+/// Whose a session is; `None` when it is not listed.
+pub async fn owner(db: &impl Database, id: &SessionId) -> Result<Option<Owner>, DbError> {
+    db.row("SELECT user_id FROM sessions WHERE id = ?", params![id.as_str()]).await
+}
+
 /// What to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ListQuery {

@@ -4,12 +4,12 @@ use oi_protocol::UnixMillis;
 use serde::Deserialize;
 
 use super::users::{self, Profile};
-use super::{Database, DbError, params};
+use super::{Database, DbError, Statement, params};
 
 /// An account elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account<'a> {
-    /// `github`, `slack`, `linear`
+    /// `github`, `google`, `slack`, `linear`
     pub provider: &'a str,
     /// The provider's id, which never changes.
     pub provider_user_id: &'a str,
@@ -113,6 +113,37 @@ pub async fn tokens(db: &impl Database, user_id: &str, provider: &str) -> Result
         .await?;
     // With two accounts it is not known which is meant, so neither is used.
     Ok(if rows.len() == 1 { rows.into_iter().next() } else { None })
+}
+
+/// The sealed refresh token of an account.
+pub async fn sealed_refresh_token(db: &impl Database, identity: &Identity) -> Result<Option<String>, DbError> {
+    #[derive(Deserialize)]
+    struct Row {
+        refresh_token: Option<String>,
+    }
+    let row: Option<Row> =
+        db.row("SELECT refresh_token FROM user_identities WHERE id = ?", params![identity.id.as_str()]).await?;
+    Ok(row.and_then(|row| row.refresh_token))
+}
+
+/// Forgets the tokens of an account.
+pub fn forget_tokens(id: &str) -> Statement {
+    (
+        "UPDATE user_identities SET access_token = NULL, access_token_expires_at = NULL, refresh_token = NULL
+         WHERE id = ?",
+        params![id],
+    )
+}
+
+/// Whether a person has several accounts with a provider.
+pub async fn has_several(db: &impl Database, user_id: &str, provider: &str) -> Result<bool, DbError> {
+    let rows: Vec<Identity> = db
+        .rows(
+            "SELECT id, user_id FROM user_identities WHERE user_id = ? AND provider = ? LIMIT 2",
+            params![user_id, provider],
+        )
+        .await?;
+    Ok(rows.len() > 1)
 }
 
 /// Stores new tokens. With `replaces`, only when the stored refresh token is still that one: `false` when another
@@ -220,5 +251,10 @@ mod tests {
         assert_eq!(set(&sealed("a3", "r3"), Some("r1")), Ok(false));
         assert_eq!(block_on(tokens(&db, "u1", "github")), Ok(Some(sealed("a2", "r2"))));
         assert_eq!(block_on(tokens(&db, "u1", "slack")), Ok(None));
+        let identity = Identity { id: "i1".to_owned(), user_id: "u1".to_owned() };
+        assert_eq!(block_on(sealed_refresh_token(&db, &identity)), Ok(Some("r2".to_owned())));
+        block_on(db.batch(vec![forget_tokens("i1")])).expect("runs");
+        assert_eq!(block_on(sealed_refresh_token(&db, &identity)), Ok(None));
+        assert_eq!(block_on(has_several(&db, "u1", "github")), Ok(false));
     }
 }

@@ -40,6 +40,12 @@ pub fn seal(
     })
 }
 
+/// A refresh token as it was given.
+pub fn open_refresh_token(vars: &impl Vars, identity_id: &str, sealed: &str) -> Result<String, SealError> {
+    let key = sealing_key(vars).map_err(|_| SealError::Key)?;
+    key.open(sealed, &place(identity_id, "refresh_token"))
+}
+
 enum Stored {
     Fresh(String),
     /// It has ended; with this it can be refreshed.
