@@ -11,6 +11,7 @@ pub mod client_socket;
 pub mod diff;
 pub mod error;
 pub mod event;
+pub mod forges;
 pub mod ids;
 pub mod js_json;
 pub mod limits;

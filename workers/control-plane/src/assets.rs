@@ -5,7 +5,7 @@ use oi_worker_kit::http_client::fetch_through;
 use oi_worker_kit::{Failure, Refusal, reply};
 use worker::{Env, Headers, Request, Response};
 
-use crate::source_control::github::GithubUrls;
+use crate::source_control::web_url;
 use crate::web_origin::WebOrigin;
 
 /// Answers a GET that is not the API's: the asset, or the page for any path that no asset has.
@@ -25,7 +25,7 @@ pub async fn answer(request: Request, env: &Env) -> Result<Response, Failure> {
     let is_html = headers.get("Content-Type").ok().flatten().is_some_and(|kind| kind.starts_with("text/html"));
     if is_html {
         let origin = WebOrigin::of(env)?;
-        set("Content-Security-Policy", &content_security_policy(&origin, &GithubUrls::of(env).web))?;
+        set("Content-Security-Policy", &content_security_policy(&origin, &web_url(env)))?;
         set("Referrer-Policy", "same-origin")?;
         set("X-Frame-Options", "DENY")?;
         set("Cross-Origin-Opener-Policy", "same-origin")?;

@@ -4,6 +4,7 @@ pub mod backend_breakers;
 pub mod browser_sessions;
 pub mod children;
 pub mod deleted_sessions;
+pub mod forge_leases;
 pub mod oauth_states;
 pub mod sandboxes;
 pub mod service_nonces;

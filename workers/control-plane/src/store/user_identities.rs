@@ -140,6 +140,16 @@ pub async fn set_tokens(
     Ok(changed == 1)
 }
 
+/// An access token ends now, if it is still the stored one.
+pub async fn end_access(db: &impl Database, id: &str, access_token: &str, now: UnixMillis) -> Result<(), DbError> {
+    db.change(
+        "UPDATE user_identities SET access_token_expires_at = ?3, updated_at = ?3 WHERE id = ?1 AND access_token = ?2",
+        params![id, access_token, now.0],
+    )
+    .await?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,5 +230,23 @@ mod tests {
         assert_eq!(set(&sealed("a3", "r3"), Some("r1")), Ok(false));
         assert_eq!(block_on(tokens(&db, "u1", "github")), Ok(Some(sealed("a2", "r2"))));
         assert_eq!(block_on(tokens(&db, "u1", "slack")), Ok(None));
+    }
+
+    #[test]
+    fn only_the_token_that_is_stored_is_ended() {
+        let db = Native::new();
+        sign_in(&db, &account("github", "1"), &profile(None), ("u1", "i1"));
+        let sealed = SealedTokens {
+            id: "i1".to_owned(),
+            access_token: Some("a1".to_owned()),
+            access_token_expires_at: None,
+            refresh_token: None,
+        };
+        block_on(set_tokens(&db, &sealed, None, UnixMillis(6))).expect("runs");
+        let ends = || block_on(tokens(&db, "u1", "github")).expect("runs").expect("is there").access_token_expires_at;
+        block_on(end_access(&db, "i1", "an older one", UnixMillis(7))).expect("runs");
+        assert_eq!(ends(), None);
+        block_on(end_access(&db, "i1", "a1", UnixMillis(7))).expect("runs");
+        assert_eq!(ends(), Some(7));
     }
 }
