@@ -15,6 +15,8 @@ use crate::store::{D1, Database, session_pull_requests, sessions, webhook_delive
 
 /// What could not be brought to a session is tried again after this, in ms.
 const RETRY_AFTER_MS: i64 = 30_000;
+/// Why nothing follows from a pull request that no session pushes to.
+pub(crate) const FROM_A_FORK: &str = "the pull request comes from a fork";
 /// Why nothing follows from a delivery that was forgotten meanwhile.
 pub const BODY_IS_GONE: &str = "the delivery's body is gone";
 /// The branch that a session pushes to when nobody names another.
@@ -26,14 +28,14 @@ pub fn is_about_pull_requests(claimed: &Claimed) -> bool {
 }
 
 /// What the webhook says, or why nothing follows from it.
-fn read(body: &str) -> Result<PullRequestSnapshot, &'static str> {
+pub(crate) fn read(body: &str) -> Result<PullRequestSnapshot, &'static str> {
     #[derive(Deserialize)]
     struct Payload {
         pull_request: PullRequestFacts,
     }
     let payload: Payload = serde_json::from_str(body).map_err(|_| "the payload is not of the known form")?;
     if payload.pull_request.is_of_a_fork() {
-        return Err("the pull request comes from a fork");
+        return Err(FROM_A_FORK);
     }
     Ok(payload.pull_request.snapshot(clock::from_iso8601))
 }

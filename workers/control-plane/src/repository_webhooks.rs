@@ -27,12 +27,45 @@ struct Old {
 
 #[derive(Deserialize, Default)]
 struct OldName {
+    #[serde(default)]
     name: Old,
+}
+
+#[derive(Deserialize)]
+struct Account {
+    login: String,
+}
+
+#[derive(Deserialize)]
+struct Accounts {
+    user: Option<Account>,
+    organization: Option<Account>,
+}
+
+#[derive(Deserialize)]
+struct OldOwner {
+    from: Accounts,
 }
 
 #[derive(Deserialize, Default)]
 struct Changes {
+    /// It was renamed.
     repository: Option<OldName>,
+    /// It was transferred.
+    owner: Option<OldOwner>,
+}
+
+impl Changes {
+    /// The name that a repository had before.
+    fn old_name(&self, now: &str) -> Option<RepositoryName> {
+        let (owner, name) = now.split_once('/')?;
+        let old_owner = self.owner.as_ref().and_then(|old| old.from.user.as_ref().or(old.from.organization.as_ref()));
+        let old_name = self.repository.as_ref().and_then(|old| old.name.from.as_deref());
+        if old_owner.is_none() && old_name.is_none() {
+            return None;
+        }
+        RepositoryName::parse(old_owner.map_or(owner, |old| &old.login), old_name.unwrap_or(name))
+    }
 }
 
 #[derive(Deserialize)]
@@ -55,12 +88,10 @@ fn parsed(full_name: &str) -> Option<RepositoryName> {
 
 /// The repositories that a payload is about, by the names that may be kept of them; `None` for a payload of an unknown
 /// form.
-fn affected(body: &str) -> Option<Vec<RepositoryName>> {
+pub(crate) fn affected(body: &str) -> Option<Vec<RepositoryName>> {
     let payload: Payload = serde_json::from_str(body).ok()?;
-    let renamed = payload.repository.as_ref().and_then(|now| {
-        let (owner, _) = now.full_name.as_deref()?.split_once('/')?;
-        RepositoryName::parse(owner, payload.changes.repository.as_ref()?.name.from.as_deref()?)
-    });
+    let now = payload.repository.as_ref().and_then(|now| now.full_name.as_deref());
+    let renamed = now.and_then(|now| payload.changes.old_name(now));
     let named = payload
         .repository
         .into_iter()
@@ -112,6 +143,9 @@ mod tests {
         let one = |name: &str| json!({"full_name": name});
         let renamed = json!({"repository": one("Acme/new"), "changes": {"repository": {"name": {"from": "old"}}}});
         assert_eq!(names(&renamed), Some(vec!["acme/new".to_owned(), "acme/old".to_owned()]));
+        let from = json!({"user": {"login": "Ada"}});
+        let transferred = json!({"repository": one("acme/app"), "changes": {"owner": {"from": from}}});
+        assert_eq!(names(&transferred), Some(vec!["acme/app".to_owned(), "ada/app".to_owned()]));
         let changed = json!({"repositories_added": [one("acme/a")], "repositories_removed": [one("acme/b"), one("../c")]});
         assert_eq!(names(&changed), Some(vec!["acme/a".to_owned(), "acme/b".to_owned()]));
         assert_eq!(names(&json!({"repositories": [one("acme/a")]})), Some(vec!["acme/a".to_owned()]));

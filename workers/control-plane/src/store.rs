@@ -104,3 +104,19 @@ pub trait Database {
         Ok(self.rows(sql, params).await?.into_iter().next())
     }
 }
+
+/// So that two clients of a test share one.
+#[cfg(test)]
+impl<D: Database> Database for &D {
+    async fn rows<T: DeserializeOwned>(&self, sql: &str, params: Vec<Param>) -> Result<Vec<T>, DbError> {
+        (*self).rows(sql, params).await
+    }
+
+    async fn change(&self, sql: &str, params: Vec<Param>) -> Result<u64, DbError> {
+        (*self).change(sql, params).await
+    }
+
+    async fn batch(&self, statements: Vec<Statement>) -> Result<Vec<u64>, DbError> {
+        (*self).batch(statements).await
+    }
+}
