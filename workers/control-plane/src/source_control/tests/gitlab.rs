@@ -39,8 +39,9 @@ async fn every_page_of_projects_and_branches_is_read() {
     let all = gitlab.repositories(Listing::default()).await.expect("is listed").into_repositories();
     assert_eq!(all.iter().map(|facts| facts.id).collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!((all[0].owner.as_str(), recorded.borrow().len()), ("Acme/Web", 3));
-    let page = |page| gitlab.branches(&name("acme/web/p1"), page);
-    assert!(page.clone()(1).await.is_ok_and(|page| page.is_some_and(|page| page.has_more)));
+    let project = name("acme/web/p1");
+    let page = |page| gitlab.branches(&project, page);
+    assert!(page(1).await.is_ok_and(|page| page.is_some_and(|page| page.has_more)));
     assert!(page(3).await.is_ok_and(|page| page.is_some_and(|page| !page.has_more && page.names == ["b3"])));
     let url = recorded.borrow().last().expect("a call").call.url.clone();
     assert!(url.ends_with("/api/v4/projects/acme%2Fweb%2Fp1/repository/branches?per_page=100&page=3"), "{url}");
