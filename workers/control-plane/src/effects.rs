@@ -23,7 +23,7 @@ use crate::pull_request_opening;
 use crate::sandbox_backend::{self, BackendError, SandboxBackend};
 use crate::sandbox_start;
 use crate::session_client;
-use crate::source_control::{Forge, ForgeError, RepositoryName, clone_url, git_host, web_url};
+use crate::source_control::{ForgeError, RepositoryName, clone_url, git_host, web_url};
 use crate::store::{D1, sessions, usage};
 
 /// The runner of sessions' jobs, with the deployment's bindings and variables.

@@ -1,6 +1,6 @@
 //! GitHub, on github.com or behind another base URL.
 
-mod app_jwt;
+pub(super) mod app_jwt;
 mod installation_token;
 mod pull_request_facts;
 mod pull_requests;

@@ -104,7 +104,7 @@ impl<D: Database> Github<D> {
         let work = async || {
             let token = self.mint(scope, clock::now()).await?;
             let value = self.sealed(&token, &key);
-            Ok(Done { result: token, value })
+            Ok::<_, ForgeError>(Done { result: token, value })
         };
         let token = one_at_a_time(&self.db, &key, found, work).await?;
         if let Some(sealed) = self.sealed(&token, &key) {

@@ -27,7 +27,8 @@ use crate::source_control::github::user_tokens;
 use crate::source_control::gitlab::Gitlab;
 use crate::source_control::{BranchName, RepositoryName};
 use crate::store::native::Native;
-use crate::store::user_identities::{self, Account, Profile};
+use crate::store::user_identities::{self, Account};
+use crate::store::users::Profile;
 
 pub const ADMIN_SECRET: &str = "admin-secret";
 pub const GROUP_TOKEN: &str = "glpat-group-token";
