@@ -32,8 +32,8 @@ use tokio::net::TcpListener;
 use tokio::sync::OwnedMutexGuard;
 
 pub use config::{
-    AppConfig, Config, GitlabConfig, Level, OAuthConfig, OrganizationConfig, OrganizationRole, RepositoryConfig, Secret, Seed,
-    UserConfig, WebhookConfig,
+    AppConfig, Config, GitlabConfig, Level, OAuthConfig, OrganizationConfig, OrganizationRole, RepositoryConfig,
+    Secret, Seed, UserConfig, WebhookConfig,
 };
 use directory::{Directory, Repository};
 use git::Git;

@@ -166,7 +166,8 @@ struct Paging {
 
 impl Paging {
     fn numbers(&self) -> (u64, u64) {
-        let number = |text: &Option<String>, default: u64| text.as_deref().and_then(|t| t.parse().ok()).unwrap_or(default);
+        let number =
+            |text: &Option<String>, default: u64| text.as_deref().and_then(|t| t.parse().ok()).unwrap_or(default);
         (number(&self.page, 1).clamp(1, 1_000_000), number(&self.per_page, PER_PAGE).clamp(1, MAX_PER_PAGE))
     }
 
@@ -175,8 +176,7 @@ impl Paging {
         let (page, per_page) = self.numbers();
         let total = all.len() as u64;
         let pages = total.div_ceil(per_page).max(1);
-        let part: Vec<Value> =
-            all.into_iter().skip(((page - 1) * per_page) as usize).take(per_page as usize).collect();
+        let part: Vec<Value> = all.into_iter().skip(((page - 1) * per_page) as usize).take(per_page as usize).collect();
         let mut response = Json(part).into_response();
         let next = if page < pages { (page + 1).to_string() } else { String::new() };
         let previous = if page > 1 { (page - 1).to_string() } else { String::new() };
@@ -434,7 +434,8 @@ async fn merge_requests(
         Some("locked") => return Ok(paging.answer(Vec::new())),
         Some(_) => return Err(Problem::parameter("state does not have a valid value")),
     };
-    let filter = Filter { open, head: query.source_branch, base: query.target_branch, by_update: false, ascending: false };
+    let filter =
+        Filter { open, head: query.source_branch, base: query.target_branch, by_update: false, ascending: false };
     let (found, _) = forge.store.read(|db| pulls::list(db, repository.id, &filter, (0, 1_000)))?;
     let found = found.iter().filter(|pull| merged.is_none_or(|merged| pull.merged_at.is_some() == merged));
     Ok(paging.answer(found.map(|pull| merge_request_json(&forge, repository, pull)).collect()))

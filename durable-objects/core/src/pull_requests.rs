@@ -174,7 +174,8 @@ impl Turn<'_, '_> {
             .filter(|artifact| artifacts::is_pull_request_of(artifact, owner, name))
             .collect();
         let generated = format!("open-inspect/{}", session.session_id);
-        let head = choose_head(request.head_branch.as_deref(), &base, repository.branch_name.as_deref(), &generated, &known);
+        let head =
+            choose_head(request.head_branch.as_deref(), &base, repository.branch_name.as_deref(), &generated, &known);
         let existing = known.into_iter().find(|artifact| artifacts::head_of(artifact) == Some(head.as_str()));
         let id = hex::encode(self.cx.random_id());
         self.sql.run(

@@ -163,12 +163,10 @@ async fn open_pull_request(
     token: &str,
     request: &Value,
 ) -> Outcome<Value> {
-    let bearer = [
-        ("Authorization", format!("Bearer {token}")),
-        ("Content-Type", "application/json".to_owned()),
-    ];
+    let bearer = [("Authorization", format!("Bearer {token}")), ("Content-Type", "application/json".to_owned())];
     let credentials =
-        raw(ready, Method::POST, &format!("/sessions/{session}/scm-credentials"), &bearer, Some(b"{}".to_vec())).await?;
+        raw(ready, Method::POST, &format!("/sessions/{session}/scm-credentials"), &bearer, Some(b"{}".to_vec()))
+            .await?;
     check_eq!(credentials.status.as_u16(), 200, "{}", credentials.text);
     let password = credentials.json["password"].as_str().unwrap_or_default().to_owned();
     let pushing = async {
@@ -183,7 +181,8 @@ async fn open_pull_request(
         let commit = ["-c", "user.name=Grace", "-c", "user.email=grace@example.com", "commit", "-q", "-m", "Add notes"];
         git(&work, &commit).await?;
         git(&work, &["push", "-q", "origin", &format!("HEAD:refs/heads/{target}")]).await?;
-        let done = json!({"type": "push_complete", "branchName": target, "repoOwner": "acme", "repoName": "sample-service"});
+        let done =
+            json!({"type": "push_complete", "branchName": target, "repoOwner": "acme", "repoName": "sample-service"});
         bridge.emit(done).await;
         bridge.listen(Duration::from_secs(10), Bridge::is_settled).await
     };
@@ -195,9 +194,11 @@ async fn open_pull_request(
     check_eq!(answer.status.as_u16(), 200, "{}", answer.text);
     let number = &answer.json["prNumber"];
     let all = admin(ready, Method::GET, "pulls", None).await?;
-    let found = all["pulls"].as_array().into_iter().flatten().find(|pull| {
-        pull["number"] == *number && pull["base"]["repo"]["name"] == "sample-service"
-    });
+    let found = all["pulls"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|pull| pull["number"] == *number && pull["base"]["repo"]["name"] == "sample-service");
     found.cloned().ok_or_else(|| Failed(format!("the forge has no such pull request: {}", answer.text)))
 }
 

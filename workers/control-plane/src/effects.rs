@@ -5,8 +5,7 @@ use oi_session::budgets::{Budgets, Limit};
 use oi_session::call::{Principal, SessionCall};
 use oi_session::clock::{BackendTraits, Config};
 use oi_session::job::{
-    ArchiveEvents, ClaimedJob, Job, JobResult, ReadArchive, ReportUsage, StartSandbox, StopSandbox,
-    TakeSnapshot,
+    ArchiveEvents, ClaimedJob, Job, JobResult, ReadArchive, ReportUsage, StartSandbox, StopSandbox, TakeSnapshot,
 };
 use oi_session::token::sandbox_token;
 use oi_session_host::Effects;

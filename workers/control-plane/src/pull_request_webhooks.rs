@@ -177,7 +177,8 @@ mod tests {
         assert_eq!(found(&branch), [(id.clone(), None)]);
         assert_eq!(found(&format!("{branch}-2")), [(id.clone(), None)], "stacked on it");
         let unknown = format!("open-inspect/{}", SessionId::from_bytes([2; 16]));
-        for head in ["fix", "open-inspect/", "open-inspect/x", &unknown, &format!("{branch}-"), &format!("{branch}-x")] {
+        for head in ["fix", "open-inspect/", "open-inspect/x", &unknown, &format!("{branch}-"), &format!("{branch}-x")]
+        {
             assert_eq!(found(head), [], "{head}");
         }
         let record = RecordPullRequest {

@@ -146,7 +146,8 @@ mod tests {
         let from = json!({"user": {"login": "Ada"}});
         let transferred = json!({"repository": one("acme/app"), "changes": {"owner": {"from": from}}});
         assert_eq!(names(&transferred), Some(vec!["acme/app".to_owned(), "ada/app".to_owned()]));
-        let changed = json!({"repositories_added": [one("acme/a")], "repositories_removed": [one("acme/b"), one("../c")]});
+        let changed =
+            json!({"repositories_added": [one("acme/a")], "repositories_removed": [one("acme/b"), one("../c")]});
         assert_eq!(names(&changed), Some(vec!["acme/a".to_owned(), "acme/b".to_owned()]));
         assert_eq!(names(&json!({"repositories": [one("acme/a")]})), Some(vec!["acme/a".to_owned()]));
         assert_eq!(names(&json!({})), Some(vec![]));

@@ -70,7 +70,8 @@ fn named(cx: &Cx<'_>) -> Result<RepositoryName, Refusal> {
 }
 
 fn page_asked_for(text: Option<&str>) -> Result<Option<u32>, Refusal> {
-    let page = text.map(str::parse).transpose().ok().filter(|page| page.is_none_or(|page| (1..=MAX_PAGE).contains(&page)));
+    let page =
+        text.map(str::parse).transpose().ok().filter(|page| page.is_none_or(|page| (1..=MAX_PAGE).contains(&page)));
     page.ok_or_else(|| Refusal::invalid_parameter(format!("page must be a whole number from 1 to {MAX_PAGE}")))
 }
 

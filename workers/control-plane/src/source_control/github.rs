@@ -127,7 +127,8 @@ impl<D> Github<D> {
 /// A path below a repository. An owner with slashes would name another path of GitHub's, and GitHub has no such owner.
 fn below_repository(name: &RepositoryName, path: &str) -> Result<String, ForgeError> {
     let name = name.as_two_segments();
-    let name = name.ok_or_else(|| ForgeError::Setup("GitHub has no repositories in groups within groups".to_owned()))?;
+    let name =
+        name.ok_or_else(|| ForgeError::Setup("GitHub has no repositories in groups within groups".to_owned()))?;
     Ok(format!("/repos/{name}{path}"))
 }
 
@@ -238,7 +239,8 @@ mod tests {
 
     #[test]
     fn an_owner_with_slashes_is_no_path_of_githubs() {
-        let path = |owner: &str, name: &str| below_repository(&RepositoryName::parse(owner, name).expect("a name"), "/x");
+        let path =
+            |owner: &str, name: &str| below_repository(&RepositoryName::parse(owner, name).expect("a name"), "/x");
         assert_eq!(path("acme", "app").as_deref(), Ok("/repos/acme/app/x"));
         assert!(path("acme/app", "pulls").is_err());
     }

@@ -52,9 +52,8 @@ pub struct Gitlab {
 impl Gitlab {
     /// From the deployment's variables.
     pub fn of(vars: &impl Vars) -> Result<Self, Failure> {
-        let access_token = vars
-            .get("GITLAB_ACCESS_TOKEN")
-            .ok_or_else(|| Refusal::not_configured("GITLAB_ACCESS_TOKEN is not set"))?;
+        let access_token =
+            vars.get("GITLAB_ACCESS_TOKEN").ok_or_else(|| Refusal::not_configured("GITLAB_ACCESS_TOKEN is not set"))?;
         let namespace = vars.get("GITLAB_NAMESPACE");
         // A number, or a path of a group.
         if namespace.as_deref().is_some_and(|group| RepositoryName::parse(group, "x").is_none()) {
@@ -180,9 +179,15 @@ mod tests {
     fn what_gitlab_says_of_an_error_is_one_sentence() {
         for (body, sentence) in [
             (r#"{"message":"404 Project Not Found"}"#, "404 Project Not Found"),
-            (r#"{"message":["Another open merge request already exists"]}"#, "Another open merge request already exists"),
+            (
+                r#"{"message":["Another open merge request already exists"]}"#,
+                "Another open merge request already exists",
+            ),
             (r#"{"message":{"title":["is too long","is blank"]}}"#, "is too long; is blank"),
-            (r#"{"error":"invalid_token","error_description":"Token was revoked."}"#, "invalid_token; Token was revoked."),
+            (
+                r#"{"error":"invalid_token","error_description":"Token was revoked."}"#,
+                "invalid_token; Token was revoked.",
+            ),
             ("no JSON", ""),
         ] {
             let answer = Answer { status: 400, headers: Vec::new(), body: body.as_bytes().to_vec() };
@@ -194,7 +199,9 @@ mod tests {
     #[test]
     fn a_deployment_without_a_token_or_with_a_strange_group_is_not_set_up() {
         let of = |vars: &[(&'static str, &'static str)]| {
-            Gitlab::of(&vars.iter().copied().collect::<BTreeMap<_, _>>()).map(|_| ()).map_err(|failure| failure.to_string())
+            Gitlab::of(&vars.iter().copied().collect::<BTreeMap<_, _>>())
+                .map(|_| ())
+                .map_err(|failure| failure.to_string())
         };
         assert!(of(&[]).is_err_and(|error| error.contains("GITLAB_ACCESS_TOKEN")));
         assert!(of(&[("GITLAB_ACCESS_TOKEN", "t")]).is_ok());

@@ -36,7 +36,9 @@ impl RepositoryName {
 
     /// From two segments of a request's path, percent-encoded.
     pub fn from_path(owner: &str, name: &str) -> Option<Self> {
-        Self::parse(&decoded(owner)?, &decoded(name)?)
+        let (owner, name) = (decoded(owner)?, decoded(name)?);
+        let is_plain = |text: &str| text.trim() == text;
+        (is_plain(&owner) && is_plain(&name)).then(|| Self::parse(&owner, &name))?
     }
 
     /// Owner.
@@ -139,7 +141,9 @@ mod tests {
         let name = RepositoryName::parse("Acme/Web", "app").expect("a name");
         assert_eq!((name.as_path(), name.as_one_segment()), ("acme/web/app".to_owned(), "acme%2Fweb%2Fapp".to_owned()));
         assert_eq!(name.as_two_segments(), None, "else `acme/app` and `pulls` would be a path of GitHub's own");
-        for owner in ["/a", "a/", "a//b", "a/../b", "a/./b", "../a", "a/b%2f", "a\\b", &"a/".repeat(20), &"a/".repeat(200)] {
+        for owner in
+            ["/a", "a/", "a//b", "a/../b", "a/./b", "../a", "a/b%2f", "a\\b", &"a/".repeat(20), &"a/".repeat(200)]
+        {
             assert_eq!(RepositoryName::parse(owner, "x"), None, "{owner}");
         }
     }
@@ -182,7 +186,8 @@ mod tests {
     /// Text of the characters that paths, queries and hosts are made of.
     fn hostile() -> impl Strategy<Value = String> {
         let parts = prop::sample::select(vec![
-            "a", "B", "app", ".", "..", "/", "\\", "%2e", "%2F", "%", "?", "#", "@", ":", "&", "=", ";", " ", "\n", "\0", "ä", "//", "~",
+            "a", "B", "app", ".", "..", "/", "\\", "%2e", "%2F", "%", "?", "#", "@", ":", "&", "=", ";", " ", "\n",
+            "\0", "ä", "//", "~",
         ]);
         prop::collection::vec(parts, 0..8).prop_map(|parts| parts.concat())
     }

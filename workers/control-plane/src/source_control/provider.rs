@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_deployment_has_one_forge_and_one_that_is_not_known_is_refused() {
-        let of = |value: &str| Provider::of(&BTreeMap::from([("SCM_PROVIDER", value)])).map_err(|refusal| refusal.status);
+        let of =
+            |value: &str| Provider::of(&BTreeMap::from([("SCM_PROVIDER", value)])).map_err(|refusal| refusal.status);
         assert_eq!(Provider::of(&BTreeMap::new()), Ok(Provider::Github));
         assert_eq!((of(" GitHub "), of("GITLAB")), (Ok(Provider::Github), Ok(Provider::Gitlab)));
         assert_eq!((of("bitbucket"), of("x")), (Err(501), Err(501)));

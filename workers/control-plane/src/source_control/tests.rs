@@ -3,7 +3,7 @@
 
 mod github;
 mod gitlab;
-mod pull_requests;
 mod published;
+mod pull_requests;
 mod support;
 mod webhook_examples;

@@ -6,9 +6,7 @@ use serde::Deserialize;
 
 use super::installation_token::Scope;
 use super::{Github, ask, below_repository, decorated, refused};
-use crate::source_control::{
-    BranchName, BranchPage, ForgeError, ListedPage, Listing, RepositoryFacts, RepositoryName,
-};
+use crate::source_control::{BranchName, BranchPage, ForgeError, ListedPage, Listing, RepositoryFacts, RepositoryName};
 use crate::store::Database;
 
 const PER_PAGE: u64 = 100;

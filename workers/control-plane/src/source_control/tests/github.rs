@@ -55,9 +55,8 @@ async fn github_takes_a_key_of_either_form() {
 async fn of_many_who_want_a_token_one_asks() {
     let world = World::start().await;
     // Each with a cache of its own, as isolates in different places have.
-    let clients: Vec<_> = (0..6)
-        .map(|_| Github::new(&world.vars(), Cache::in_memory(), &world.db).expect("is set up"))
-        .collect();
+    let clients: Vec<_> =
+        (0..6).map(|_| Github::new(&world.vars(), Cache::in_memory(), &world.db).expect("is set up")).collect();
     let (repository, main) = (name("acme/sample-service"), branch("main"));
     let heads = join_all(clients.iter().map(|client| client.branch_head(&repository, &main))).await;
     assert!(heads.iter().all(|head| head.as_ref().is_ok_and(Option::is_some)), "{heads:?}");
@@ -165,8 +164,11 @@ async fn every_page_is_read_and_only_those_that_changed_are_sent() {
     let github = Github::new(&vars, cache.clone(), &db).expect("is set up");
     let read = async |at| repository_cache::read_list(&cache, &db, &github, UnixMillis(at)).await.expect("is read");
     let statuses = || {
-        let mut statuses: Vec<u16> =
-            std::mem::take(&mut *recorded.borrow_mut()).iter().filter(|one| one.call.method == "GET").map(|one| one.status).collect();
+        let mut statuses: Vec<u16> = std::mem::take(&mut *recorded.borrow_mut())
+            .iter()
+            .filter(|one| one.call.method == "GET")
+            .map(|one| one.status)
+            .collect();
         statuses.sort_unstable();
         statuses
     };
@@ -238,7 +240,11 @@ async fn branches_come_page_by_page() {
         if call.method == "POST" {
             return token();
         }
-        answer(200, &[("link", "<https://x?page=2>; rel=\"next\", <https://x?page=9>; rel=\"last\"")], &json!([{"name": "a"}]))
+        answer(
+            200,
+            &[("link", "<https://x?page=2>; rel=\"next\", <https://x?page=9>; rel=\"last\"")],
+            &json!([{"name": "a"}]),
+        )
     });
     let page = world.github().branches(&name("acme/other"), 1).await.expect("answers").expect("is there");
     assert!(page.has_more && long.borrow().last().expect("a call").call.url.ends_with("?per_page=100&page=1"));

@@ -20,7 +20,10 @@ struct Met<'p> {
 
 fn decoded(text: &str) -> String {
     let text = text.replace('+', "%2B");
-    url::form_urlencoded::parse(format!("x={text}").as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+    url::form_urlencoded::parse(format!("x={text}").as_bytes())
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default()
 }
 
 impl Published {
@@ -36,14 +39,17 @@ impl Published {
 
     fn validator(&self, schema: &Value) -> Validator {
         let mut schema = json!({ "allOf": [schema] });
-        schema["$defs"] = self.0["$defs"].clone();
+        if self.0["$defs"].is_object() {
+            schema["$defs"] = self.0["$defs"].clone();
+        }
         jsonschema::options().should_validate_formats(false).build(&schema).expect("is a schema")
     }
 
     #[track_caller]
     fn check(&self, what: &str, schema: &Value, value: &Value) {
         let validator = self.validator(schema);
-        let errors: Vec<_> = validator.iter_errors(value).map(|e| format!("{} at {}", e.masked(), e.instance_path())).collect();
+        let errors: Vec<_> =
+            validator.iter_errors(value).map(|e| format!("{} at {}", e.masked(), e.instance_path())).collect();
         assert!(errors.is_empty(), "{what}: {errors:#?}");
     }
 
@@ -87,7 +93,8 @@ impl Published {
     fn check_request<'p>(&'p self, base: &str, one: &Exchange) -> &'p str {
         let url = url::Url::parse(&one.call.url).expect("a URL");
         let path = url.path().strip_prefix(base).unwrap_or_else(|| panic!("{url} is outside of {base}"));
-        let met = self.find(one.call.method, path).unwrap_or_else(|| panic!("{} {url} is not described", one.call.method));
+        let met =
+            self.find(one.call.method, path).unwrap_or_else(|| panic!("{} {url} is not described", one.call.method));
         let described = &self.0["operations"][met.operation];
         let parameters = described["parameters"].as_array().expect("parameters");
         let given: Vec<(&str, String, String)> = met
@@ -105,7 +112,8 @@ impl Published {
             self.check(&what, &known["schema"], &Self::typed(&known["schema"], value));
         }
         for required in parameters.iter().filter(|known| known["required"] == true) {
-            let there = given.iter().any(|(place, name, _)| required["in"] == *place && required["name"] == name.as_str());
+            let there =
+                given.iter().any(|(place, name, _)| required["in"] == *place && required["name"] == name.as_str());
             assert!(there, "{} lacks {}", met.operation, required["name"]);
         }
         let body: Option<Value> = one.call.body.as_deref().map(|body| serde_json::from_slice(body).expect("is JSON"));
@@ -117,7 +125,8 @@ impl Published {
                 assert_eq!(one.header("content-type"), Some("application/json"));
                 // A schema allows what it does not know; GitHub ignores it, and we should not send it.
                 let known = schema["properties"].as_object().expect("properties");
-                let strange: Vec<_> = body.as_object().expect("an object").keys().filter(|key| !known.contains_key(*key)).collect();
+                let strange: Vec<_> =
+                    body.as_object().expect("an object").keys().filter(|key| !known.contains_key(*key)).collect();
                 assert!(strange.is_empty(), "{} knows no {strange:?}", met.operation);
             }
             (_, None) => assert_ne!(described["requestRequired"], true, "{} lacks its body", met.operation),
@@ -223,7 +232,8 @@ async fn what_is_asked_of_gitlab_about_merge_requests_is_as_gitlab_describes_it(
             _ => Vec::new(),
         };
         for found in found {
-            let strange: Vec<_> = found.as_object().expect("an object").keys().filter(|key| !fields.contains(key.as_str())).collect();
+            let strange: Vec<_> =
+                found.as_object().expect("an object").keys().filter(|key| !fields.contains(key.as_str())).collect();
             assert!(strange.is_empty(), "a merge request has no {strange:?}");
         }
     }
@@ -244,7 +254,8 @@ fn the_checks_are_not_empty() {
         answer: Vec::new(),
     };
     let refused = |one: Exchange| {
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| published.check_request("/api/v3", &one).to_owned())).is_err()
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| published.check_request("/api/v3", &one).to_owned()))
+            .is_err()
     };
     assert!(!refused(exchange("GET", "/repos/a/b/pulls?state=open", None)));
     assert!(refused(exchange("GET", "/repos/a/b/pulls?state=opened", None)), "no such state");
@@ -254,5 +265,8 @@ fn the_checks_are_not_empty() {
     assert!(refused(exchange("POST", "/repos/a/b/pulls", None)), "no body");
     assert!(refused(exchange("POST", "/repos/a/b/pulls", Some(r#"{"title":"t","head":"h"}"#))), "no base");
     assert!(refused(exchange("POST", "/repos/a/b/pulls", Some(r#"{"title":1,"head":"h","base":"b"}"#))), "no text");
-    assert!(refused(exchange("POST", "/repos/a/b/pulls", Some(r#"{"head":"h","base":"b","colour":"red"}"#))), "no such field");
+    assert!(
+        refused(exchange("POST", "/repos/a/b/pulls", Some(r#"{"head":"h","base":"b","colour":"red"}"#))),
+        "no such field"
+    );
 }

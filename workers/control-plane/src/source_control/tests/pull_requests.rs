@@ -95,7 +95,10 @@ async fn without_a_token_that_works_the_app_opens_it_and_names_the_person() {
     // Linus may read the other repository only.
     let linus = world.person("github", "linus", HOUR).await;
     by_app("no-right", Some(&linus)).await;
-    assert!(user_tokens::valid_token(&world.db, &world.vars(), &linus).await.expect("answers").is_some(), "it works elsewhere");
+    assert!(
+        user_tokens::valid_token(&world.db, &world.vars(), &linus).await.expect("answers").is_some(),
+        "it works elsewhere"
+    );
 
     let grace = world.person("github", "grace", 0).await;
     world.admin("revoke-user-tokens", &json!({"login": "grace"})).await;
@@ -147,7 +150,11 @@ async fn one_that_is_open_already_is_found_and_several_may_be_stacked() {
     let first = open(&world, &github, &vars, &wanted("one", "main", None)).await;
     assert_eq!(first, (1, false));
     assert_eq!(open(&world, &github, &vars, &wanted("one", "main", None)).await, (1, true), "somebody else's");
-    assert_eq!(open(&world, &github, &vars, &wanted("two", "one", None)).await, (2, false), "on the first one's branch");
+    assert_eq!(
+        open(&world, &github, &vars, &wanted("two", "one", None)).await,
+        (2, false),
+        "on the first one's branch"
+    );
     // An attempt that was not heard of.
     let look = pull_request_opening::open(&github, &world.db, &vars, &wanted("two", "one", None), true).await;
     assert!(matches!(look, Ok(JobResult::PullRequestOpened { number: 2, updated: false, .. })), "{look:?}");
@@ -190,10 +197,12 @@ async fn at_gitlab_a_merge_request_is_the_persons_or_the_groups_with_the_person_
 
     let draft = OpenPullRequest { draft: true, ..wanted("draft", "main", None) };
     let draft = open(&world, &gitlab, &vars, &draft).await;
-    let snapshot = gitlab.pull_request(&name("acme/sample-service"), draft.0).await.expect("answers").expect("is there");
+    let snapshot =
+        gitlab.pull_request(&name("acme/sample-service"), draft.0).await.expect("answers").expect("is there");
     assert!(snapshot.is_draft && snapshot.title.as_deref() == Some("Draft: Mend draft"), "{snapshot:?}");
     let again = OpenPullRequest { existing_number: Some(draft.0), ..wanted("draft", "main", None) };
     open(&world, &gitlab, &vars, &again).await;
-    let snapshot = gitlab.pull_request(&name("acme/sample-service"), draft.0).await.expect("answers").expect("is there");
+    let snapshot =
+        gitlab.pull_request(&name("acme/sample-service"), draft.0).await.expect("answers").expect("is there");
     assert!(snapshot.is_draft, "a new title leaves it a draft");
 }

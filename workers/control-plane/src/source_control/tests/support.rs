@@ -267,7 +267,10 @@ impl World {
 
     /// Pushes a branch of the sample repository with one commit more than `from` has.
     pub async fn push(&self, branch: &str, from: &str) {
-        let remote = format!("{}/acme/sample-service.git", self.url.replace("http://", &format!("http://oauth2:{GROUP_TOKEN}@")));
+        let remote = format!(
+            "{}/acme/sample-service.git",
+            self.url.replace("http://", &format!("http://oauth2:{GROUP_TOKEN}@"))
+        );
         let folder = self.state.path().join(format!("work-{}", branch.replace('/', "-")));
         let folder = folder.to_str().expect("a path");
         git(self.state.path(), &["clone", "-q", "-b", from, &remote, folder]).await;

@@ -53,7 +53,8 @@ fn every_example_is_taken_or_ignored() {
         let (claimed, text) = (claimed(event, body), body.to_string());
         if pull_request_webhooks::is_about_pull_requests(&claimed) {
             pulls += 1;
-            let snapshot = pull_request_webhooks::read(&text).unwrap_or_else(|why| panic!("{}: {why}: {text}", claimed.event));
+            let snapshot =
+                pull_request_webhooks::read(&text).unwrap_or_else(|why| panic!("{}: {why}: {text}", claimed.event));
             assert_eq!(snapshot.number, body["number"].as_i64().expect("a number"));
             assert_eq!(snapshot.url, body["pull_request"]["html_url"].as_str().expect("an address"));
             assert!(snapshot.provider_updated_at.is_some_and(|at| at.0 > 1_500_000_000_000), "{:?}", snapshot);
@@ -71,10 +72,8 @@ fn every_example_is_taken_or_ignored() {
 #[test]
 fn examples_that_were_changed_mean_what_they_say() {
     let all = examples();
-    let (_, opened) = all
-        .iter()
-        .find(|(event, body)| event == "pull_request" && body["action"] == "opened")
-        .expect("an example");
+    let (_, opened) =
+        all.iter().find(|(event, body)| event == "pull_request" && body["action"] == "opened").expect("an example");
     let read = |change: &dyn Fn(&mut Value)| {
         let mut body = opened.clone();
         change(&mut body);
