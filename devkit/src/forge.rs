@@ -11,6 +11,7 @@ mod config;
 mod directory;
 mod edge;
 mod git;
+mod gitlab;
 mod lifecycle;
 mod names;
 mod oauth;
@@ -31,8 +32,8 @@ use tokio::net::TcpListener;
 use tokio::sync::OwnedMutexGuard;
 
 pub use config::{
-    AppConfig, Config, Level, OAuthConfig, OrganizationConfig, OrganizationRole, RepositoryConfig, Secret, Seed,
-    UserConfig, WebhookConfig,
+    AppConfig, Config, GitlabConfig, Level, OAuthConfig, OrganizationConfig, OrganizationRole, RepositoryConfig,
+    Secret, Seed, UserConfig, WebhookConfig,
 };
 use directory::{Directory, Repository};
 use git::Git;
@@ -134,9 +135,12 @@ pub async fn serve(listener: TcpListener, forge: Arc<Forge>) -> std::io::Result<
 }
 
 fn router(forge: Shared) -> Router {
-    Router::new()
+    let base = forge.config.base_path().to_owned();
+    let router = Router::new()
         .route("/health", get(health))
         .nest("/api/v3", api::router(&forge))
+        .nest("/api/v4", gitlab::router(&forge))
+        .merge(gitlab::pages())
         .merge(oauth::router())
         .merge(smart_http::router())
         .merge(pages::router())
@@ -144,7 +148,8 @@ fn router(forge: Shared) -> Router {
         .fallback(pages::not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(axum::middleware::from_fn_with_state(forge.clone(), edge::edge))
-        .with_state(forge)
+        .with_state(forge);
+    if base.is_empty() { router } else { Router::new().nest(&base, router) }
 }
 
 async fn health() -> axum::Json<serde_json::Value> {

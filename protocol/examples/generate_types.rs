@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use oi_protocol::{client_socket, diff, error, event, identity, rest, session_state};
+use oi_protocol::{client_socket, diff, error, event, forges, identity, rest, session_state};
 use ts_rs::{Config, TS, TypeVisitor};
 
 struct Collector<'a> {
@@ -42,6 +42,7 @@ fn generate() -> String {
     collector.visit::<rest::ModelList>();
     collector.visit::<rest::AppConfig>();
     collector.visit::<rest::RepositoryList>();
+    collector.visit::<forges::BranchList>();
     collector.visit::<diff::DiffState>();
     collector.visit::<identity::CreatePersonalToken>();
     collector.visit::<identity::CreatedPersonalToken>();

@@ -12,6 +12,7 @@ pub mod diff;
 pub mod error;
 pub mod event;
 pub mod identity;
+pub mod forges;
 pub mod ids;
 pub mod js_json;
 pub mod limits;

@@ -220,6 +220,16 @@ pub struct Repository {
     pub private: bool,
     /// Its default branch.
     pub default_branch: String,
+    /// Always false: one that is archived is not listed.
+    pub archived: bool,
+    /// The language that most of it is written in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub language: Option<String>,
+    /// Its topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub topics: Option<Vec<String>>,
 }
 
 /// Answer of `GET /api/repos`

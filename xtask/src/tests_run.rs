@@ -104,7 +104,9 @@ fn run_part(ready: &Ready, part: Part, filters: &[String]) -> Result<Tally> {
         Part::Native => watched(
             cargo::native(places, "the native tests", NATIVE_DEADLINE)
                 .args(["test", "--workspace", "--exclude", "e2e", "--no-fail-fast"])
-                .env("PATH", ready.path()),
+                .env("PATH", ready.path())
+                // What others wrote, that tests hold ours against: GitHub's example webhooks.
+                .env("OI_NODE_MODULES", ready.node.modules()),
             cargo_line,
         ),
         Part::Types => {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::api::body::Body;
 use super::api::error::ApiError;
 use super::api::pulls_json;
-use super::store::pulls;
+use super::store::{pulls, tokens};
 use super::{Shared, auth};
 
 /// Most failures that wait at a time.
@@ -51,6 +51,8 @@ pub fn router() -> Router<Shared> {
         .route("/_admin/reset-repo", post(reset_repo))
         .route("/_admin/fail", post(fail).delete(clear_failures))
         .route("/_admin/pulls", get(list_pulls))
+        .route("/_admin/revoke-user-tokens", post(revoke_user_tokens))
+        .route("/_admin/user-tokens", post(issue_user_tokens))
 }
 
 /// The check that each handler of this file starts with.
@@ -132,4 +134,41 @@ async fn list_pulls(State(forge): State<Shared>, headers: http::HeaderMap) -> Re
         }
     }
     Ok(Json(json!({ "pulls": all })))
+}
+
+#[derive(Deserialize)]
+struct Person {
+    login: String,
+    /// Only the access tokens: what refreshes them goes on working.
+    #[serde(default)]
+    access_only: bool,
+}
+
+fn person(forge: &super::Forge, request: &Person) -> Result<u64, ApiError> {
+    forge.directory.user(&request.login).map(|account| account.id).ok_or_else(ApiError::not_found)
+}
+
+/// As if the person had taken the App's rights back.
+async fn revoke_user_tokens(
+    State(forge): State<Shared>,
+    headers: http::HeaderMap,
+    body: axum::body::Bytes,
+) -> Result<Json<Value>, ApiError> {
+    authorize(&forge, &headers)?;
+    let request: Person = Body::parse(&body)?;
+    let user = person(&forge, &request)?;
+    let revoked = forge.store.write(|db| tokens::revoke_user(db, user, request.access_only))?;
+    Ok(Json(json!({ "revoked": revoked })))
+}
+
+/// Tokens of a person, without a browser.
+async fn issue_user_tokens(
+    State(forge): State<Shared>,
+    headers: http::HeaderMap,
+    body: axum::body::Bytes,
+) -> Result<Json<Value>, ApiError> {
+    authorize(&forge, &headers)?;
+    let user = person(&forge, &Body::parse(&body)?)?;
+    let tokens = forge.store.write(|db| tokens::issue_for_user(db, user))?;
+    Ok(Json(json!({ "access_token": tokens.access, "refresh_token": tokens.refresh })))
 }

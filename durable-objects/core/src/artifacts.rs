@@ -120,6 +120,11 @@ pub(crate) fn head_of(artifact: &SessionArtifact) -> Option<&str> {
     artifact.metadata.as_ref().and_then(|metadata| text(metadata, "head"))
 }
 
+/// The base branch of a pull request artifact.
+pub(crate) fn base_of(artifact: &SessionArtifact) -> Option<&str> {
+    artifact.metadata.as_ref().and_then(|metadata| text(metadata, "base"))
+}
+
 /// The number of a pull request artifact.
 pub(crate) fn number_of(artifact: &SessionArtifact) -> Option<i64> {
     artifact.metadata.as_ref().and_then(|metadata| metadata.get("number")).and_then(Value::as_i64)

@@ -83,6 +83,28 @@ fn target<'a>(
     }
 }
 
+/// The branch to push to, which is never the base: the one that was asked for, that of the session's newest pull request
+/// into this base, the session's branch, or a generated one. A pull request into the branch of another is stacked on it, on
+/// a branch of its own.
+fn choose_head(
+    asked: Option<&str>,
+    base: &str,
+    session_branch: Option<&str>,
+    generated: &str,
+    known: &[SessionArtifact],
+) -> String {
+    let has_head = |branch: &str| known.iter().any(|artifact| artifacts::head_of(artifact) == Some(branch));
+    let of_base = known.iter().find(|artifact| artifacts::base_of(artifact) == Some(base)).and_then(artifacts::head_of);
+    let is_stacked = has_head(base);
+    let own = [session_branch, Some(generated)].into_iter().flatten().filter(|own| !is_stacked || !has_head(own));
+    let found = [asked, of_base].into_iter().flatten().chain(own).filter_map(sanitize_branch).find(|head| head != base);
+    found.unwrap_or_else(|| {
+        let mut numbered = (2_u32..).map(|number| format!("{generated}-{number}"));
+        // There are fewer pull requests than numbers.
+        numbered.find(|head| head != base && !has_head(head)).unwrap_or_default()
+    })
+}
+
 impl Turn<'_, '_> {
     /// Begins an operation, or meets the one that the same request began.
     pub(crate) fn create_pull_request(
@@ -147,16 +169,14 @@ impl Turn<'_, '_> {
         if request.head_branch.as_deref().is_some_and(|head| sanitize_branch(head).is_none()) {
             return Ok(Err((400, ErrorCode::InvalidBody, "headBranch must be a valid branch name".to_owned())));
         }
+        let known: Vec<SessionArtifact> = artifacts::pull_requests(self.sql)?
+            .into_iter()
+            .filter(|artifact| artifacts::is_pull_request_of(artifact, owner, name))
+            .collect();
         let generated = format!("open-inspect/{}", session.session_id);
-        let head = [request.head_branch.as_deref(), repository.branch_name.as_deref(), Some(generated.as_str())]
-            .into_iter()
-            .flatten()
-            .filter_map(sanitize_branch)
-            .find(|head| *head != base)
-            .unwrap_or_else(|| generated.clone());
-        let existing = artifacts::pull_requests(self.sql)?
-            .into_iter()
-            .find(|a| artifacts::is_pull_request_of(a, owner, name) && artifacts::head_of(a) == Some(head.as_str()));
+        let head =
+            choose_head(request.head_branch.as_deref(), &base, repository.branch_name.as_deref(), &generated, &known);
+        let existing = known.into_iter().find(|artifact| artifacts::head_of(artifact) == Some(head.as_str()));
         let id = hex::encode(self.cx.random_id());
         self.sql.run(
             "INSERT INTO pull_request_operations (id, request_key, message_id, author_id, repo_owner, repo_name, head,

@@ -14,7 +14,7 @@ use crate::World;
 
 const UNKNOWN: &str = "00000000000000000000000000000000";
 
-fn refused(answer: &Answer, status: u16, what: &str) -> Outcome {
+pub fn refused(answer: &Answer, status: u16, what: &str) -> Outcome {
     check_eq!(answer.status.as_u16(), status, "{what} ({})", answer.text);
     check!(answer.json["error"].as_str().is_some_and(|s| !s.is_empty()), "{what} says why: {}", answer.text);
     let codes: &[&str] = match status {

@@ -12,6 +12,7 @@ mod diffs;
 mod endurance;
 mod family;
 mod identity;
+mod forges;
 mod main_job;
 mod store;
 mod webhooks;
@@ -62,6 +63,10 @@ const PLAYED: &[(&str, Test)] = tests![
     attachments::a_picture_goes_with_a_prompt_to_the_sandbox,
     attachments::files_that_cannot_go_with_a_prompt_are_refused,
     attachments::a_recording_is_stored_shown_and_played_in_ranges,
+    forges::repositories_and_branches_are_listed_for_who_may_see_them,
+    forges::a_name_that_would_be_another_path_is_not_found,
+    forges::a_webhook_makes_the_list_be_read_anew,
+    forges::a_pull_request_is_the_persons_and_the_apps_once_their_token_is_revoked,
     webhooks::a_signed_delivery_is_stored_once_and_a_forged_one_is_not,
     webhooks::a_bot_is_told_once_how_its_prompt_ended,
     crashes::a_panic_is_answered_and_the_next_call_works,

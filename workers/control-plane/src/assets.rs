@@ -6,7 +6,7 @@ use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, Refusal, reply};
 use worker::{Env, Headers, Request, Response};
 
-use crate::source_control::github::GithubUrls;
+use crate::source_control::web_url;
 use crate::web_origin::WebOrigin;
 
 /// Browsers come back over https for a year.
@@ -38,7 +38,7 @@ pub async fn answer(request: Request, env: &Env) -> Result<Response, Failure> {
     let is_html = headers.get("Content-Type").ok().flatten().is_some_and(|kind| kind.starts_with("text/html"));
     if is_html {
         let origin = WebOrigin::of(env)?;
-        let pictures = picture_sources(&GithubUrls::of(env).web, &env.list("AVATAR_ORIGINS"));
+        let pictures = picture_sources(&web_url(env), &env.list("AVATAR_ORIGINS"));
         set("Content-Security-Policy", &content_security_policy(&origin, &pictures))?;
         set("Referrer-Policy", "same-origin")?;
         set("X-Frame-Options", "DENY")?;

@@ -5,8 +5,7 @@ use oi_session::budgets::{Budgets, Limit};
 use oi_session::call::{Principal, SessionCall};
 use oi_session::clock::{BackendTraits, Config};
 use oi_session::job::{
-    ArchiveEvents, ClaimedJob, Job, JobResult, OpenPullRequest, ReadArchive, ReportUsage, StartSandbox, StopSandbox,
-    TakeSnapshot,
+    ArchiveEvents, ClaimedJob, Job, JobResult, ReadArchive, ReportUsage, StartSandbox, StopSandbox, TakeSnapshot,
 };
 use oi_session::token::sandbox_token;
 use oi_session_host::Effects;
@@ -19,13 +18,11 @@ use crate::family_effects;
 use crate::media_store::{ContentType, MediaStore};
 use crate::models::Models;
 use crate::pull_request_effects;
+use crate::pull_request_opening;
 use crate::sandbox_backend::{self, BackendError, SandboxBackend};
 use crate::sandbox_start;
 use crate::session_client;
-use crate::source_control::github::{Github, GithubUrls, user_tokens};
-use crate::source_control::{
-    BranchName, ForgeError, NewPullRequest, Opener, PullRequest, RepositoryName, SourceControl,
-};
+use crate::source_control::{ForgeError, RepositoryName, clone_url, git_host, web_url};
 use crate::store::{D1, sessions, usage};
 
 /// The runner of sessions' jobs, with the deployment's bindings and variables.
@@ -62,7 +59,7 @@ fn config(vars: &impl Vars) -> Config {
         backend: backend_traits(vars),
         budgets: Budgets { prompt: limit(vars, "BUDGET_PROMPT"), session: limit(vars, "BUDGET_SESSION") },
         retention_rows: vars.positive_or("EVENT_RETENTION_ROWS", defaults.retention_rows),
-        forge_url: GithubUrls::of(vars).web,
+        forge_url: web_url(vars),
         fault_injection: vars.is_true("FAULT_INJECTION"),
         ..defaults
     }
@@ -94,7 +91,7 @@ impl Effects for ControlPlaneEffects {
             Job::ReportUsage(report) => report_usage(&self.env, report).await,
             Job::ArchiveEvents(archive) => archive_events(&self.env, archive).await,
             Job::ReadArchive(read) => read_archive(&self.env, read).await,
-            Job::OpenPullRequest(open) => open_pull_request(&self.env, open, claimed.look_first).await,
+            Job::OpenPullRequest(open) => pull_request_opening::run(&self.env, open, claimed.look_first).await,
             Job::BotCallback(callback) => family_effects::tell_bot(&self.env, callback).await,
             Job::TellParent(notice) => family_effects::tell_parent(&self.env, notice).await,
             Job::OfferResult(offer) => family_effects::offer_result(&self.env, offer).await,
@@ -184,7 +181,6 @@ pub(crate) fn create_request(vars: &impl Vars, start: &StartSandbox) -> Result<C
         .get("SANDBOX_CONTROL_PLANE_URL")
         .or_else(|| vars.get("WORKER_URL"))
         .ok_or_else(|| permanent("WORKER_URL is not set"))?;
-    let urls = GithubUrls::of(vars);
     let repositories = start.repositories.iter().zip(0..).map(|(repository, position)| {
         let name = RepositoryName::parse(&repository.repo_owner, &repository.repo_name)
             .ok_or_else(|| permanent("a repository of the session has no valid name"))?;
@@ -193,7 +189,7 @@ pub(crate) fn create_request(vars: &impl Vars, start: &StartSandbox) -> Result<C
             repo_owner: repository.repo_owner.clone(),
             repo_name: repository.repo_name.clone(),
             branch: repository.base_branch.clone(),
-            clone_url: urls.clone_url(&name),
+            clone_url: clone_url(vars, &name),
             base_sha: repository.base_sha.clone(),
         })
     });
@@ -204,7 +200,7 @@ pub(crate) fn create_request(vars: &impl Vars, start: &StartSandbox) -> Result<C
         control_plane_url: control_plane_url.trim_end_matches('/').to_owned(),
         auth_token: sandbox_token(&key, &start.session_id, start.generation, &start.nonce),
         timeout_seconds: start.timeout_seconds,
-        vcs_host: urls.git_host(),
+        vcs_host: git_host(vars),
         repositories: repositories.collect::<Result<_, Failed>>()?,
         model: start.model.clone(),
         model_providers: Models::of(vars).providers(),
@@ -259,111 +255,6 @@ async fn stop_sandbox(env: &Env, stop: &StopSandbox) -> Result<JobResult, Failed
     Ok(JobResult::Done)
 }
 
-/// The body with who asked for it, when the App opens it, and where it came from.
-fn with_footer(vars: &impl Vars, open: &OpenPullRequest, by_app: bool) -> String {
-    let app = vars.get_or("APP_NAME", "Open-Inspect");
-    let web = vars.get_or("WEB_APP_URL", "");
-    let author = open.author_name.replace(['\n', '\r', '[', ']', '<', '>', '`', '@'], " ");
-    let author = author.trim();
-    let asked = if by_app && !author.is_empty() { format!("\n\nRequested by {author}.") } else { String::new() };
-    let session = &open.session_id;
-    format!("{}{asked}\n\n---\n*Created with [{app}]({}/session/{session})*", open.body, web.trim_end_matches('/'))
-}
-
-fn opened(pull: PullRequest, updated: bool) -> JobResult {
-    JobResult::PullRequestOpened {
-        number: pull.number,
-        url: pull.url,
-        state: pull.state,
-        head: pull.head,
-        base: pull.base,
-        title: pull.title,
-        updated,
-    }
-}
-
-/// Whether the App may still be allowed what this person was not: their token does not work, or has no such right. A
-/// pull request that exists already is no matter of rights.
-fn is_about_rights(error: &ForgeError) -> bool {
-    match error {
-        ForgeError::Status { status: 401 | 403 | 404, .. } => true,
-        ForgeError::Status { status: 422, message, .. } => {
-            let message = message.to_lowercase();
-            message.contains("permission")
-                || message.contains("not accessible")
-                || message.contains("must be a collaborator")
-        }
-        _ => false,
-    }
-}
-
-async fn open_pull_request(env: &Env, open: &OpenPullRequest, look_first: bool) -> Result<JobResult, Failed> {
-    let forge = Github::of(env)?;
-    let name = RepositoryName::parse(&open.repo_owner, &open.repo_name)
-        .ok_or_else(|| permanent("the repository has no valid name"))?;
-    let branch =
-        |text: &str| BranchName::parse(text).ok_or_else(|| permanent(format!("`{text}` is not a branch name")));
-    let (head, base) = (branch(&open.head)?, branch(&open.base)?);
-    let person = person_token(env, open).await;
-    if (look_first || open.existing_number.is_some())
-        && let Some(found) = forge.open_pull_request_of(&name, &head, &base).await?
-    {
-        // The session's own one gets the new title and body; one that an earlier attempt opened has them.
-        let ours = open.existing_number == Some(found.number);
-        if !ours {
-            return Ok(opened(found, open.existing_number.is_some()));
-        }
-        let body = with_footer(env, open, person.is_none());
-        let opener = person.as_deref().map_or(Opener::App, Opener::Person);
-        let changed = match forge.update_pull_request(opener, &name, found.number, &open.title, &body).await {
-            Err(error) if person.is_some() && is_about_rights(&error) => {
-                let body = with_footer(env, open, true);
-                forge.update_pull_request(Opener::App, &name, found.number, &open.title, &body).await?
-            }
-            result => result?,
-        };
-        return Ok(opened(changed, true));
-    }
-    let mut result = match &person {
-        Some(token) => {
-            let body = with_footer(env, open, false);
-            let new = NewPullRequest { title: &open.title, body: &body, head: &head, base: &base, draft: open.draft };
-            Some(forge.create_pull_request(Opener::Person(token), &name, new).await)
-        }
-        None => None,
-    };
-    if result.as_ref().is_none_or(|result| result.as_ref().is_err_and(is_about_rights)) {
-        let body = with_footer(env, open, true);
-        let new = NewPullRequest { title: &open.title, body: &body, head: &head, base: &base, draft: open.draft };
-        result = Some(forge.create_pull_request(Opener::App, &name, new).await);
-    }
-    match result {
-        Some(Ok(pull)) => Ok(opened(pull, false)),
-        // It is open already: somebody else's, or ours of an attempt that was not heard of.
-        Some(Err(error)) if error.status() == Some(422) => {
-            match forge.open_pull_request_of(&name, &head, &base).await? {
-                Some(found) => Ok(opened(found, true)),
-                None => Err(error.into()),
-            }
-        }
-        Some(Err(error)) => Err(error.into()),
-        None => Err(permanent("nothing was asked of the code host")),
-    }
-}
-
-/// The prompting person's token. Without one that works, the App acts: that is no failure.
-async fn person_token(env: &Env, open: &OpenPullRequest) -> Option<String> {
-    let user_id = open.author_user_id.as_deref()?;
-    let db = D1::of(env).ok()?;
-    match user_tokens::valid_token(&db, env, user_id).await {
-        Ok(token) => token,
-        Err(failure) => {
-            Line::warn("control-plane", "user_token.unavailable").with("error", failure.to_string()).write();
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,23 +292,6 @@ mod tests {
         ])
     }
 
-    fn open() -> OpenPullRequest {
-        OpenPullRequest {
-            session_id: SessionId::from_bytes([1; 16]),
-            operation_id: "o".to_owned(),
-            repo_owner: "acme".to_owned(),
-            repo_name: "app".to_owned(),
-            head: "h".to_owned(),
-            base: "main".to_owned(),
-            title: "t".to_owned(),
-            body: "Body.".to_owned(),
-            draft: false,
-            author_user_id: None,
-            author_name: "Ada\n@everyone".to_owned(),
-            existing_number: None,
-        }
-    }
-
     #[test]
     fn a_repeated_start_asks_for_the_same_sandbox_with_the_same_token() {
         let first = create_request(&vars(), &start()).expect("set up");
@@ -442,25 +316,6 @@ mod tests {
             assert_eq!(create_request(&vars, &start()).err().map(|failed| failed.transient), Some(false), "{bad}");
         }
         assert_ne!(config(&vars).sandbox_token_key, config(&vars).sandbox_token_key, "and none is accepted");
-    }
-
-    #[test]
-    fn a_pull_request_says_where_it_comes_from() {
-        let session = "01".repeat(16);
-        let footer = format!("\n\n---\n*Created with [Open-Inspect](http://127.0.0.1:8787/session/{session})*");
-        assert_eq!(with_footer(&vars(), &open(), false), format!("Body.{footer}"));
-        assert_eq!(with_footer(&vars(), &open(), true), format!("Body.\n\nRequested by Ada  everyone.{footer}"));
-    }
-
-    #[test]
-    fn the_app_steps_in_only_where_rights_are_missing() {
-        let status = |status, message: &str| ForgeError::Status { status, doing: "x", message: message.to_owned() };
-        for error in [status(403, ""), status(404, ""), status(401, ""), status(422, "No permission to create")] {
-            assert!(is_about_rights(&error), "{error}");
-        }
-        for error in [status(422, "A pull request already exists"), status(500, ""), ForgeError::Setup(String::new())] {
-            assert!(!is_about_rights(&error), "{error}");
-        }
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::SignOut => auth::sign_out(cx).await,
         Handler::SignInProviders => auth::providers(cx),
         Handler::ListRepositories => repositories::list(cx).await,
+        Handler::ListBranches => repositories::branches(cx).await,
         Handler::CreateSession => sessions::create(cx).await,
         Handler::ListSessions => session_list::list(cx).await,
         Handler::SessionSnapshot => session_calls::snapshot(cx).await,

@@ -9,8 +9,7 @@ use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
 use crate::effects::Failed;
-use crate::source_control::github::Github;
-use crate::source_control::{RepositoryName, SourceControl};
+use crate::source_control::{Forge, RepositoryName, SourceControl};
 use crate::store::{D1, session_pull_requests};
 
 /// After this no further pull request is asked for: the last call's own deadline is still within the job's lease.
@@ -18,7 +17,7 @@ const ASK_WITHIN: Duration = Duration::from_secs(60);
 
 /// Reads each pull request, one after the other. One that cannot be read is left out; when none can, the job failed.
 pub async fn refresh(env: &Env, refresh: &RefreshPullRequests) -> Result<JobResult, Failed> {
-    let forge = Github::of(env)?;
+    let forge = Forge::of(env)?;
     let began = clock::now();
     let (mut read, mut failed) = (Vec::new(), None);
     for wanted in &refresh.pull_requests {

@@ -15,6 +15,10 @@ use crate::store::{D1, Database, session_pull_requests, sessions, webhook_delive
 
 /// What could not be brought to a session is tried again after this, in ms.
 const RETRY_AFTER_MS: i64 = 30_000;
+/// Why nothing follows from a pull request that no session pushes to.
+pub(crate) const FROM_A_FORK: &str = "the pull request comes from a fork";
+/// Why nothing follows from a delivery that was forgotten meanwhile.
+pub const BODY_IS_GONE: &str = "the delivery's body is gone";
 /// The branch that a session pushes to when nobody names another.
 const BRANCH_PREFIX: &str = "open-inspect/";
 
@@ -24,21 +28,27 @@ pub fn is_about_pull_requests(claimed: &Claimed) -> bool {
 }
 
 /// What the webhook says, or why nothing follows from it.
-fn read(body: &str) -> Result<PullRequestSnapshot, &'static str> {
+pub(crate) fn read(body: &str) -> Result<PullRequestSnapshot, &'static str> {
     #[derive(Deserialize)]
     struct Payload {
         pull_request: PullRequestFacts,
     }
     let payload: Payload = serde_json::from_str(body).map_err(|_| "the payload is not of the known form")?;
     if payload.pull_request.is_of_a_fork() {
-        return Err("the pull request comes from a fork");
+        return Err(FROM_A_FORK);
     }
     Ok(payload.pull_request.snapshot(clock::from_iso8601))
 }
 
-/// The session whose branch this is.
+/// The session whose branch this is: its first one, or one that was stacked on it (`open-inspect/<id>-2`).
 fn session_of_branch(branch: &str) -> Option<SessionId> {
-    SessionId::parse(branch.strip_prefix(BRANCH_PREFIX)?).ok()
+    let rest = branch.strip_prefix(BRANCH_PREFIX)?;
+    let id = match rest.split_once('-') {
+        Some((id, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => id,
+        Some(_) => return None,
+        None => rest,
+    };
+    SessionId::parse(id).ok()
 }
 
 /// Sessions to tell, with the artifact where it is known. One that D1 does not know the pull request of yet is found
@@ -63,21 +73,23 @@ async fn sessions_of(
     }
 }
 
+/// The body of a delivery, if it is still there.
+pub async fn body_of(env: &Env, claimed: &Claimed) -> Result<Option<String>, Failure> {
+    let Some(body) = webhook_deliveries::body(&D1::of(env)?, &claimed.id).await? else { return Ok(None) };
+    match (body.body, body.body_key) {
+        (Some(inline), _) => Ok(Some(inline)),
+        (None, Some(key)) => crate::media_store::MediaStore::of(env)?.text(&key).await,
+        (None, None) => Ok(None),
+    }
+}
+
 /// Brings a delivery to its sessions.
 pub async fn handle(env: &Env, claimed: &Claimed) -> Result<Processed, Failure> {
     let db = D1::of(env)?;
-    let Some(body) = webhook_deliveries::body(&db, &claimed.id).await? else {
-        return Ok(Processed::Ignored("the delivery was forgotten".to_owned()));
-    };
-    let body = match (body.body, body.body_key) {
-        (Some(inline), _) => Some(inline),
-        (None, Some(key)) => crate::media_store::MediaStore::of(env)?.text(&key).await?,
-        (None, None) => None,
-    };
-    let snapshot = match body.as_deref().map(read) {
+    let snapshot = match body_of(env, claimed).await?.as_deref().map(read) {
         Some(Ok(snapshot)) => snapshot,
         Some(Err(reason)) => return Ok(Processed::Ignored(reason.to_owned())),
-        None => return Ok(Processed::Ignored("the delivery's body is gone".to_owned())),
+        None => return Ok(Processed::Ignored(BODY_IS_GONE.to_owned())),
     };
     let sessions = sessions_of(&db, &snapshot).await?;
     if sessions.is_empty() {
@@ -163,8 +175,10 @@ mod tests {
         let found = |head: &str| block_on(sessions_of(&db, &snapshot(head))).expect("runs");
         let branch = format!("open-inspect/{id}");
         assert_eq!(found(&branch), [(id.clone(), None)]);
+        assert_eq!(found(&format!("{branch}-2")), [(id.clone(), None)], "stacked on it");
         let unknown = format!("open-inspect/{}", SessionId::from_bytes([2; 16]));
-        for head in ["fix", "open-inspect/", "open-inspect/x", &unknown] {
+        for head in ["fix", "open-inspect/", "open-inspect/x", &unknown, &format!("{branch}-"), &format!("{branch}-x")]
+        {
             assert_eq!(found(head), [], "{head}");
         }
         let record = RecordPullRequest {

@@ -5,7 +5,9 @@ use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
 use crate::auth::recheck;
-use crate::store::{D1, browser_sessions, oauth_states, personal_tokens, sandboxes, service_nonces, session_pages};
+use crate::store::{
+    D1, browser_sessions, forge_leases, oauth_states, personal_tokens, sandboxes, service_nonces, session_pages,
+};
 use crate::{session_sweeps, webhook_work};
 
 /// Automations that are due, and what must not be left behind.
@@ -49,6 +51,7 @@ async fn every_hour(env: &Env) -> Result<(), Failure> {
     personal_tokens::sweep(&db, now).await?;
     sandboxes::sweep(&db, now).await?;
     session_pages::sweep(&db, now).await?;
+    forge_leases::sweep(&db, now).await?;
     webhook_work::forget_old(env).await?;
     session_sweeps::every_hour(env).await
 }

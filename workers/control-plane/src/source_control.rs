@@ -1,14 +1,23 @@
-//! The forge: repositories, credentials for git, pull requests. GitHub is the first.
+//! The forge: repositories, credentials for git, pull requests. GitHub, or GitLab; `SCM_PROVIDER` says which.
 
+pub mod cache;
+mod configured;
 pub mod github;
+pub mod gitlab;
 mod names;
+mod one_at_a_time;
+mod provider;
+pub mod repository_cache;
+#[cfg(test)]
+mod tests;
 
+pub use configured::{Forge, clone_url, git_host, web_url};
 pub use names::{BranchName, RepositoryName};
+pub use provider::{Provider, require_forge};
 
 use oi_protocol::UnixMillis;
 use oi_session::pull_request_snapshots::PullRequestSnapshot;
 use oi_worker_kit::http_client::CallError;
-use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, Fault, Refusal};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +37,50 @@ pub struct RepositoryFacts {
     pub private: bool,
     /// Its default branch.
     pub default_branch: String,
+    /// The language that most of it is written in, as the forge says.
+    #[serde(default)]
+    pub language: Option<String>,
+    /// Its topics.
+    #[serde(default)]
+    pub topics: Vec<String>,
+}
+
+/// A page of the list of repositories, as the forge sent it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedPage {
+    /// What tells whether it changed.
+    etag: Option<String>,
+    /// Whether another page follows, or how many there are: what the forge says.
+    pages: Option<u64>,
+    /// Those that are not archived.
+    repositories: Vec<RepositoryFacts>,
+}
+
+/// The list of repositories, page by page.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Listing {
+    pages: Vec<ListedPage>,
+}
+
+impl Listing {
+    /// The repositories by full name, each once: one may have moved to another page while they were read.
+    pub fn into_repositories(self) -> Vec<RepositoryFacts> {
+        let mut all: Vec<_> = self.pages.into_iter().flat_map(|page| page.repositories).collect();
+        all.sort_by_cached_key(|facts| (format!("{}/{}", facts.owner, facts.name).to_lowercase(), facts.id));
+        all.dedup_by_key(|facts| facts.id);
+        all
+    }
+}
+
+/// A page of branches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchPage {
+    /// Their names.
+    pub names: Vec<String>,
+    /// Whether another page follows.
+    pub has_more: bool,
 }
 
 /// What git presents to the forge, for minutes.
@@ -74,7 +127,7 @@ pub struct NewPullRequest<'a> {
 }
 
 /// Who opens a pull request.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Opener<'a> {
     /// The platform.
     App,
@@ -133,11 +186,15 @@ impl From<ForgeError> for Failure {
 
 /// What the platform asks of a forge.
 pub trait SourceControl {
-    /// Every repository that the platform was given, by full name, without archived ones.
-    async fn repositories(&self) -> Result<Vec<RepositoryFacts>, ForgeError>;
+    /// Every repository that the platform was given, without archived ones. Pages that did not change since `known` are
+    /// not sent again.
+    async fn repositories(&self, known: Listing) -> Result<Listing, ForgeError>;
 
     /// One of them; `None` when it was not given, is archived or does not exist.
     async fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryFacts>, ForgeError>;
+
+    /// A page of its branches, from 1, a hundred each; `None` when there is no such repository.
+    async fn branches(&self, name: &RepositoryName, page: u32) -> Result<Option<BranchPage>, ForgeError>;
 
     /// The commit at a branch's head; `None` when there is no such branch.
     async fn branch_head(&self, name: &RepositoryName, branch: &BranchName) -> Result<Option<String>, ForgeError>;
@@ -174,14 +231,4 @@ pub trait SourceControl {
         title: &str,
         body: &str,
     ) -> Result<PullRequest, ForgeError>;
-}
-
-/// Refuses what only GitHub has, in a deployment with another forge.
-pub fn require_github(vars: &impl Vars) -> Result<(), Refusal> {
-    let provider = vars.get_or("SCM_PROVIDER", "github").to_lowercase();
-    if provider == "github" {
-        return Ok(());
-    }
-    let sentence = format!("SCM provider '{provider}' is not implemented in this deployment.");
-    Err(Refusal::new(501, oi_protocol::ErrorCode::NotImplemented, sentence))
 }

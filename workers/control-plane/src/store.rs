@@ -6,6 +6,7 @@ pub mod backend_breakers;
 pub mod browser_sessions;
 pub mod children;
 pub mod deleted_sessions;
+pub mod forge_leases;
 pub mod oauth_states;
 pub mod personal_tokens;
 pub mod sandboxes;
@@ -104,5 +105,21 @@ pub trait Database {
     /// The first row of a query.
     async fn row<T: DeserializeOwned>(&self, sql: &str, params: Vec<Param>) -> Result<Option<T>, DbError> {
         Ok(self.rows(sql, params).await?.into_iter().next())
+    }
+}
+
+/// So that two clients of a test share one.
+#[cfg(test)]
+impl<D: Database> Database for &D {
+    async fn rows<T: DeserializeOwned>(&self, sql: &str, params: Vec<Param>) -> Result<Vec<T>, DbError> {
+        (*self).rows(sql, params).await
+    }
+
+    async fn change(&self, sql: &str, params: Vec<Param>) -> Result<u64, DbError> {
+        (*self).change(sql, params).await
+    }
+
+    async fn batch(&self, statements: Vec<Statement>) -> Result<Vec<u64>, DbError> {
+        (*self).batch(statements).await
     }
 }

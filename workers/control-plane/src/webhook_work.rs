@@ -7,6 +7,7 @@ use serde::Serialize;
 use worker::{Env, MessageBatch, MessageExt};
 
 use crate::pull_request_webhooks;
+use crate::repository_webhooks;
 use crate::store::webhook_deliveries::{self, Claimed, Processed};
 use crate::store::{D1, Database};
 
@@ -79,6 +80,9 @@ async fn work(env: &Env, id: &str) -> Result<(), Failure> {
 async fn handle(env: &Env, claimed: &Claimed) -> Result<Processed, Failure> {
     if pull_request_webhooks::is_about_pull_requests(claimed) {
         return pull_request_webhooks::handle(env, claimed).await;
+    }
+    if repository_webhooks::is_about_repositories(claimed) {
+        return repository_webhooks::handle(env, claimed).await;
     }
     Ok(Processed::Ignored(format!("nothing here handles `{}` from {}", claimed.event, claimed.source)))
 }

@@ -63,8 +63,8 @@ pub struct Call {
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// Headers.
-    pub headers: Headers,
+    /// Headers, their names in lower case.
+    pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Vec<u8>,
 }
@@ -73,6 +73,11 @@ impl Answer {
     /// Whether the status is 2xx.
     pub const fn is_success(&self) -> bool {
         self.status >= 200 && self.status < 300
+    }
+
+    /// A header's value. `name` is in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether the status says that a repetition may help: 429 and every 5xx.
@@ -108,6 +113,11 @@ impl Call {
     /// Made once.
     pub fn post(url: impl Into<String>) -> Self {
         Self::new("POST", url, 1)
+    }
+
+    /// Made once.
+    pub fn put(url: impl Into<String>) -> Self {
+        Self::new("PUT", url, 1)
     }
 
     /// Made once.
@@ -164,6 +174,9 @@ impl Call {
 
     /// Makes the call over the network.
     pub async fn send(self) -> Result<Answer, CallError> {
+        #[cfg(not(target_arch = "wasm32"))]
+        return native::send(self).await;
+        #[cfg(target_arch = "wasm32")]
         self.send_by(None).await
     }
 
@@ -217,7 +230,9 @@ impl Call {
             ReadError::Worker(error) => failed(error),
             ReadError::TooLarge => CallError::TooLarge(self.max_answer_bytes),
         })?;
-        Ok(Answer { status: response.status_code(), headers: response.headers().clone(), body })
+        // The platform's names are in lower case.
+        let headers = response.headers().entries().collect();
+        Ok(Answer { status: response.status_code(), headers, body })
     }
 
     fn request(&self, signal: &AbortSignal) -> Result<Request, CallError> {
@@ -273,6 +288,48 @@ pub async fn fetch_through(service: &Fetcher, request: &Request) -> worker::Resu
     let raw: RawFetcher = service.clone().into_rpc();
     let answer = JsFuture::from(raw.fetch(request.inner())?).await?;
     Ok(answer.unchecked_into::<worker::web_sys::Response>().into())
+}
+
+/// Outside of a Worker calls go where a test says.
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use futures_util::future::LocalBoxFuture;
+
+    use super::{Answer, Call, CallError};
+
+    /// A call as it leaves.
+    #[derive(Debug, Clone)]
+    pub struct Outgoing {
+        /// Method, in upper case.
+        pub method: &'static str,
+        /// The whole URL.
+        pub url: String,
+        /// Headers, as they were given.
+        pub headers: Vec<(&'static str, String)>,
+        /// The body.
+        pub body: Option<Vec<u8>>,
+    }
+
+    /// Answers calls.
+    pub type Transport = Rc<dyn Fn(Outgoing) -> LocalBoxFuture<'static, Result<Answer, CallError>>>;
+
+    thread_local! {
+        static TRANSPORT: RefCell<Option<Transport>> = const { RefCell::new(None) };
+    }
+
+    /// All calls of this thread go here from now on.
+    pub fn install(transport: Transport) {
+        TRANSPORT.with(|slot| *slot.borrow_mut() = Some(transport));
+    }
+
+    pub(super) async fn send(call: Call) -> Result<Answer, CallError> {
+        let transport = TRANSPORT.with(|slot| slot.borrow().clone());
+        let transport = transport.ok_or_else(|| CallError::Network("nothing is reached from here".to_owned()))?;
+        transport(Outgoing { method: call.method, url: call.url, headers: call.headers, body: call.body }).await
+    }
 }
 
 enum ReadError {

@@ -73,6 +73,13 @@ impl ApiError {
         Self { errors: vec![entry], ..Self::unprocessable("Validation Failed") }
     }
 
+    /// The status and what it says, for another shape than GitHub's.
+    pub fn parts(&self) -> (StatusCode, String) {
+        let details = self.errors.iter().filter_map(|entry| entry["message"].as_str().or(entry["field"].as_str()));
+        let message = details.fold(self.message.clone(), |text, detail| format!("{text}: {detail}"));
+        (self.status, message)
+    }
+
     /// Our own failure: logged with its cause, told without it.
     pub fn fault(cause: impl std::fmt::Display) -> Self {
         error!(%cause, "the forge failed");

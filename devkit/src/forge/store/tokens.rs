@@ -94,6 +94,14 @@ pub fn revoke(db: &Connection, token: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Takes a person's tokens out of use; answers how many.
+pub fn revoke_user(db: &Connection, user: u64, access_only: bool) -> Result<usize, StoreError> {
+    Ok(db.execute(
+        "DELETE FROM tokens WHERE user_id = ?1 AND (kind = 'user' OR (kind = 'refresh' AND NOT ?2))",
+        params![user, access_only],
+    )?)
+}
+
 /// A live access token.
 pub fn find(db: &Connection, token: &str) -> Result<Option<Token>, StoreError> {
     let row = db

@@ -7,18 +7,22 @@ use oi_session::input::{ReplyId, SocketId};
 use oi_session::job::{ClaimedJob, Job, JobResult};
 use serde_json::{Value, json};
 
-use crate::support::session::{Session, complete, value};
+use crate::support::session::{Session, complete, session_id, value};
 
 fn ask(s: &mut Session, key: Option<&str>) -> ReplyId {
     ask_for(s, key, None)
 }
 
 fn ask_for(s: &mut Session, key: Option<&str>, head: Option<&str>) -> ReplyId {
+    ask_into(s, key, head, None)
+}
+
+fn ask_into(s: &mut Session, key: Option<&str>, head: Option<&str>, base: Option<&str>) -> ReplyId {
     let token = s.sandbox().token;
     let request = CreatePullRequestRequest {
         title: "Mend it".to_owned(),
         body: "It was broken.".to_owned(),
-        base_branch: None,
+        base_branch: base.map(str::to_owned),
         head_branch: head.map(str::to_owned),
         repo_owner: None,
         repo_name: None,
@@ -281,4 +285,33 @@ fn answers_of_old_operations_are_bounded() {
         s.frame(bridge, 3 + n, error);
     }
     assert_eq!(s.count("SELECT COUNT(*) FROM pull_request_operations"), 100);
+}
+
+#[test]
+fn a_pull_request_into_the_branch_of_another_is_stacked_on_a_branch_of_its_own() {
+    let (mut s, _page, bridge, id) = Session::with_run();
+    open_one(&mut s, bridge, &id, 3);
+    let first = format!("open-inspect/{}", session_id());
+    let mut seq = 5;
+    let mut open_into = |s: &mut Session, key: &str, base: Option<&str>, number: i64| {
+        let reply = ask_into(s, Some(key), None, base);
+        let push = s.take_of(bridge, "push").pop().expect("a push");
+        let target = push["pushSpec"]["targetBranch"].clone();
+        s.frame(bridge, seq, pushed(&target));
+        seq += 1;
+        s.host.advance(0);
+        let job = s.take_jobs("open_pull_request").pop().expect("the forge is asked");
+        let Job::OpenPullRequest(open) = &job.job else { panic!("a pull request") };
+        let existing = open.existing_number;
+        s.host.report(&job, opened(&job, number));
+        assert_eq!(s.answer(reply).expect("an answer").status, 200);
+        (target.as_str().expect("a branch").to_owned(), existing)
+    };
+    // Else the first one's branch would be overwritten with what is stacked on it.
+    let second = format!("{first}-2");
+    assert_eq!(open_into(&mut s, "b", Some(&first), 6), (second.clone(), None));
+    assert_eq!(open_into(&mut s, "c", Some(&second), 7), (format!("{first}-3"), None), "as high as wanted");
+    assert_eq!(open_into(&mut s, "d", Some(&first), 6), (second, Some(6)), "the second one again");
+    assert_eq!(open_into(&mut s, "e", None, 5), (first, Some(5)), "the first one again");
+    assert_eq!(s.count("SELECT COUNT(*) FROM artifacts WHERE type = 'pr'"), 3);
 }

@@ -19,7 +19,7 @@ use crate::identity;
 use crate::media_store::{ContentType, MediaStore, Served};
 use crate::request::Cx;
 use crate::session_client;
-use crate::source_control::require_github;
+use crate::source_control::require_forge;
 use crate::upload_form::{FormRules, UploadForm, body_bytes};
 
 const MISSING: &str = "Attachment not found";
@@ -36,7 +36,7 @@ static RULES: FormRules = FormRules {
 };
 
 pub(super) async fn post(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let id = listed_session(cx).await?;
     let mut form = UploadForm::open(cx, &RULES)?;
     let file_type = form.find_file().await?;
@@ -113,7 +113,7 @@ async fn registry(
 }
 
 pub(super) async fn get(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let attachment_id = cx.parameters.get(1).map(String::as_str).unwrap_or_default();
     if !is_file_id(attachment_id) {
         return Err(Refusal::not_found(MISSING).into());

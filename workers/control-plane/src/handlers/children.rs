@@ -21,7 +21,7 @@ use crate::models::Models;
 use crate::policy::Caller;
 use crate::request::Cx;
 use crate::session_client;
-use crate::source_control::require_github;
+use crate::source_control::require_forge;
 use crate::store::children::{self, ChildLimits, MAX_DEPTH, Member, Standing};
 use crate::store::sessions::{self, NewSession};
 
@@ -30,7 +30,7 @@ const CASCADE_AT_A_TIME: usize = 8;
 
 /// The parent that the path names, once its sandbox has proved that it is its own.
 async fn parent_of(cx: &Cx<'_>) -> Result<SessionId, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let id = listed_session(cx).await?;
     if matches!(cx.who.caller, Caller::Bearer { .. }) {
         let principal = identity::principal(&cx.who.caller);

@@ -21,7 +21,7 @@ use crate::media_fields;
 use crate::media_store::{ContentType, MediaStore, PendingObject, Served};
 use crate::request::Cx;
 use crate::session_client;
-use crate::source_control::require_github;
+use crate::source_control::require_forge;
 use crate::upload_form::{FormRules, UploadForm, body_bytes};
 
 const MISSING: &str = "Media artifact not found";
@@ -44,7 +44,7 @@ const fn kind_of(file_type: FileType) -> ArtifactType {
 }
 
 pub(super) async fn post(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let id = listed_session(cx).await?;
     let principal = || identity::principal(&cx.who.caller);
     let mut form = UploadForm::open(cx, &RULES)?;
@@ -104,7 +104,7 @@ async fn receive(
 }
 
 pub(super) async fn get(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let artifact_id = cx.parameters.get(1).map(String::as_str).unwrap_or_default();
     if !is_file_id(artifact_id) {
         return Err(Refusal::invalid_parameter("Invalid artifact ID").into());

@@ -1,40 +1,21 @@
-//! Repositories that sessions can work on, kept in KV for five minutes.
+//! Repositories that sessions can work on, and their branches.
 
-use oi_protocol::UnixMillis;
+use oi_protocol::forges::{Branch, BranchList};
 use oi_protocol::rest::{Repository, RepositoryList};
 use oi_worker_kit::log::Line;
-use oi_worker_kit::{Failure, clock, reply};
-use serde::{Deserialize, Serialize};
-use worker::kv::KvStore;
+use oi_worker_kit::{Failure, Refusal, clock, reply};
 use worker::{Env, Response};
 
 use crate::request::Cx;
-use crate::source_control::github::Github;
-use crate::source_control::{RepositoryFacts, SourceControl};
+use crate::source_control::cache::Cache;
+use crate::source_control::repository_cache::{self, KeptList};
+use crate::source_control::{BranchPage, Forge, RepositoryFacts, RepositoryName, SourceControl};
+use crate::store::D1;
 
-const CACHE_KEY: &str = "repos:list:v3";
-/// Served as it is for this long, in ms.
-const FRESH_MS: i64 = 300_000;
-/// Then served once more while it is read anew; gone after this, in seconds.
-const CACHE_SECONDS: u64 = 3_600;
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Cached {
-    repos: Vec<Repository>,
-    cached_at: UnixMillis,
-}
-
-impl Cached {
-    fn is_fresh(&self, now: UnixMillis) -> bool {
-        now.since(self.cached_at) < FRESH_MS
-    }
-
-    fn answer(self, cached: bool) -> Result<Response, Failure> {
-        let cached_at = clock::iso8601(self.cached_at);
-        reply::json(200, &RepositoryList { repos: self.repos, cached, cached_at })
-    }
-}
+/// Without a page, this many pages of a hundred are read: 500 branches.
+const PAGES_AT_ONCE: u32 = 5;
+/// The highest page that can be asked for.
+const MAX_PAGE: u32 = 1_000;
 
 fn listed(facts: RepositoryFacts) -> Repository {
     Repository {
@@ -45,47 +26,74 @@ fn listed(facts: RepositoryFacts) -> Repository {
         description: facts.description,
         private: facts.private,
         default_branch: facts.default_branch,
+        archived: false,
+        language: facts.language,
+        topics: (!facts.topics.is_empty()).then_some(facts.topics),
     }
 }
 
-fn cache(env: &Env) -> Option<KvStore> {
-    env.kv("REPOS_CACHE").ok()
+fn answer(kept: KeptList, cached: bool) -> Result<Response, Failure> {
+    let cached_at = clock::iso8601(kept.cached_at);
+    let repos = kept.repositories().into_iter().map(listed).collect();
+    reply::json(200, &RepositoryList { repos, cached, cached_at })
 }
 
-/// A cache that does not work costs time and nothing else.
-async fn cached(env: &Env) -> Option<Cached> {
-    match cache(env)?.get(CACHE_KEY).text().await {
-        Ok(text) => serde_json::from_str(&text?).ok(),
-        Err(error) => {
-            Line::warn("control-plane", "repos.cache_unread").with("error", error.to_string()).write();
-            None
+async fn refresh(env: &Env) -> Result<(), Failure> {
+    let forge = Forge::of(env)?;
+    Ok(repository_cache::refresh_list(&Cache::of(env)?, &D1::of(env)?, &forge, clock::now()).await?)
+}
+
+pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let (cache, now) = (Cache::of(cx.env)?, clock::now());
+    match repository_cache::kept_list(&cache).await.filter(KeptList::may_be_served) {
+        Some(kept) if kept.is_fresh(now) => answer(kept, true),
+        Some(kept) => {
+            let env = cx.env.clone();
+            cx.context.wait_until(async move {
+                if let Err(failure) = refresh(&env).await {
+                    Line::warn("control-plane", "repos.not_refreshed").with("error", failure.to_string()).write();
+                }
+            });
+            answer(kept, true)
+        }
+        None => {
+            let forge = Forge::of(cx.env)?;
+            answer(repository_cache::read_list(&cache, &cx.db()?, &forge, now).await?, false)
         }
     }
 }
 
-async fn read_anew(env: &Env) -> Result<Cached, Failure> {
-    let repositories = Github::of(env)?.repositories().await?;
-    let fresh = Cached { repos: repositories.into_iter().map(listed).collect(), cached_at: clock::now() };
-    let put = serde_json::to_string(&fresh).ok().zip(cache(env)).and_then(|(text, kv)| kv.put(CACHE_KEY, text).ok());
-    if let Some(put) = put
-        && let Err(error) = put.expiration_ttl(CACHE_SECONDS).execute().await
-    {
-        Line::warn("control-plane", "repos.cache_unwritten").with("error", error.to_string()).write();
-    }
-    Ok(fresh)
+/// The repository that the path names.
+fn named(cx: &Cx<'_>) -> Result<RepositoryName, Refusal> {
+    let segment = |index: usize| cx.parameters.get(index).map(String::as_str).unwrap_or_default();
+    RepositoryName::from_path(segment(0), segment(1)).ok_or_else(|| Refusal::not_found("Repository not found"))
 }
 
-pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
-    let Some(cached) = cached(cx.env).await else { return read_anew(cx.env).await?.answer(false) };
-    if !cached.is_fresh(clock::now()) {
-        let env = cx.env.clone();
-        cx.context.wait_until(async move {
-            if let Err(failure) = read_anew(&env).await {
-                Line::warn("control-plane", "repos.not_refreshed").with("error", failure.to_string()).write();
-            }
-        });
+fn page_asked_for(text: Option<&str>) -> Result<Option<u32>, Refusal> {
+    let page =
+        text.map(str::parse).transpose().ok().filter(|page| page.is_none_or(|page| (1..=MAX_PAGE).contains(&page)));
+    page.ok_or_else(|| Refusal::invalid_parameter(format!("page must be a whole number from 1 to {MAX_PAGE}")))
+}
+
+pub(super) async fn branches(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let name = named(cx)?;
+    let page = page_asked_for(cx.head.query_value("page").as_deref())?;
+    let forge = Forge::of(cx.env)?;
+    let not_found = || Refusal::not_found("Repository not found");
+    // A public repository that was not given would answer, too.
+    let known = repository_cache::facts(&Cache::of(cx.env)?, &forge, &name, clock::now()).await?;
+    known.ok_or_else(not_found)?;
+    let (first, last) = page.map_or((1, PAGES_AT_ONCE), |page| (page, page));
+    let mut list = BranchList { branches: Vec::new(), page: first, has_more: true };
+    for number in first..=last {
+        let BranchPage { names, has_more } = forge.branches(&name, number).await?.ok_or_else(not_found)?;
+        list.branches.extend(names.into_iter().map(|name| Branch { name }));
+        (list.page, list.has_more) = (number, has_more);
+        if !has_more {
+            break;
+        }
     }
-    cached.answer(true)
+    reply::json(200, &list)
 }
 
 #[cfg(test)]
@@ -93,8 +101,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_fresh_for_five_minutes() {
-        let cached = Cached { repos: vec![], cached_at: UnixMillis(0) };
-        assert!(cached.is_fresh(UnixMillis(299_999)) && !cached.is_fresh(UnixMillis(300_000)));
+    fn a_page_is_a_number_within_bounds() {
+        assert_eq!((page_asked_for(None), page_asked_for(Some("7"))), (Ok(None), Ok(Some(7))));
+        for bad in ["0", "-1", "1001", "x", "1.5", "99999999999"] {
+            assert!(page_asked_for(Some(bad)).is_err_and(|refusal| refusal.status == 400), "{bad}");
+        }
     }
 }

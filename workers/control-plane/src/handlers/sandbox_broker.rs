@@ -10,8 +10,7 @@ use super::session_calls::idempotency_key;
 use crate::identity;
 use crate::request::Cx;
 use crate::session_client;
-use crate::source_control::github::Github;
-use crate::source_control::{SourceControl, require_github};
+use crate::source_control::{Forge, SourceControl, require_forge};
 use crate::store::sessions;
 
 #[derive(Deserialize)]
@@ -32,7 +31,7 @@ pub(super) async fn listed_session(cx: &Cx<'_>) -> Result<oi_protocol::SessionId
 }
 
 pub(super) async fn scm_credentials(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let id = listed_session(cx).await?;
     let principal = identity::principal(&cx.who.caller);
     let answer = session_client::ask(cx.env, &id, principal, SessionCall::SandboxRepositories).await?;
@@ -42,7 +41,7 @@ pub(super) async fn scm_credentials(cx: &Cx<'_>) -> Result<Response, Failure> {
     if ids.is_empty() {
         return Err(Refusal::invalid_body("SCM credentials require a repository context").into());
     }
-    let credentials = Github::of(cx.env)?.git_credentials(&ids).await?;
+    let credentials = Forge::of(cx.env)?.git_credentials(&ids).await?;
     let body = ScmCredentials {
         username: credentials.username,
         password: credentials.password,
@@ -72,7 +71,7 @@ fn explain(body: &serde_json::Value) -> &'static str {
 }
 
 pub(super) async fn create_pull_request(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let idempotency_key = idempotency_key(cx)?;
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     let request: CreatePullRequestRequest =

@@ -22,7 +22,7 @@ use crate::models::Models;
 use crate::policy::Caller;
 use crate::request::Cx;
 use crate::session_client;
-use crate::source_control::require_github;
+use crate::source_control::require_forge;
 use crate::store::{children, session_pages};
 
 async fn relay(cx: &Cx<'_>, call: SessionCall) -> Result<Response, Failure> {
@@ -77,26 +77,26 @@ struct Title {
 }
 
 pub(super) async fn update_title(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     refuse_claims(&request_body::parse(&cx.body, "Invalid JSON body")?, NOT_IN_AN_EDIT)?;
     let Title { title } = request_body::parse(&cx.body, "title must be a non-empty string")?;
     relay(cx, SessionCall::UpdateTitle { title }).await
 }
 
 pub(super) async fn archive(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     optional_body(cx, NOT_IN_AN_EDIT)?;
     relay(cx, SessionCall::Archive).await
 }
 
 pub(super) async fn unarchive(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     optional_body(cx, NOT_IN_AN_EDIT)?;
     relay(cx, SessionCall::Unarchive).await
 }
 
 pub(super) async fn stop(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     optional_body(cx, &[])?;
     relay(cx, SessionCall::Stop).await
 }
@@ -110,7 +110,7 @@ struct Answered {
 
 /// Answers a question of the agent, for bots and scripts.
 pub(super) async fn answer_question(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     refuse_claims(&request_body::parse(&cx.body, "Invalid JSON body")?, NOT_IN_A_PROMPT)?;
     let Answered { request_id, answer } = request_body::parse(&cx.body, "requestId and answer are required")?;
     if answer.trim().is_empty() || utf16_len(&answer) > limits::ANSWER_MAX_UTF16 {
@@ -122,7 +122,7 @@ pub(super) async fn answer_question(cx: &Cx<'_>) -> Result<Response, Failure> {
 }
 
 pub(super) async fn cancel(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     optional_body(cx, &[])?;
     // From here on no child of it is admitted, whatever was asked for before; a session that ended already keeps its rights.
     let (db, id, now) = (cx.db()?, cx.session_id()?, oi_worker_kit::clock::now());
@@ -161,7 +161,7 @@ fn check_attachments(body: &serde_json::Value) -> Result<(), Refusal> {
 }
 
 pub(super) async fn prompt(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let idempotency_key = idempotency_key(cx)?;
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     refuse_claims(&body, NOT_IN_A_PROMPT)?;
@@ -200,7 +200,7 @@ pub(super) async fn prompt(cx: &Cx<'_>) -> Result<Response, Failure> {
 }
 
 pub(super) async fn client_token(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     refuse_claims(&body, NOT_IN_A_TOKEN_REQUEST)?;
     let shown: Shown = request_body::parse(&cx.body, "Invalid token request body")?;
@@ -262,13 +262,13 @@ pub(super) async fn artifacts(cx: &Cx<'_>) -> Result<Response, Failure> {
 }
 
 pub(super) async fn refresh_pull_requests(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     optional_body(cx, &[])?;
     relay(cx, SessionCall::RefreshPullRequests).await
 }
 
 pub(super) async fn add_participant(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let new = request_body::parse(&cx.body, "Invalid participant body")?;
     relay(cx, SessionCall::AddParticipant(new)).await
 }

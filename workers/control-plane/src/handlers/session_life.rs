@@ -20,7 +20,7 @@ use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_c
 use crate::media_store::MediaStore;
 use crate::request::Cx;
 use crate::session_client;
-use crate::source_control::require_github;
+use crate::source_control::require_forge;
 use crate::store::sessions::{self, NewSession};
 use crate::store::{deleted_sessions, user_identities};
 
@@ -56,7 +56,7 @@ fn fork_body(body: &[u8]) -> Result<Fork, Refusal> {
 
 /// Makes a session that continues another one from one of its events.
 pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let wanted = fork_body(if cx.body.is_empty() { b"{}" } else { &cx.body })?;
     let source = listed_session(cx).await?;
     let owner = acting_person(cx, &Shown::default())

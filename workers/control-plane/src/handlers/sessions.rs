@@ -13,8 +13,8 @@ use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_c
 use crate::models::Models;
 use crate::request::Cx;
 use crate::session_client;
-use crate::source_control::github::Github;
-use crate::source_control::{BranchName, RepositoryName, SourceControl, require_github};
+use crate::source_control::cache::Cache;
+use crate::source_control::{BranchName, Forge, RepositoryName, SourceControl, repository_cache, require_forge};
 use crate::store::sessions::{self, NewSession};
 
 const SHAPE: &str = "Invalid session request body";
@@ -63,8 +63,8 @@ async fn resolve(
     wanted: Option<(RepositoryName, Option<BranchName>)>,
 ) -> Result<Option<InitRepository>, Failure> {
     let Some((name, branch)) = wanted else { return Ok(None) };
-    let forge = Github::of(cx.env)?;
-    let Some(facts) = forge.repository(&name).await? else {
+    let forge = Forge::of(cx.env)?;
+    let Some(facts) = repository_cache::facts(&Cache::of(cx.env)?, &forge, &name, clock::now()).await? else {
         return Err(Refusal::not_found("Repository is not installed for the GitHub App").into());
     };
     let base_branch = match branch {
@@ -87,7 +87,7 @@ async fn resolve(
 }
 
 pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     refuse_claims(&body, NOT_IN_A_NEW_SESSION)?;
     let wanted = wanted(&body, request_body::parse(&cx.body, SHAPE)?)?;

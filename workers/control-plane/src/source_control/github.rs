@@ -1,6 +1,6 @@
 //! GitHub, on github.com or behind another base URL.
 
-mod app_jwt;
+pub(super) mod app_jwt;
 mod installation_token;
 mod pull_request_facts;
 mod pull_requests;
@@ -15,13 +15,13 @@ use oi_worker_kit::sealed::SealingKey;
 use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, Refusal};
 use serde::Deserialize;
-use worker::Env;
-use worker::kv::KvStore;
 
+use super::cache::Cache;
 use super::{
-    BranchName, ForgeError, GitCredentials, NewPullRequest, Opener, PullRequest, RepositoryFacts, RepositoryName,
-    SourceControl,
+    BranchName, BranchPage, ForgeError, GitCredentials, Listing, NewPullRequest, Opener, PullRequest, RepositoryFacts,
+    RepositoryName, SourceControl,
 };
+use crate::store::Database;
 use installation_token::Scope;
 use oi_session::pull_request_snapshots::PullRequestSnapshot;
 pub use pull_request_facts::PullRequestFacts;
@@ -41,26 +41,14 @@ pub struct GithubUrls {
 }
 
 impl GithubUrls {
-    /// From the deployment's variables.
+    /// From the deployment's variables. GitHub Enterprise has its API below its pages, unless told otherwise.
     pub fn of(vars: &impl Vars) -> Self {
-        let base = |name, default| vars.get_or(name, default).trim_end_matches('/').to_owned();
-        Self { web: base("GITHUB_URL", "https://github.com"), api: base("GITHUB_API_URL", "https://api.github.com") }
-    }
-
-    /// Where git clones from and pushes to, without credentials.
-    pub fn clone_url(&self, name: &RepositoryName) -> String {
-        format!("{}/{}.git", self.web, name.as_path())
-    }
-
-    /// Host, with its port when it has one, that git asks credentials for.
-    pub fn git_host(&self) -> String {
-        self.web
-            .split_once("://")
-            .map_or(self.web.as_str(), |(_, rest)| rest)
-            .split('/')
-            .next()
-            .unwrap_or("")
-            .to_owned()
+        let base = |text: String| text.trim_end_matches('/').to_owned();
+        let web = base(vars.get_or("GITHUB_URL", "https://github.com"));
+        let api = vars.get("GITHUB_API_URL").map(base).unwrap_or_else(|| {
+            if web == "https://github.com" { "https://api.github.com".to_owned() } else { format!("{web}/api/v3") }
+        });
+        Self { web, api }
     }
 }
 
@@ -76,8 +64,7 @@ fn decorated(call: Call, user_agent: &str) -> Call {
 /// Makes a call. GitHub also says "too many" by 403, with the headers that tell it from a lack of rights.
 async fn ask(call: Call) -> Result<Answer, ForgeError> {
     let mut answer = call.send().await?;
-    let header = |name: &str| answer.headers.get(name).ok().flatten();
-    let limited = header("X-RateLimit-Remaining").as_deref() == Some("0") || header("Retry-After").is_some();
+    let limited = answer.header("x-ratelimit-remaining") == Some("0") || answer.header("retry-after").is_some();
     if answer.status == 403 && limited {
         answer.status = 429;
     }
@@ -103,39 +90,49 @@ fn refused(answer: &Answer, doing: &'static str) -> ForgeError {
 }
 
 /// The App of the deployment, as one installation.
-pub struct Github {
+pub struct Github<D> {
     urls: GithubUrls,
     app_id: String,
     private_key_pem: String,
     installation_id: String,
     user_agent: String,
     sealing: SealingKey,
-    cache: KvStore,
+    cache: Cache,
+    db: D,
 }
 
-impl Github {
-    /// From the deployment's variables and the binding `REPOS_CACHE`.
-    pub fn of(env: &Env) -> Result<Self, Failure> {
-        super::require_github(env)?;
-        let required = |name: &str| env.get(name).ok_or_else(|| Refusal::not_configured(format!("{name} is not set")));
+impl<D> Github<D> {
+    /// From the deployment's variables.
+    pub fn new(vars: &impl Vars, cache: Cache, db: D) -> Result<Self, Failure> {
+        let required = |name: &str| vars.get(name).ok_or_else(|| Refusal::not_configured(format!("{name} is not set")));
         let installation_id = required("GITHUB_APP_INSTALLATION_ID")?;
         if !installation_id.bytes().all(|b| b.is_ascii_digit()) {
             return Err(Refusal::not_configured("GITHUB_APP_INSTALLATION_ID is not a number").into());
         }
         let sealing = SealingKey::from_base64(&required("TOKEN_ENCRYPTION_KEY")?)
             .map_err(|_| Refusal::not_configured("TOKEN_ENCRYPTION_KEY must be base64 of 32 bytes"))?;
-        let cache = env.kv("REPOS_CACHE").map_err(|_| Refusal::not_configured("REPOS_CACHE is not bound"))?;
         Ok(Self {
-            urls: GithubUrls::of(env),
+            urls: GithubUrls::of(vars),
             app_id: required("GITHUB_APP_ID")?,
             private_key_pem: required("GITHUB_APP_PRIVATE_KEY")?,
             installation_id,
-            user_agent: env.get_or("APP_NAME", "Open-Inspect"),
+            user_agent: vars.get_or("APP_NAME", "Open-Inspect"),
             sealing,
             cache,
+            db,
         })
     }
+}
 
+/// A path below a repository. An owner with slashes would name another path of GitHub's, and GitHub has no such owner.
+fn below_repository(name: &RepositoryName, path: &str) -> Result<String, ForgeError> {
+    let name = name.as_two_segments();
+    let name =
+        name.ok_or_else(|| ForgeError::Setup("GitHub has no repositories in groups within groups".to_owned()))?;
+    Ok(format!("/repos/{name}{path}"))
+}
+
+impl<D: Database> Github<D> {
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.urls.api)
     }
@@ -153,13 +150,17 @@ impl Github {
     }
 }
 
-impl SourceControl for Github {
-    async fn repositories(&self) -> Result<Vec<RepositoryFacts>, ForgeError> {
-        self.list_repositories().await
+impl<D: Database> SourceControl for Github<D> {
+    async fn repositories(&self, known: Listing) -> Result<Listing, ForgeError> {
+        self.list_repositories(known).await
     }
 
     async fn repository(&self, name: &RepositoryName) -> Result<Option<RepositoryFacts>, ForgeError> {
         self.find_repository(name).await
+    }
+
+    async fn branches(&self, name: &RepositoryName, page: u32) -> Result<Option<BranchPage>, ForgeError> {
+        self.list_branches(name, page).await
     }
 
     async fn branch_head(&self, name: &RepositoryName, branch: &BranchName) -> Result<Option<String>, ForgeError> {
@@ -220,9 +221,27 @@ mod tests {
 
     #[test]
     fn base_urls_can_be_those_of_another_host() {
-        assert_eq!(GithubUrls::of(&BTreeMap::new()).git_host(), "github.com");
-        let vars = BTreeMap::from([("GITHUB_URL", "http://127.0.0.1:8788/"), ("GITHUB_API_URL", "http://f/api/v3/")]);
-        let urls = GithubUrls::of(&vars);
-        assert_eq!((urls.git_host().as_str(), urls.api.as_str()), ("127.0.0.1:8788", "http://f/api/v3"));
+        let of = |vars: &[(&'static str, &'static str)]| {
+            let urls = GithubUrls::of(&vars.iter().copied().collect::<BTreeMap<_, _>>());
+            (urls.web, urls.api)
+        };
+        let pair = |web: &str, api: &str| (web.to_owned(), api.to_owned());
+        assert_eq!(of(&[]), pair("https://github.com", "https://api.github.com"));
+        assert_eq!(
+            of(&[("GITHUB_URL", "https://ghe.example/git/")]),
+            pair("https://ghe.example/git", "https://ghe.example/git/api/v3")
+        );
+        assert_eq!(
+            of(&[("GITHUB_URL", "http://127.0.0.1:8788/"), ("GITHUB_API_URL", "http://f/api/v3/")]),
+            pair("http://127.0.0.1:8788", "http://f/api/v3")
+        );
+    }
+
+    #[test]
+    fn an_owner_with_slashes_is_no_path_of_githubs() {
+        let path =
+            |owner: &str, name: &str| below_repository(&RepositoryName::parse(owner, name).expect("a name"), "/x");
+        assert_eq!(path("acme", "app").as_deref(), Ok("/repos/acme/app/x"));
+        assert!(path("acme/app", "pulls").is_err());
     }
 }

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../d1-migrations/0006_sandbox_lifecycle.sql"),
     include_str!("../../../../d1-migrations/0007_session_pull_requests.sql"),
     include_str!("../../../../d1-migrations/0010_identity.sql"),
+    include_str!("../../../../d1-migrations/0040_source_control.sql"),
 ];
 
 /// A new, empty, migrated database in memory.

@@ -171,6 +171,16 @@ pub async fn set_tokens(
     Ok(changed == 1)
 }
 
+/// An access token ends now, if it is still the stored one.
+pub async fn end_access(db: &impl Database, id: &str, access_token: &str, now: UnixMillis) -> Result<(), DbError> {
+    db.change(
+        "UPDATE user_identities SET access_token_expires_at = ?3, updated_at = ?3 WHERE id = ?1 AND access_token = ?2",
+        params![id, access_token, now.0],
+    )
+    .await?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,5 +266,23 @@ mod tests {
         block_on(db.batch(vec![forget_tokens("i1")])).expect("runs");
         assert_eq!(block_on(sealed_refresh_token(&db, &identity)), Ok(None));
         assert_eq!(block_on(has_several(&db, "u1", "github")), Ok(false));
+    }
+
+    #[test]
+    fn only_the_token_that_is_stored_is_ended() {
+        let db = Native::new();
+        sign_in(&db, &account("github", "1"), &profile(None), ("u1", "i1"));
+        let sealed = SealedTokens {
+            id: "i1".to_owned(),
+            access_token: Some("a1".to_owned()),
+            access_token_expires_at: None,
+            refresh_token: None,
+        };
+        block_on(set_tokens(&db, &sealed, None, UnixMillis(6))).expect("runs");
+        let ends = || block_on(tokens(&db, "u1", "github")).expect("runs").expect("is there").access_token_expires_at;
+        block_on(end_access(&db, "i1", "an older one", UnixMillis(7))).expect("runs");
+        assert_eq!(ends(), None);
+        block_on(end_access(&db, "i1", "a1", UnixMillis(7))).expect("runs");
+        assert_eq!(ends(), Some(7));
     }
 }

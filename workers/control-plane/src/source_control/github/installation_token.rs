@@ -9,6 +9,8 @@ use serde_json::json;
 
 use super::{Github, app_jwt, ask, decorated, refused};
 use crate::source_control::ForgeError;
+use crate::source_control::one_at_a_time::{Done, one_at_a_time};
+use crate::store::{Database, forge_leases};
 
 /// A token older than this is not used any more, in ms.
 const MAX_AGE_MS: i64 = 50 * 60_000;
@@ -81,29 +83,51 @@ struct Minted {
     expires_at: String,
 }
 
-impl Github {
+impl<D: Database> Github<D> {
+    /// Names the App, the installation and the scope: a token is only found by who asks for the same, and does not open
+    /// in another's place.
     fn cache_key(&self, scope: &Scope) -> String {
-        let fingerprint = mac::sha256_hex(scope.request().to_string().as_bytes());
-        format!("github:installation-token:v2:{}:{}:{}", self.app_id, self.installation_id, &fingerprint[..32])
+        let asked = format!("{} {}", self.urls.api, scope.request());
+        let fingerprint = mac::sha256_hex(asked.as_bytes());
+        format!("github:installation-token:v3:{}:{}:{}", self.app_id, self.installation_id, &fingerprint[..32])
     }
 
-    /// A token of this scope, from the cache while it is fresh.
+    /// A token of this scope, from the cache while it is fresh. Of many who want a new one at the same time, one asks.
     pub(super) async fn installation_token(&self, scope: &Scope) -> Result<InstallationToken, ForgeError> {
         let key = self.cache_key(scope);
-        let now = clock::now();
-        if let Some(token) = self.cached(&key).await.filter(|token| token.is_usable(now)) {
+        let usable = |sealed: &str| self.opened(sealed, &key).filter(|token| token.is_usable(clock::now()));
+        if let Some(token) = self.cache.get(&key).await.as_deref().and_then(usable) {
             return Ok(token);
         }
-        let token = self.mint(scope, now).await?;
-        self.keep(&key, &token).await;
+        // The cache may be behind; the database is not.
+        let found = async || forge_leases::value(&self.db, &key).await.ok()?.as_deref().and_then(usable);
+        let work = async || {
+            let token = self.mint(scope, clock::now()).await?;
+            let value = self.sealed(&token, &key);
+            Ok::<_, ForgeError>(Done { result: token, value })
+        };
+        let token = one_at_a_time(&self.db, &key, found, work).await?;
+        if let Some(sealed) = self.sealed(&token, &key) {
+            self.cache.put(&key, sealed, CACHE_SECONDS).await;
+        }
         Ok(token)
     }
 
     /// Forgets a token that GitHub refused.
     pub(super) async fn forget_installation_token(&self, scope: &Scope) {
-        if let Err(error) = self.cache.delete(&self.cache_key(scope)).await {
+        let key = self.cache_key(scope);
+        self.cache.delete(&key).await;
+        if let Err(error) = forge_leases::forget_value(&self.db, &key).await {
             Line::warn("control-plane", "installation_token.not_forgotten").with("error", error.to_string()).write();
         }
+    }
+
+    fn sealed(&self, token: &InstallationToken, key: &str) -> Option<String> {
+        serde_json::to_string(token).ok().and_then(|plain| self.sealing.seal(&plain, key).ok())
+    }
+
+    fn opened(&self, sealed: &str, key: &str) -> Option<InstallationToken> {
+        serde_json::from_str(&self.sealing.open(sealed, key).ok()?).ok()
     }
 
     async fn mint(&self, scope: &Scope, now: UnixMillis) -> Result<InstallationToken, ForgeError> {
@@ -122,20 +146,6 @@ impl Github {
             return Err(ForgeError::Setup("GitHub's token is empty".to_owned()));
         }
         Ok(InstallationToken { token: minted.token, expires_at, cached_at: now })
-    }
-
-    async fn cached(&self, key: &str) -> Option<InstallationToken> {
-        let sealed = self.cache.get(key).text().await.ok()??;
-        serde_json::from_str(&self.sealing.open(&sealed, key).ok()?).ok()
-    }
-
-    /// A cache that does not work costs time and nothing else.
-    async fn keep(&self, key: &str, token: &InstallationToken) {
-        let sealed = serde_json::to_string(token).ok().and_then(|plain| self.sealing.seal(&plain, key).ok());
-        let Some(put) = sealed.and_then(|sealed| self.cache.put(key, sealed).ok()) else { return };
-        if let Err(error) = put.expiration_ttl(CACHE_SECONDS).execute().await {
-            Line::warn("control-plane", "installation_token.not_cached").with("error", error.to_string()).write();
-        }
     }
 }
 

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::installation_token::Scope;
-use super::{Github, PullRequestFacts, ask, decorated, refused};
+use super::{Github, PullRequestFacts, ask, below_repository, decorated, refused};
 use crate::source_control::{BranchName, ForgeError, NewPullRequest, Opener, PullRequest, RepositoryName};
+use crate::store::Database;
 
 #[derive(Deserialize)]
 struct Side {
@@ -50,7 +51,7 @@ impl Pull {
     }
 }
 
-impl Github {
+impl<D: Database> Github<D> {
     async fn as_opener(&self, opener: Opener<'_>, make: impl Fn() -> Call) -> Result<Answer, ForgeError> {
         match opener {
             Opener::App => self.as_app(&Scope::pull_requests(), make).await,
@@ -65,11 +66,8 @@ impl Github {
         base: &BranchName,
     ) -> Result<Option<PullRequest>, ForgeError> {
         let head_of_owner = encode_component(&format!("{}:{}", name.owner(), head.as_str()));
-        let url = self.url(&format!(
-            "/repos/{}/pulls?state=open&head={head_of_owner}&base={}&per_page=10",
-            name.as_path(),
-            encode_component(base.as_str())
-        ));
+        let query = format!("?state=open&head={head_of_owner}&base={}&per_page=10", encode_component(base.as_str()));
+        let url = self.url(&below_repository(name, &format!("/pulls{query}"))?);
         let answer = self.as_app(&Scope::pull_requests(), || Call::get(&url)).await?;
         if !answer.is_success() {
             return Err(refused(&answer, "listing pull requests"));
@@ -84,7 +82,7 @@ impl Github {
         name: &RepositoryName,
         number: i64,
     ) -> Result<Option<PullRequestSnapshot>, ForgeError> {
-        let url = self.url(&format!("/repos/{}/pulls/{number}", name.as_path()));
+        let url = self.url(&below_repository(name, &format!("/pulls/{number}"))?);
         let answer = self.as_app(&Scope::pull_requests(), || Call::get(&url)).await?;
         if answer.status == 404 {
             return Ok(None);
@@ -101,7 +99,7 @@ impl Github {
         name: &RepositoryName,
         new: NewPullRequest<'_>,
     ) -> Result<PullRequest, ForgeError> {
-        let url = self.url(&format!("/repos/{}/pulls", name.as_path()));
+        let url = self.url(&below_repository(name, "/pulls")?);
         let body = json!({
             "title": new.title,
             "body": new.body,
@@ -124,7 +122,7 @@ impl Github {
         title: &str,
         body: &str,
     ) -> Result<PullRequest, ForgeError> {
-        let url = self.url(&format!("/repos/{}/pulls/{number}", name.as_path()));
+        let url = self.url(&below_repository(name, &format!("/pulls/{number}"))?);
         let change = json!({"title": title, "body": body});
         let answer = self.as_opener(opener, || Call::patch(&url).idempotent().json(&change)).await?;
         if !answer.is_success() {

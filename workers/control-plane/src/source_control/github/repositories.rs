@@ -5,8 +5,9 @@ use oi_worker_kit::http_client::Call;
 use serde::Deserialize;
 
 use super::installation_token::Scope;
-use super::{Github, ask, decorated, refused};
-use crate::source_control::{BranchName, ForgeError, RepositoryFacts, RepositoryName};
+use super::{Github, ask, below_repository, decorated, refused};
+use crate::source_control::{BranchName, BranchPage, ForgeError, ListedPage, Listing, RepositoryFacts, RepositoryName};
+use crate::store::Database;
 
 const PER_PAGE: u64 = 100;
 /// Pages of repositories that are read at most.
@@ -28,6 +29,10 @@ struct Repository {
     default_branch: String,
     #[serde(default)]
     archived: bool,
+    #[serde(default)]
+    language: Option<String>,
+    #[serde(default)]
+    topics: Vec<String>,
 }
 
 impl Repository {
@@ -39,6 +44,8 @@ impl Repository {
             description: self.description,
             private: self.private,
             default_branch: self.default_branch,
+            language: self.language,
+            topics: self.topics,
         }
     }
 }
@@ -59,29 +66,66 @@ struct Object {
     sha: String,
 }
 
-impl Github {
-    async fn repositories_page(&self, page: u64) -> Result<Page, ForgeError> {
-        let url = self.url(&format!("/installation/repositories?per_page={PER_PAGE}&page={page}"));
-        let answer = self.as_app(&Scope::reading(), || Call::get(&url)).await?;
-        if answer.is_success() { Ok(answer.json()?) } else { Err(refused(&answer, "listing repositories")) }
+#[derive(Deserialize)]
+struct Branch {
+    name: String,
+}
+
+impl<D: Database> Github<D> {
+    /// A page, or the known one when it did not change. GitHub's tags hold for one token; another only costs a page.
+    async fn repositories_page(&self, number: u64, known: Option<&ListedPage>) -> Result<ListedPage, ForgeError> {
+        let url = self.url(&format!("/installation/repositories?per_page={PER_PAGE}&page={number}"));
+        let known = known.and_then(|page| Some((page, page.etag.as_deref()?)));
+        let make = || match known {
+            Some((_, etag)) => Call::get(&url).header("If-None-Match", etag),
+            None => Call::get(&url),
+        };
+        let answer = self.as_app(&Scope::reading(), make).await?;
+        if let (304, Some((page, _))) = (answer.status, known) {
+            return Ok(page.clone());
+        }
+        if !answer.is_success() {
+            return Err(refused(&answer, "listing repositories"));
+        }
+        let page: Page = answer.json()?;
+        Ok(ListedPage {
+            etag: answer.header("etag").map(str::to_owned),
+            pages: Some(page.total_count.div_ceil(PER_PAGE)),
+            repositories: page.repositories.into_iter().filter(|one| !one.archived).map(Repository::facts).collect(),
+        })
     }
 
-    pub(super) async fn list_repositories(&self) -> Result<Vec<RepositoryFacts>, ForgeError> {
-        let first = self.repositories_page(1).await?;
-        let pages = first.total_count.div_ceil(PER_PAGE).min(MAX_PAGES);
-        let rest = try_join_all((2..=pages).map(|page| self.repositories_page(page))).await?;
-        let all = std::iter::once(first).chain(rest).flat_map(|page| page.repositories);
-        let mut repositories: Vec<_> = all.filter(|repository| !repository.archived).map(Repository::facts).collect();
-        let full_name = |repository: &RepositoryFacts| {
-            format!("{}/{}", repository.owner.to_lowercase(), repository.name.to_lowercase())
-        };
-        repositories.sort_by_cached_key(full_name);
-        repositories.dedup_by_key(|repository| repository.id);
-        Ok(repositories)
+    pub(super) async fn list_repositories(&self, known: Listing) -> Result<Listing, ForgeError> {
+        let first = self.repositories_page(1, known.pages.first()).await?;
+        let pages = first.pages.unwrap_or(1).clamp(1, MAX_PAGES);
+        let rest = (2..=pages).map(|number| self.repositories_page(number, known.pages.get(number as usize - 1)));
+        let rest = try_join_all(rest).await?;
+        Ok(Listing { pages: std::iter::once(first).chain(rest).collect() })
+    }
+
+    pub(super) async fn list_branches(
+        &self,
+        name: &RepositoryName,
+        page: u32,
+    ) -> Result<Option<BranchPage>, ForgeError> {
+        let path = below_repository(name, &format!("/branches?per_page={PER_PAGE}&page={page}"))?;
+        let url = self.url(&path);
+        let answer = self.as_app(&Scope::reading(), || Call::get(&url)).await?;
+        match answer.status {
+            200 => {
+                let names: Vec<_> = answer.json::<Vec<Branch>>()?.into_iter().map(|branch| branch.name).collect();
+                let has_more = answer.header("link").is_some_and(|link| link.contains("rel=\"next\""));
+                Ok(Some(BranchPage { names, has_more }))
+            }
+            301 | 404 => Ok(None),
+            _ => Err(refused(&answer, "listing branches")),
+        }
     }
 
     pub(super) async fn find_repository(&self, name: &RepositoryName) -> Result<Option<RepositoryFacts>, ForgeError> {
-        let url = self.url(&format!("/repos/{}", name.as_path()));
+        // No repository of GitHub has such a name.
+        let Ok(path) = below_repository(name, "") else { return Ok(None) };
+        let url = self.url(&path);
         let answer = self.as_app(&Scope::reading(), || Call::get(&url)).await?;
         match answer.status {
             200 => {
@@ -102,7 +146,7 @@ impl Github {
             id: u64,
         }
         let jwt = super::app_jwt::mint(&self.app_id, &self.private_key_pem, oi_worker_kit::clock::now()).await?;
-        let call = Call::get(self.url(&format!("/repos/{}/installation", name.as_path()))).bearer(&jwt);
+        let call = Call::get(self.url(&below_repository(name, "/installation")?)).bearer(&jwt);
         let answer = ask(decorated(call, &self.user_agent)).await?;
         match answer.status {
             200 => Ok(answer.json::<Installation>()?.id.to_string() == self.installation_id),
@@ -116,7 +160,7 @@ impl Github {
         name: &RepositoryName,
         branch: &BranchName,
     ) -> Result<Option<String>, ForgeError> {
-        let url = self.url(&format!("/repos/{}/git/ref/heads/{}", name.as_path(), branch.as_path()));
+        let url = self.url(&below_repository(name, &format!("/git/ref/heads/{}", branch.as_path()))?);
         let answer = self.as_app(&Scope::reading(), || Call::get(&url)).await?;
         match answer.status {
             200 => Ok(Some(answer.json::<Reference>()?.object.sha)),

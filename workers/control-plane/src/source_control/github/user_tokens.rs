@@ -7,6 +7,9 @@ use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, Fault, Refusal, clock};
 
 use super::user_account::{OauthClient, OauthError, UserTokens};
+use crate::source_control::Provider;
+use crate::source_control::gitlab::GitlabOauth;
+use crate::source_control::one_at_a_time::{Done, one_at_a_time};
 use crate::store::Database;
 use crate::store::user_identities::{self, SealedTokens};
 
@@ -64,34 +67,121 @@ fn read(key: &SealingKey, tokens: &SealedTokens, now: UnixMillis) -> Result<Stor
     }
 }
 
+/// A token that acts for a person. There is nothing in it to print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ActingToken {
+    /// The token.
+    pub token: String,
+    /// Whose, and which, as it is stored.
+    stored: SealedTokens,
+}
+
+/// What is asked of a forge for people's tokens.
+enum Client {
+    Github(OauthClient),
+    Gitlab(GitlabOauth),
+}
+
+impl Client {
+    fn of(vars: &impl Vars, provider: Provider) -> Result<Self, Failure> {
+        match provider {
+            Provider::Github => OauthClient::of(vars).map(Self::Github),
+            Provider::Gitlab => GitlabOauth::of(vars).map(Self::Gitlab),
+        }
+    }
+
+    async fn refresh(&self, refresh_token: &str) -> Result<UserTokens, OauthError> {
+        match self {
+            Self::Github(client) => client.refresh(refresh_token).await,
+            Self::Gitlab(client) => client.refresh(refresh_token).await,
+        }
+    }
+}
+
 /// A token that acts for a person at GitHub; `None` when there is none that works, and the App acts instead.
 pub async fn valid_token(db: &impl Database, vars: &impl Vars, user_id: &str) -> Result<Option<String>, Failure> {
+    Ok(acting_token(db, vars, Provider::Github, user_id).await?.map(|acting| acting.token))
+}
+
+/// A token that acts for a person at the forge; `None` when there is none that works, and the platform acts instead. One
+/// that ends is refreshed, by one caller at a time: a refresh token is used up by its use.
+pub async fn acting_token(
+    db: &impl Database,
+    vars: &impl Vars,
+    provider: Provider,
+    user_id: &str,
+) -> Result<Option<ActingToken>, Failure> {
     let key = sealing_key(vars)?;
-    let Some(stored) = user_identities::tokens(db, user_id, "github").await? else { return Ok(None) };
     let unreadable = |error: SealError| Failure::from(Fault::new("opening a user's token", error));
-    let refresh_token = match read(&key, &stored, clock::now()).map_err(unreadable)? {
-        Stored::Fresh(token) => return Ok(Some(token)),
-        Stored::Useless => return Ok(None),
-        Stored::Refreshable(token) => token,
+    let look = async || -> Result<Option<(SealedTokens, Stored)>, Failure> {
+        let Some(stored) = user_identities::tokens(db, user_id, provider.name()).await? else { return Ok(None) };
+        let state = read(&key, &stored, clock::now()).map_err(unreadable)?;
+        Ok(Some((stored, state)))
     };
-    let refreshed = match OauthClient::of(vars)?.refresh(&refresh_token).await {
+    let stored = match look().await? {
+        None | Some((_, Stored::Useless)) => return Ok(None),
+        Some((stored, Stored::Fresh(token))) => return Ok(Some(ActingToken { token, stored })),
+        Some((stored, Stored::Refreshable(_))) => stored,
+    };
+    let found = async || match look().await {
+        Ok(Some((stored, Stored::Fresh(token)))) => Some(Some(ActingToken { token, stored })),
+        Ok(Some((_, Stored::Useless)) | None) => Some(None),
+        Ok(Some((_, Stored::Refreshable(_)))) | Err(_) => None,
+    };
+    let work = async || {
+        // Somebody may have refreshed it since the lease was waited for.
+        let (stored, refresh_token) = match look().await? {
+            None | Some((_, Stored::Useless)) => return Ok(Done { result: None, value: None }),
+            Some((stored, Stored::Fresh(token))) => {
+                return Ok(Done { result: Some(ActingToken { token, stored }), value: None });
+            }
+            Some((stored, Stored::Refreshable(token))) => (stored, token),
+        };
+        let result = refresh(db, vars, provider, &key, stored, &refresh_token).await?;
+        Ok::<_, Failure>(Done { result, value: None })
+    };
+    one_at_a_time(db, &format!("user-token:{}", stored.id), found, work).await
+}
+
+async fn refresh(
+    db: &impl Database,
+    vars: &impl Vars,
+    provider: Provider,
+    key: &SealingKey,
+    stored: SealedTokens,
+    refresh_token: &str,
+) -> Result<Option<ActingToken>, Failure> {
+    let now = clock::now();
+    let refreshed = match Client::of(vars, provider)?.refresh(refresh_token).await {
         Ok(tokens) => tokens,
         Err(OauthError::Refused(reason)) => {
-            Line::info("control-plane", "user_token.refresh_refused").with("reason", reason).write();
-            // Perhaps because another request refreshed it meanwhile.
-            let again = user_identities::tokens(db, user_id, "github").await?;
-            return match again.as_ref().map(|tokens| read(&key, tokens, clock::now())).transpose() {
-                Ok(Some(Stored::Fresh(token))) => Ok(Some(token)),
-                Ok(_) => Ok(None),
-                Err(error) => Err(unreadable(error)),
+            Line::info("control-plane", "user_token.refresh_refused").with("reason", &reason).write();
+            // What is wrong with our own name and secret is no fault of the token.
+            if !matches!(reason.as_str(), "bad_refresh_token" | "invalid_grant") {
+                return Ok(None);
+            }
+            // It will never work again; the person signs in anew.
+            let none = SealedTokens {
+                id: stored.id.clone(),
+                access_token: None,
+                access_token_expires_at: None,
+                refresh_token: None,
             };
+            user_identities::set_tokens(db, &none, stored.refresh_token.as_deref(), now).await?;
+            return Ok(None);
         }
         Err(OauthError::Forge(error)) => return Err(error.into()),
     };
-    let now = clock::now();
-    let sealed = seal(&key, &stored.id, &refreshed, now).map_err(unreadable)?;
+    let sealed = seal(key, &stored.id, &refreshed, now)
+        .map_err(|error| Failure::from(Fault::new("sealing a user's token", error)))?;
     user_identities::set_tokens(db, &sealed, stored.refresh_token.as_deref(), now).await?;
-    Ok(Some(refreshed.access_token))
+    Ok(Some(ActingToken { token: refreshed.access_token, stored: sealed }))
+}
+
+/// The forge does not know this token any more: it is refreshed before it is used again, if it can be.
+pub async fn end(db: &impl Database, acting: &ActingToken) -> Result<(), Failure> {
+    let Some(access_token) = &acting.stored.access_token else { return Ok(()) };
+    Ok(user_identities::end_access(db, &acting.stored.id, access_token, clock::now()).await?)
 }
 
 #[cfg(test)]
