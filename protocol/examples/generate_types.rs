@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use oi_protocol::{client_socket, diff, error, event, rest, session_state};
+use oi_protocol::{client_socket, diff, error, event, inbox, rest, session_state, settings};
 use ts_rs::{Config, TS, TypeVisitor};
 
 struct Collector<'a> {
@@ -43,6 +43,17 @@ fn generate() -> String {
     collector.visit::<rest::AppConfig>();
     collector.visit::<rest::RepositoryList>();
     collector.visit::<diff::DiffState>();
+    collector.visit::<inbox::Inbox>();
+    collector.visit::<inbox::InboxCategory>();
+    collector.visit::<inbox::ReadResult>();
+    collector.visit::<settings::ModelPreferences>();
+    collector.visit::<settings::ProviderAccount>();
+    collector.visit::<settings::ProviderAccountDefault>();
+    collector.visit::<settings::DeviceAuthorization>();
+    collector.visit::<settings::McpServer>();
+    collector.visit::<settings::Skill>();
+    collector.visit::<settings::SkillProfile>();
+    collector.visit::<settings::KeyboardShortcuts>();
     let declarations: Vec<String> = collector.declarations.into_values().collect();
     format!(
         "// Generated from the Rust types in `protocol` by `cargo xtask types`. Do not edit.\n\n{}",

@@ -30,7 +30,7 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
     match handler {
         Handler::Health => reply::json(200, &json!({"status": "healthy", "service": "open-inspect-control-plane"})),
         Handler::AppConfig => app_config::show(cx),
-        Handler::ListModels => app_config::models(cx),
+        Handler::ListModels => app_config::models(cx).await,
         Handler::SignIn => auth::sign_in(cx).await,
         Handler::GithubCallback => auth::github_callback(cx).await,
         Handler::GetSession => auth::get_session(cx).await,

@@ -7,6 +7,7 @@
 mod assets;
 mod auth;
 mod edge;
+mod enabled_models;
 mod effects;
 mod family_effects;
 mod handlers;
@@ -16,6 +17,7 @@ mod media_store;
 mod models;
 mod multipart;
 mod policy;
+mod provider_accounts;
 mod pull_request_effects;
 mod pull_request_webhooks;
 mod request;

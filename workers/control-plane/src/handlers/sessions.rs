@@ -90,7 +90,7 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     refuse_claims(&body, NOT_IN_A_NEW_SESSION)?;
     let wanted = wanted(&body, request_body::parse(&cx.body, SHAPE)?)?;
-    let models = Models::of(cx.env);
+    let models = Models::enabled(&cx.db()?, cx.env).await?;
     let (model, effort) = models.choose(wanted.model.as_deref(), wanted.reasoning_effort.as_deref())?;
     let shown: Shown = request_body::parse(&cx.body, SHAPE)?;
     if cx.person().is_none() && cx.actor().is_none() {
