@@ -68,6 +68,8 @@ CREATE TABLE skills (
     enabled INTEGER NOT NULL DEFAULT 1,
     -- Grows with every change, of content, assignments or `enabled`.
     version INTEGER NOT NULL DEFAULT 1,
+    -- Of the change that made it what it is: by it the further statements of that change know that it was made.
+    edit_id TEXT NOT NULL,
     deleted_at INTEGER,
     created_by TEXT NOT NULL,
     updated_by TEXT NOT NULL,

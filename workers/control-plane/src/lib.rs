@@ -6,12 +6,14 @@
 
 mod assets;
 mod auth;
+mod commit_signing;
 mod edge;
 mod enabled_models;
 mod effects;
 mod family_effects;
 mod handlers;
 mod identity;
+mod integration_settings;
 mod media_fields;
 mod media_store;
 mod models;
@@ -30,6 +32,8 @@ mod schedule;
 mod session_client;
 mod session_object;
 mod session_sweeps;
+mod skills;
+mod slack_channels;
 mod source_control;
 mod store;
 mod upgrade;

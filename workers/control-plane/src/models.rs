@@ -2,7 +2,7 @@
 
 mod catalogue;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use oi_protocol::local_backend::{ModelProvider, ProviderModel};
 use oi_protocol::rest::{ModelInfo, ModelList};
@@ -74,7 +74,7 @@ pub struct Models {
     set_up: Vec<SetUp>,
     default_model: Option<String>,
     /// What people chose, when they did, and the version of that.
-    chosen: Option<BTreeSet<String>>,
+    chosen: Option<Vec<String>>,
     version: i64,
 }
 
@@ -154,7 +154,12 @@ impl Models {
 
     /// Takes over what people enabled. What nothing is known of, or is not there, does not count.
     fn choose_of(&mut self, enabled: &[String]) {
-        let chosen: BTreeSet<String> = enabled.iter().map(|id| normalized(id)).filter(|id| self.is_known(id)).collect();
+        let mut chosen: Vec<String> = Vec::new();
+        for id in enabled.iter().map(|id| normalized(id)).filter(|id| self.is_known(id)) {
+            if !chosen.contains(&id) {
+                chosen.push(id);
+            }
+        }
         self.chosen = (!chosen.is_empty()).then_some(chosen);
     }
 
@@ -202,12 +207,11 @@ impl Models {
 
     /// What people enabled, or what is enabled when nobody chose.
     pub fn enabled_ids(&self) -> Vec<String> {
-        let of_the_deployment = self.all().map(|model| model.id.as_str()).filter(|id| !catalogue::ids().any(|known| known == *id));
-        let known = catalogue::ids().chain(of_the_deployment.map(str::to_owned));
-        match &self.chosen {
-            Some(chosen) => known.filter(|id| chosen.contains(id)).collect(),
-            None => known.filter(|id| catalogue::is_enabled_by_default(id)).collect(),
+        if let Some(chosen) = &self.chosen {
+            return chosen.clone();
         }
+        let of_the_deployment = self.all().map(|model| model.id.clone()).filter(|id| !catalogue::ids().any(|known| known == *id));
+        catalogue::ids().chain(of_the_deployment).filter(|id| catalogue::is_enabled_by_default(id)).collect()
     }
 
     /// What pages may name, for a session.
@@ -318,7 +322,7 @@ impl Models {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
     fn models(vars: &[(&'static str, &'static str)]) -> Models {
         Models::of(&vars.iter().copied().collect::<BTreeMap<_, _>>())
@@ -378,7 +382,7 @@ mod tests {
         assert!(all.enabled_ids().contains(&"openai/gpt-5.4".to_owned()));
         assert!(!all.enabled_ids().contains(&"xai/grok-4.6".to_owned()));
         all.choose_of(&["xai/grok-4.6".to_owned(), "gpt-5.4".to_owned(), "gone/model".to_owned()]);
-        assert_eq!(all.enabled_ids(), ["openai/gpt-5.4", "xai/grok-4.6"]);
+        assert_eq!(all.enabled_ids(), ["xai/grok-4.6", "openai/gpt-5.4"]);
         assert_eq!(all.list().default_model, "openai/gpt-5.4", "the preferred one is not enabled");
         assert_eq!(all.allowed().models.len(), 2);
         assert!(all.choose(Some(PREFERRED), None).is_err());

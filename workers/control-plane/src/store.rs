@@ -1,9 +1,15 @@
 //! D1: what all sessions and people share. One module a table holds all SQL of that table.
 
+pub mod analytics;
 pub mod backend_breakers;
 pub mod browser_sessions;
 pub mod children;
+pub mod commit_signing;
 pub mod deleted_sessions;
+pub mod inbox;
+pub mod integration_settings;
+pub mod keyboard_shortcuts;
+pub mod mcp_servers;
 pub mod model_preferences;
 pub mod oauth_states;
 pub mod provider_accounts;
@@ -16,6 +22,7 @@ pub mod session_pages;
 pub mod session_provider_auth;
 pub mod session_pull_requests;
 pub mod sessions;
+pub mod skills;
 pub mod usage;
 pub mod user_identities;
 pub mod users;

@@ -14,7 +14,7 @@ use serde_json::json;
 use worker::Response;
 
 use super::sandbox_broker::listed_session;
-use super::sessions::begin;
+use super::sessions::begin_plain;
 use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_claims};
 use crate::media_store::MediaStore;
 use crate::models::Models;
@@ -99,7 +99,7 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
             snapshot: point.snapshot,
         }),
     };
-    begin(cx, new, init).await
+    begin_plain(cx, new, init).await
 }
 
 /// Asks the old session for its event; one that left for a file is looked for there.
