@@ -59,7 +59,8 @@ async fn expect(person: &Person, status: u16, method: Method, path: &str, body: 
 
 async fn by_sandbox(world: &World, token: &str, method: Method, path: &str) -> Outcome<Answer> {
     let headers = [("Authorization", format!("Bearer {token}"))];
-    let body = (method != Method::GET).then(Vec::new);
+    let headers: Vec<_> = headers.into_iter().chain([("X-Open-Inspect-Signing-Fingerprint", "x".to_owned())]).collect();
+    let body = (method != Method::GET).then(|| b"{}".to_vec());
     raw(&world.stack.ready, method, path, &headers, body).await
 }
 
@@ -138,6 +139,7 @@ const SANDBOX_ROUTES: &[(&str, &str)] = &[
     ("POST", "xai-token-refresh"),
     ("GET", "sandbox-skills"),
     ("GET", "commit-signing"),
+    ("POST", "commit-signing"),
 ];
 
 fn method(word: &str) -> Outcome<Method> {
@@ -375,6 +377,9 @@ pub async fn an_mcp_server_reaches_the_sandbox_and_its_secrets_nobody_else(world
 const SIGNING_KEY: &str = include_str!("../../../workers/control-plane/src/commit_signing/test_key");
 const SIGNING_FINGERPRINT: &str = include_str!("../../../workers/control-plane/src/commit_signing/test_key.fingerprint");
 
+const SIGNED_COMMIT: &[u8] = include_bytes!("../../../workers/control-plane/src/commit_signing/test_commit");
+const SIGNATURE: &str = include_str!("../../../workers/control-plane/src/commit_signing/test_commit.sig");
+
 pub async fn the_commit_signing_key_is_set_replaced_and_never_shown(world: &World) -> Outcome {
     let ada = Person::sign_in(&world.stack.ready, "ada").await?;
     let path = "/commit-signing";
@@ -405,8 +410,25 @@ pub async fn the_commit_signing_key_is_set_replaced_and_never_shown(world: &Worl
     let (_bridge, token) = bridge_of(world, &session).await?;
     let told = by_sandbox(world, &token, Method::GET, &format!("/sessions/{session}/commit-signing")).await?;
     check_eq!((&told.json["enabled"], &told.json["committerName"]), (&json!(true), &json!("Bot")), "{}", told.text);
+    let sign = async |fingerprint: &str, payload: &[u8]| {
+        let headers = [
+            ("Authorization", format!("Bearer {token}")),
+            ("X-Open-Inspect-Signing-Fingerprint", fingerprint.to_owned()),
+        ];
+        let path = format!("/sessions/{session}/commit-signing");
+        raw(&world.stack.ready, Method::POST, &path, &headers, Some(payload.to_vec())).await
+    };
+    let own = SIGNING_FINGERPRINT.trim();
+    let signed = sign(own, SIGNED_COMMIT).await?;
+    check_eq!((signed.status.as_u16(), signed.text.as_str()), (200, SIGNATURE), "what ssh-keygen makes");
+    check_eq!(sign(own, b"anything").await?.status.as_u16(), 400, "no commit");
+    check_eq!(sign(own, b"").await?.status.as_u16(), 400, "nothing");
+    check_eq!(sign("", SIGNED_COMMIT).await?.status.as_u16(), 400, "of no key");
+    check_eq!(sign("SHA256:other", SIGNED_COMMIT).await?.status.as_u16(), 409, "of another key");
+    check_eq!(sign(own, &vec![b'x'; 1024 * 1024 + 1]).await?.status.as_u16(), 413, "too long");
     expect(&ada, 200, Method::DELETE, path, None).await?;
     check_eq!(expect(&ada, 200, Method::DELETE, path, None).await?, json!({"enabled": false}), "twice");
+    check_eq!(sign(own, SIGNED_COMMIT).await?.status.as_u16(), 409, "no key any more");
     Ok(())
 }
 

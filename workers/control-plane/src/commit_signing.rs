@@ -1,15 +1,21 @@
 //! The key that commits are signed with: one unencrypted OpenSSH key of Ed25519.
 //!
-//! Formats: OpenSSH's PROTOCOL.key and PROTOCOL.sshsig.
+//! Formats: OpenSSH's PROTOCOL.key and PROTOCOL.sshsig. Nothing but commits and tags of the committer that people set is
+//! signed: a sandbox that asks for another signature is refused.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ed25519_dalek::{Signer, SigningKey, Verifier};
 use oi_worker_kit::Refusal;
 use oi_worker_kit::mac;
+use sha2::{Digest, Sha512};
 
 const KIND: &[u8] = b"ssh-ed25519";
 const MAGIC: &[u8] = b"openssh-key-v1\0";
+/// Signatures of git, and of nothing else.
+const NAMESPACE: &[u8] = b"git";
+const HASH: &[u8] = b"sha512";
+const ARMOR_COLUMNS: usize = 70;
 const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const END: &str = "-----END OPENSSH PRIVATE KEY-----";
 
@@ -99,6 +105,67 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The signature of a payload, as git writes it into the object.
+    pub fn sign(&self, payload: &[u8]) -> String {
+        let mut signed = b"SSHSIG".to_vec();
+        put(&mut signed, NAMESPACE);
+        put(&mut signed, b"");
+        put(&mut signed, HASH);
+        put(&mut signed, &Sha512::digest(payload));
+        let mut signature = Vec::new();
+        put(&mut signature, KIND);
+        put(&mut signature, &self.signing.sign(&signed).to_bytes());
+        let mut blob = b"SSHSIG".to_vec();
+        blob.extend(1_u32.to_be_bytes());
+        put(&mut blob, &self.blob());
+        put(&mut blob, NAMESPACE);
+        put(&mut blob, b"");
+        put(&mut blob, HASH);
+        put(&mut blob, &signature);
+        let base64 = STANDARD.encode(blob);
+        let mut armored = String::from("-----BEGIN SSH SIGNATURE-----\n");
+        for line in base64.as_bytes().chunks(ARMOR_COLUMNS) {
+            armored.extend(line.iter().map(|byte| char::from(*byte)));
+            armored.push('\n');
+        }
+        armored + "-----END SSH SIGNATURE-----\n"
+    }
+}
+
+fn is_object_id(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// `name <email> seconds zone`
+fn is_of(line: &str, name: &str, email: &str) -> bool {
+    let rest = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(" <")?.strip_prefix(email)?.strip_prefix("> "));
+    let Some((seconds, zone)) = rest.and_then(|rest| rest.split_once(' ')) else { return false };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits(seconds) && zone.len() == 5 && zone.starts_with(['+', '-']) && digits(&zone[1..])
+}
+
+/// Whether a payload is a commit or a tag that this committer made.
+pub fn is_signable(payload: &[u8], name: &str, email: &str) -> bool {
+    let head = payload.windows(2).position(|two| two == b"\n\n").map_or(payload, |end| &payload[..end]);
+    let Ok(head) = std::str::from_utf8(head) else { return false };
+    let mut lines = head.lines();
+    let first = lines.next().unwrap_or_default();
+    if let Some(tree) = first.strip_prefix("tree ") {
+        let mut lines = lines.skip_while(|line| line.strip_prefix("parent ").is_some_and(is_object_id));
+        let author = lines.next().is_some_and(|line| line.starts_with("author "));
+        let committer = lines.next().and_then(|line| line.strip_prefix("committer "));
+        return is_object_id(tree) && author && committer.is_some_and(|line| is_of(line, name, email));
+    }
+    if let Some(object) = first.strip_prefix("object ") {
+        let kind = lines.next().is_some_and(|line| line.starts_with("type "));
+        let tag = lines.next().is_some_and(|line| line.starts_with("tag "));
+        let tagger = lines.next().and_then(|line| line.strip_prefix("tagger "));
+        return is_object_id(object) && kind && tag && tagger.is_some_and(|line| is_of(line, name, email));
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +182,43 @@ mod tests {
         assert_eq!(key.fingerprint(), FINGERPRINT.trim());
         let windows = KEY.replace('\n', "\r\n");
         assert!(Key::parse(&windows).is_ok());
+    }
+
+    const COMMIT: &[u8] = include_bytes!("commit_signing/test_commit");
+    /// Made by `ssh-keygen -Y sign -n git`: signatures of Ed25519 are always the same.
+    const SIGNATURE: &str = include_str!("commit_signing/test_commit.sig");
+
+    #[test]
+    fn a_signature_is_the_one_that_ssh_keygen_makes() {
+        assert_eq!(Key::parse(KEY).expect("a key").sign(COMMIT), SIGNATURE);
+    }
+
+    #[test]
+    fn only_commits_and_tags_of_the_committer_are_signed() {
+        let fits = |payload: &[u8]| is_signable(payload, "Bot", "bot@example.com");
+        assert!(fits(COMMIT));
+        let text = std::str::from_utf8(COMMIT).expect("text");
+        let id = "1".repeat(40);
+        let root = text.replace(&format!("parent {id}\n"), "");
+        let merge = text.replace("author ", &format!("parent {}\nauthor ", "2".repeat(40)));
+        let tag = format!("object {id}\ntype commit\ntag v1\ntagger Bot <bot@example.com> 1 -0730\n\nv1\n");
+        for good in [&root, &merge, &tag] {
+            assert!(fits(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            "hello",
+            &text.replace("committer Bot", "committer Eve"),
+            &text.replace("committer Bot <bot@example.com>", "committer Bot <eve@example.com>"),
+            &text.replace("committer Bot <bot@example.com>", "committer Bot <bot@example.com> <eve@example.com>"),
+            &text.replace("tree 4b82", "tree zzzz"),
+            &text.replace("author ", "parent x\nauthor "),
+            &tag.replace("tagger Bot", "tagger Eve"),
+            &format!("Bot <bot@example.com> 1 +0000\n\n{text}"),
+        ] {
+            assert!(!fits(bad.as_bytes()), "{bad}");
+        }
+        assert!(!fits(b"tree \xff\n\n"));
     }
 
     #[test]

@@ -138,6 +138,7 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::PutCommitSigning => commit_signing::put(cx).await,
         Handler::DeleteCommitSigning => commit_signing::delete(cx).await,
         Handler::SandboxCommitSigning => commit_signing::for_sandbox(cx).await,
+        Handler::SignCommit => commit_signing::sign(cx).await,
         Handler::ListMcpServers => mcp_servers::list(cx).await,
         Handler::CreateMcpServer => mcp_servers::create(cx).await,
         Handler::GetMcpServer => mcp_servers::get(cx).await,

@@ -26,6 +26,8 @@ const PROVIDER_ACCOUNT: usize = 128 * 1024;
 const SETTINGS: usize = 512 * 1024;
 /// Fifty variables of 16 KiB.
 const MCP_SERVER: usize = 1024 * 1024;
+/// A commit with a long message.
+const SIGNED_PAYLOAD: usize = 1024 * 1024;
 /// A revision of 1 MiB as JSON.
 const SKILL: usize = 4 * 1024 * 1024;
 
@@ -137,6 +139,7 @@ pub enum Handler {
     PutCommitSigning,
     DeleteCommitSigning,
     SandboxCommitSigning,
+    SignCommit,
     ListMcpServers,
     CreateMcpServer,
     GetMcpServer,
@@ -382,6 +385,7 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Put, "/commit-signing", Both, Person, SMALL, Handler::PutCommitSigning),
     route(Delete, "/commit-signing", Both, Person, 0, Handler::DeleteCommitSigning),
     route(Get, "/sessions/:id/commit-signing", Root, Sandbox, 0, Handler::SandboxCommitSigning),
+    route(Post, "/sessions/:id/commit-signing", Root, Sandbox, SIGNED_PAYLOAD, Handler::SignCommit),
     route(Get, "/mcp-servers", Both, PersonOrService, 0, Handler::ListMcpServers),
     route(Post, "/mcp-servers", Both, Person, MCP_SERVER, Handler::CreateMcpServer),
     route(Get, "/mcp-servers/:id", Both, PersonOrService, 0, Handler::GetMcpServer),

@@ -4,14 +4,15 @@ use oi_protocol::UnixMillis;
 use oi_worker_kit::failure::while_doing;
 use oi_worker_kit::sealed::SealingKey;
 use oi_worker_kit::vars::Vars;
-use oi_worker_kit::{Failure, Refusal, clock, reply, request_body};
+use oi_worker_kit::log::Line;
+use oi_worker_kit::{Failure, Refusal, clock, mac, reply, request_body};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use worker::Response;
 
 use super::provider_tokens::sandbox_session;
 use super::settings_request::{actor, stale};
-use crate::commit_signing::Key;
+use crate::commit_signing::{Key, is_signable};
 use crate::request::Cx;
 use crate::store::commit_signing::{self as store, Configuration, New};
 use crate::store::{D1, Database};
@@ -115,6 +116,35 @@ pub(super) async fn for_sandbox(cx: &Cx<'_>) -> Result<Response, Failure> {
         }),
     };
     reply::json(200, &body)
+}
+
+/// Signs a commit or a tag for a sandbox, while the key is the one that it was told of.
+pub(super) async fn sign(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let seen = cx.head.header("X-Open-Inspect-Signing-Fingerprint");
+    let seen = seen.ok_or_else(|| Refusal::invalid_parameter("X-Open-Inspect-Signing-Fingerprint is required"))?;
+    if cx.body.is_empty() {
+        return Err(Refusal::invalid_body("The payload to sign is required").into());
+    }
+    let session = sandbox_session(cx).await?;
+    let db = cx.db()?;
+    let found = store::get(&db).await?.ok_or_else(|| Refusal::conflict("Commit signing is disabled"))?;
+    let changed = || Refusal::conflict("Commit signing key changed");
+    if found.fingerprint != seen {
+        return Err(changed().into());
+    }
+    if !is_signable(&cx.body, &found.committer_name, &found.committer_email) {
+        let sentence = "Only a git commit or tag of the configured committer is signed";
+        return Err(Refusal::invalid_body(sentence).into());
+    }
+    let sealed = store::sealed(&db, &seen).await?.ok_or_else(changed)?;
+    let text = sealing_key(cx.env)?.open(&sealed, PLACE).map_err(while_doing("opening the commit signing key"))?;
+    let key = Key::parse(&text)?;
+    Line::info("control-plane", "commit_signing.signed")
+        .trace(cx.trace)
+        .with("session_id", session.as_str())
+        .with("payload_sha256", mac::sha256_hex(&cx.body))
+        .write();
+    reply::text(200, key.sign(&cx.body))
 }
 
 #[cfg(test)]

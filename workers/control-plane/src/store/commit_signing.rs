@@ -16,6 +16,21 @@ pub struct Configuration {
     pub updated_at: i64,
 }
 
+/// The key as it is stored, of this fingerprint; `None` when it is another by now.
+pub async fn sealed(db: &impl Database, fingerprint: &str) -> Result<Option<String>, DbError> {
+    #[derive(Deserialize)]
+    struct Row {
+        encrypted_private_key: String,
+    }
+    let row: Option<Row> = db
+        .row(
+            "SELECT encrypted_private_key FROM commit_signing_configuration WHERE fingerprint = ?",
+            params![fingerprint],
+        )
+        .await?;
+    Ok(row.map(|row| row.encrypted_private_key))
+}
+
 /// A key that is about to be the deployment's.
 pub struct New<'a> {
     pub sealed: &'a str,
