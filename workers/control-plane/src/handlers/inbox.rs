@@ -93,7 +93,7 @@ fn session(member: &Member, pull_requests: Option<PullRequestSummary>) -> Option
 
 /// The topmost session above one that the person is shown, through those that they are not. However the rows point at each
 /// other, this ends.
-fn top<'m>(member: &'m Member, shown: &BTreeMap<&str, &'m Member>) -> &'m str {
+fn top<'m>(member: &'m Member, shown: &BTreeMap<&'m str, &'m Member>) -> &'m str {
     let (mut top, mut at) = (member.id.as_str(), member);
     for _ in 0..16 {
         let Some(above) = at.parent_session_id.as_deref().and_then(|id| shown.get(id)) else { return top };

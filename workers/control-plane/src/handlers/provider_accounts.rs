@@ -284,7 +284,7 @@ pub(super) async fn begin_device(cx: &Cx<'_>) -> Result<Response, Failure> {
     let begun = match begin {
         Begin::Create { display_name: name } => devices.begin(Wanted::Create(display_name(&name)?)).await?,
         Begin::Reconnect { provider_account_id } => {
-            let account = provider_accounts::get(&db, &provider_account_id).await?;
+            let account = provider_accounts::get(devices.db, &provider_account_id).await?;
             let account = account.filter(|account| account.provider == provider.as_str()).ok_or_else(not_found)?;
             if account.archived_at.is_some() || account.status == "disabled" {
                 return Err(Refusal::conflict("The provider account is disabled or archived").into());
@@ -312,7 +312,7 @@ pub(super) async fn poll_device(cx: &Cx<'_>) -> Result<Response, Failure> {
                 "nextPollAt": next_poll_at}),
         ),
         Answered::Connected { account, existing, completed_at } => {
-            let account = provider_accounts::get(&db, &account).await?.ok_or_else(not_found)?;
+            let account = provider_accounts::get(devices.db, &account).await?.ok_or_else(not_found)?;
             reply::json(
                 200,
                 &json!({"status": "connected", "account": shown(account), "reconnectedExisting": existing,
@@ -330,7 +330,7 @@ pub(super) async fn cancel_device(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (provider, id) = (path_provider(cx)?, transaction(cx)?);
     devices!(cx, provider => devices);
     let statements = devices.cancel(id).await?;
-    db.batch(statements).await?;
+    devices.db.batch(statements).await?;
     no_content()
 }
 
