@@ -7,6 +7,8 @@ CREATE TABLE model_provider_accounts (
     status TEXT NOT NULL CHECK (status IN ('active', 'disabled', 'reconnect_required')),
     -- Grows when it is disabled, enabled, archived or connected anew; not with its name.
     lifecycle_version INTEGER NOT NULL DEFAULT 0,
+    -- Names the connection that it was last given tokens by: the further statements of that know that it was made.
+    connection_id TEXT NOT NULL,
     created_by TEXT NOT NULL,
     updated_by TEXT NOT NULL,
     last_verified_at INTEGER,

@@ -227,12 +227,12 @@ mod tests {
         let bytes = STANDARD.decode(body).expect("base64");
         let wrapped = |bytes: &[u8]| format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode(bytes));
         assert!(Key::parse(&wrapped(&bytes)).is_ok());
-        for at in 0..bytes.len() {
+        // The comment, with its length before it, says nothing.
+        let comment = bytes.windows(4).rposition(|window| window == b"test").expect("the comment");
+        for at in (0..bytes.len()).filter(|at| !(comment - 4..comment + 4).contains(at)) {
             let mut broken = bytes.clone();
             broken[at] ^= 1;
-            // Of the comment, which says nothing, any byte will do.
-            let comment = bytes.windows(4).rposition(|window| window == b"test").expect("the comment");
-            assert_eq!(Key::parse(&wrapped(&broken)).is_ok(), (comment..comment + 4).contains(&at), "byte {at}");
+            assert!(Key::parse(&wrapped(&broken)).is_err(), "byte {at}");
         }
         for cut in 0..bytes.len() {
             assert!(Key::parse(&wrapped(&bytes[..cut])).is_err(), "{cut} bytes");

@@ -177,14 +177,6 @@ impl Layers {
         enabled_repos(self.global.as_ref()?.get("enabledRepos")?).ok()
     }
 
-    /// Whether a repository is one of them.
-    pub fn covers(&self, repository: &str) -> bool {
-        match self.enabled_repos() {
-            Some(Value::Array(names)) => names.iter().any(|name| name == repository),
-            _ => true,
-        }
-    }
-
     /// What it comes to, with what holds when nothing is set. `None` for an integration that is not asked for so.
     pub fn resolved(&self, integration: Integration, models: &Models) -> Option<Value> {
         let merged = self.merged(integration);
@@ -313,8 +305,6 @@ mod tests {
                 "maxTotalChildSessions": 3, "cpuCores": null, "memoryMib": 2048, "sandboxTimeoutMs": 60_000,
                 "enabledRepos": ["acme/app"]}))
         );
-        assert!(layers.covers("acme/app") && !layers.covers("acme/b"));
-        assert!(Layers::default().covers("acme/b"));
         let github = Layers::default().resolved(Integration::Github, &models()).expect("it is asked for");
         assert_eq!((&github["autoReviewOnOpen"], &github["model"], &github["enabledRepos"]),
             (&json!(true), &Value::Null, &Value::Null));

@@ -322,6 +322,7 @@ pub(crate) mod tests {
             payload: &payload,
             expires_at: at.now(),
             by: "u",
+            id: "connection",
             now: at.now(),
         };
         let changed = block_on(db.batch(provider_credentials::insert(&new, "Ours", None))).expect("runs");

@@ -93,11 +93,18 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
             .map_err(|error| Fault::new("sealing a provider account's tokens", error).into())
     }
 
-    async fn run(&self, mut statements: Vec<Statement>, account: &str, existing: bool) -> Result<Outcome, Failure> {
+    async fn run(
+        &self,
+        mut statements: Vec<Statement>,
+        account: &str,
+        connection: &str,
+        existing: bool,
+    ) -> Result<Outcome, Failure> {
         let connected = Outcome::Connected { account: account.to_owned(), existing };
         if let Some(guard) = self.guard {
             let now = self.surroundings.now();
-            statements.push(provider_authorizations::connected(guard.transaction, guard.owner, account, existing, now));
+            let (id, owner) = (guard.transaction, guard.owner);
+            statements.push(provider_authorizations::connected(id, owner, (account, connection), existing, now));
         }
         match self.db.batch(statements).await {
             Ok(changed) if changed.iter().all(|changed| *changed > 0) => Ok(connected),
@@ -122,7 +129,7 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
         if account.status == "disabled" {
             return Ok(Outcome::Refused("The provider account is disabled: enable it first"));
         }
-        let now = self.surroundings.now();
+        let (now, connection) = (self.surroundings.now(), self.surroundings.unique());
         let payload = self.sealed(&account.id, provider, proven)?;
         let connected = Connected {
             account: &account.id,
@@ -131,9 +138,11 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
             payload: &payload,
             expires_at: proven.tokens.end(now),
             by: self.by,
+            id: &connection,
             now,
         };
-        self.run(provider_credentials::reconnect(&connected, lifecycle, self.guard), &account.id, true).await
+        let statements = provider_credentials::reconnect(&connected, lifecycle, self.guard);
+        self.run(statements, &account.id, &connection, true).await
     }
 
     /// A new account, or new tokens for the one of this identity.
@@ -143,7 +152,7 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
                 return self.reconnect(&known, known.lifecycle_version, provider, proven).await;
             }
             let id = self.surroundings.unique();
-            let now = self.surroundings.now();
+            let (now, connection) = (self.surroundings.now(), self.surroundings.unique());
             let payload = self.sealed(&id, provider, proven)?;
             let connected = Connected {
                 account: &id,
@@ -152,10 +161,11 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
                 payload: &payload,
                 expires_at: proven.tokens.end(now),
                 by: self.by,
+                id: &connection,
                 now,
             };
-            let outcome =
-                self.run(provider_credentials::insert(&connected, display_name, self.guard), &id, false).await?;
+            let statements = provider_credentials::insert(&connected, display_name, self.guard);
+            let outcome = self.run(statements, &id, &connection, false).await?;
             if outcome != Outcome::Changed {
                 return Ok(outcome);
             }

@@ -190,14 +190,20 @@ pub async fn end(db: &impl Database, id: &str, owner: &str, state: &str, now: Un
 }
 
 /// It ended with an account: the last statement of the batch that connects it.
-pub fn connected(id: &str, owner: &str, account: &str, existing: bool, now: UnixMillis) -> Statement {
+pub fn connected(
+    id: &str,
+    owner: &str,
+    (account, connection): (&str, &str),
+    existing: bool,
+    now: UnixMillis,
+) -> Statement {
     (
         "UPDATE model_provider_account_authorizations SET state = 'connected', encrypted_provider_data = NULL,
             processing_owner = NULL, processing_started_at = NULL, result_provider_account_id = ?3,
             reconnected_existing = ?4, completed_at = ?5, updated_at = ?5
          WHERE id = ?1 AND state = 'processing' AND processing_owner = ?2
-            AND EXISTS (SELECT 1 FROM model_provider_accounts WHERE id = ?3 AND updated_at = ?5)",
-        params![id, owner, account, existing, now.0],
+            AND EXISTS (SELECT 1 FROM model_provider_accounts WHERE id = ?3 AND connection_id = ?6)",
+        params![id, owner, account, existing, now.0, connection],
     )
 }
 

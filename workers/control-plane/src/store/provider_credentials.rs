@@ -129,6 +129,8 @@ pub struct Connected<'a> {
     pub payload: &'a str,
     pub expires_at: UnixMillis,
     pub by: &'a str,
+    /// Names this connection.
+    pub id: &'a str,
     pub now: UnixMillis,
 }
 
@@ -144,9 +146,9 @@ pub fn insert(connected: &Connected<'_>, display_name: &str, guard: Option<Guard
     let (transaction, owner) = guard.map(|guard| (guard.transaction, guard.owner)).unzip();
     vec![
         (
-            "INSERT INTO model_provider_accounts (id, provider, display_name, external_account_id, status, created_by,
-                updated_by, last_verified_at, created_at, updated_at)
-             SELECT ?1, ?2, ?3, ?4, 'active', ?5, ?5, ?6, ?6, ?6
+            "INSERT INTO model_provider_accounts (id, provider, display_name, external_account_id, status, connection_id,
+                created_by, updated_by, last_verified_at, created_at, updated_at)
+             SELECT ?1, ?2, ?3, ?4, 'active', ?10, ?5, ?5, ?6, ?6, ?6
                 WHERE (?7 IS NULL OR EXISTS (SELECT 1 FROM model_provider_account_authorizations
                     WHERE id = ?7 AND state = 'processing' AND processing_owner = ?8))
                 AND (SELECT COUNT(*) FROM model_provider_accounts WHERE provider = ?2 AND archived_at IS NULL) < ?9",
@@ -160,6 +162,7 @@ pub fn insert(connected: &Connected<'_>, display_name: &str, guard: Option<Guard
                 transaction,
                 owner,
                 super::provider_accounts::LIVE_MAX,
+                connected.id,
             ],
         ),
         (
@@ -178,7 +181,7 @@ pub fn reconnect(connected: &Connected<'_>, lifecycle: i64, guard: Option<Guard<
     vec![
         (
             "UPDATE model_provider_accounts SET status = 'active', external_account_id = ?2, updated_by = ?3,
-                last_verified_at = ?4, updated_at = ?4, lifecycle_version = lifecycle_version + 1
+                last_verified_at = ?4, updated_at = ?4, lifecycle_version = lifecycle_version + 1, connection_id = ?8
              WHERE id = ?1 AND archived_at IS NULL AND status <> 'disabled' AND lifecycle_version = ?5
                 AND (external_account_id IS NULL OR external_account_id = ?2)
                 AND (?6 IS NULL OR EXISTS (SELECT 1 FROM model_provider_account_authorizations
@@ -191,13 +194,13 @@ pub fn reconnect(connected: &Connected<'_>, lifecycle: i64, guard: Option<Guard<
                 lifecycle,
                 transaction,
                 owner,
+                connected.id,
             ],
         ),
         (
             "INSERT INTO model_provider_account_credentials (provider_account_id, encrypted_payload,
                 credential_schema_version, credential_version, access_token_expires_at, updated_at)
-             SELECT id, ?2, ?3, 1, ?4, ?5 FROM model_provider_accounts WHERE id = ?1 AND lifecycle_version = ?6
-                AND updated_at = ?5
+             SELECT id, ?2, ?3, 1, ?4, ?5 FROM model_provider_accounts WHERE id = ?1 AND connection_id = ?6
              ON CONFLICT (provider_account_id) DO UPDATE SET encrypted_payload = excluded.encrypted_payload,
                 credential_version = model_provider_account_credentials.credential_version + 1,
                 exchange_state = 'idle', exchange_owner = NULL, exchange_started_at = NULL,
@@ -208,7 +211,7 @@ pub fn reconnect(connected: &Connected<'_>, lifecycle: i64, guard: Option<Guard<
                 SCHEMA,
                 connected.expires_at.0,
                 connected.now.0,
-                lifecycle + 1,
+                connected.id,
             ],
         ),
     ]
