@@ -373,8 +373,10 @@ struct Approval {
 
 async fn approve(State(all): State<Subscriptions>, Form(approval): Form<Approval>) -> Response {
     if all.approve(approval.code.trim(), &approval.identity) {
-        Html("<!doctype html><title>Authorised</title><p>The device is authorised. You can close this page.").into_response()
+        Html("<!doctype html><title>Authorised</title><p>The device is authorised. You can close this page.")
+            .into_response()
     } else {
-        (StatusCode::NOT_FOUND, Html("<!doctype html><title>Unknown code</title><p>There is no such code.")).into_response()
+        (StatusCode::NOT_FOUND, Html("<!doctype html><title>Unknown code</title><p>There is no such code."))
+            .into_response()
     }
 }

@@ -195,8 +195,11 @@ async fn run(filters: &[String]) -> Tally {
     if !vendors.is_empty() {
         match (Backend::start().await, settings::vars().await) {
             (Ok(backend), Ok(vars)) => {
-                let options =
-                    Options { backend: Some((backend.url.clone(), backend.secret.clone())), vars, ..Options::default() };
+                let options = Options {
+                    backend: Some((backend.url.clone(), backend.secret.clone())),
+                    vars,
+                    ..Options::default()
+                };
                 run_group(options, Some(backend), &vendors, &mut tally).await;
             }
             (Err(error), _) | (_, Err(error)) => tally.failed.push(format!("the played vendors: {error}")),

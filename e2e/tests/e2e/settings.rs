@@ -382,7 +382,8 @@ pub async fn an_mcp_server_reaches_the_sandbox_and_its_secrets_nobody_else(world
 }
 
 const SIGNING_KEY: &str = include_str!("../../../workers/control-plane/src/commit_signing/test_key");
-const SIGNING_FINGERPRINT: &str = include_str!("../../../workers/control-plane/src/commit_signing/test_key.fingerprint");
+const SIGNING_FINGERPRINT: &str =
+    include_str!("../../../workers/control-plane/src/commit_signing/test_key.fingerprint");
 
 const SIGNED_COMMIT: &[u8] = include_bytes!("../../../workers/control-plane/src/commit_signing/test_commit");
 const SIGNATURE: &str = include_str!("../../../workers/control-plane/src/commit_signing/test_commit.sig");
@@ -454,7 +455,8 @@ pub async fn skills_are_pinned_to_a_session_and_fetched_by_its_sandbox(world: &W
     let preview = expect(&ada, 200, Method::POST, "/skills/preview", Some(preview)).await?;
     check!(preview["skillMarkdown"].as_str().is_some_and(|text| text.starts_with("---\nname: deploy\n")), "{preview}");
     let here = json!([{"type": "repository", "repoOwner": "Acme", "repoName": "Sample-Service"}]);
-    let create = |name: &str, places: &Value| json!({"name": name, "content": content("Do it."), "assignments": places});
+    let create =
+        |name: &str, places: &Value| json!({"name": name, "content": content("Do it."), "assignments": places});
     let made = expect(&ada, 201, Method::POST, "/skills", Some(create("deploy", &here))).await?;
     check_eq!(made["skill"]["revisionSha256"], preview["revisionSha256"], "the same files ({made})");
     expect(&ada, 409, Method::POST, "/skills", Some(create("deploy", &here))).await?;
@@ -473,7 +475,11 @@ pub async fn skills_are_pinned_to_a_session_and_fetched_by_its_sandbox(world: &W
     let page = expect(&ada, 200, Method::GET, "/skills?limit=1", None).await?;
     check_eq!((&page["hasMore"], &page["nextCursor"]), (&json!(true), &json!("deploy")), "a page ({page})");
     let page = expect(&ada, 200, Method::GET, "/skills?limit=1&cursor=deploy", None).await?;
-    check_eq!((&page["hasMore"], &page["skills"][0]["name"]), (&json!(false), &json!("elsewhere")), "the next ({page})");
+    check_eq!(
+        (&page["hasMore"], &page["skills"][0]["name"]),
+        (&json!(false), &json!("elsewhere")),
+        "the next ({page})"
+    );
     expect(&ada, 400, Method::GET, "/skills?limit=101", None).await?;
 
     // A person's own choice.
@@ -490,7 +496,11 @@ pub async fn skills_are_pinned_to_a_session_and_fetched_by_its_sandbox(world: &W
     expect(&ada, 400, Method::PATCH, &own, Some(json!({"skillIds": ["x"]}))).await?;
     expect(&grace, 404, Method::PATCH, &own, Some(json!({"name": "Theirs"}))).await?;
     expect(&grace, 404, Method::DELETE, &own, None).await?;
-    check_eq!(expect(&grace, 200, Method::GET, "/skill-profiles", None).await?["profiles"], json!([]), "Grace has none");
+    check_eq!(
+        expect(&grace, 200, Method::GET, "/skill-profiles", None).await?["profiles"],
+        json!([]),
+        "Grace has none"
+    );
     let selection = json!({"mode": "profile", "profileId": profile_id});
     let wanted = json!({"repoOwner": "acme", "repoName": "sample-service", "selection": selection});
     let resolved = expect(&ada, 200, Method::POST, "/skills/resolve-preview", Some(wanted.clone())).await?;
@@ -525,7 +535,11 @@ pub async fn skills_are_pinned_to_a_session_and_fetched_by_its_sandbox(world: &W
     check_eq!(both, [200, 409], "of two edits at once one counts");
     check_eq!(put("skillrev_old", &update).await?.status.as_u16(), 409, "of another revision");
     let now = expect(&ada, 200, Method::GET, &path, None).await?;
-    check_eq!((&now["skill"]["revisionNumber"], &now["skill"]["content"]["body"]), (&json!(2), &json!("Do it better.")), "{now}");
+    check_eq!(
+        (&now["skill"]["revisionNumber"], &now["skill"]["content"]["body"]),
+        (&json!(2), &json!("Do it better.")),
+        "{now}"
+    );
     let places = json!({"content": content("Do it better."), "assignments": [], "version": 1});
     let newest = now["skill"]["revisionId"].as_str().unwrap_or_default();
     check_eq!(put(newest, &places).await?.status.as_u16(), 409, "an edit of places that saw another version");
@@ -534,7 +548,11 @@ pub async fn skills_are_pinned_to_a_session_and_fetched_by_its_sandbox(world: &W
     check_eq!(fetched.status.as_u16(), 200, "its skills ({})", fetched.text);
     check_eq!(fetched.json["skills"].as_array().map(Vec::len), Some(1), "one ({})", fetched.text);
     let files = fetched.json["skills"][0]["files"].as_array().cloned().unwrap_or_default();
-    check!(files.iter().any(|file| file["path"] == "SKILL.md" && file["content"].as_str().is_some_and(|text| text.contains("Do it.\n") || text.ends_with("Do it."))), "as it was: {files:?}");
+    check!(
+        files.iter().any(|file| file["path"] == "SKILL.md"
+            && file["content"].as_str().is_some_and(|text| text.contains("Do it.\n") || text.ends_with("Do it."))),
+        "as it was: {files:?}"
+    );
     let page = skills_of(world, &session, &token, "?limit=1").await?;
     check_eq!(page.json["nextCursor"], Value::Null, "one page ({})", page.text);
     for query in ["?limit=0", "?limit=201", "?limit=x", "?cursor=x"] {
@@ -623,7 +641,11 @@ pub async fn an_account_is_connected_by_a_device_and_its_sandbox_gets_tokens(wor
     expect(&ada, 400, Method::PATCH, &path, Some(json!({"displayName": ""}))).await?;
     expect(&ada, 404, Method::GET, &format!("/model-provider-accounts/{NOBODY}"), None).await?;
     let again = connect(&grace, "openai", "Again", "chatgpt-1").await?;
-    check_eq!((&again["account"]["id"], &again["reconnectedExisting"]), (&json!(id), &json!(true)), "one identity is one account");
+    check_eq!(
+        (&again["account"]["id"], &again["reconnectedExisting"]),
+        (&json!(id), &json!(true)),
+        "one identity is one account"
+    );
 
     let default = "/model-provider-account-defaults/openai";
     let choose = |account: &str, mode: &str| Some(json!({"providerAccountId": account, "unattendedMode": mode}));
@@ -695,7 +717,8 @@ pub async fn an_account_is_connected_by_a_device_and_its_sandbox_gets_tokens(wor
         Some(json!({"repoOwner": "acme", "repoName": "sample-service", "providerSelections": {"openai": selection}}))
     };
     expect(&ada, 201, Method::POST, "/sessions", with(json!({"mode": "provider_account", "accountId": id}))).await?;
-    expect(&ada, 404, Method::POST, "/sessions", with(json!({"mode": "provider_account", "accountId": NOBODY}))).await?;
+    expect(&ada, 404, Method::POST, "/sessions", with(json!({"mode": "provider_account", "accountId": NOBODY})))
+        .await?;
     expect(&ada, 400, Method::POST, "/sessions", with(json!({"mode": "both"}))).await?;
     expect(&ada, 204, Method::DELETE, &path, None).await?;
     expect(&ada, 409, Method::PATCH, &path, Some(json!({"displayName": "Late"}))).await?;
@@ -858,7 +881,9 @@ pub async fn a_session_goes_through_the_inbox_as_it_runs_and_is_read(world: &Wor
     check_eq!(repos["entries"][0]["key"], "acme/sample-service", "by repository ({repos})");
     let pulls = expect(&ada, 200, Method::GET, "/analytics/pull-requests?days=90", None).await?;
     check!(pulls["funnel"]["created"].is_number() && pulls["openInventory"]["total"].is_number(), "{pulls}");
-    for path in ["summary?days=8", "timeseries?days=x", "breakdown", "breakdown?by=team", "pull-requests?days=7&days=14"] {
+    for path in
+        ["summary?days=8", "timeseries?days=x", "breakdown", "breakdown?by=team", "pull-requests?days=7&days=14"]
+    {
         expect(&ada, 400, Method::GET, &format!("/analytics/{path}"), None).await?;
     }
     Ok(())

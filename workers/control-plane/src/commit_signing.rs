@@ -139,7 +139,8 @@ fn is_object_id(text: &str) -> bool {
 
 /// `name <email> seconds zone`
 fn is_of(line: &str, name: &str, email: &str) -> bool {
-    let rest = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(" <")?.strip_prefix(email)?.strip_prefix("> "));
+    let rest =
+        line.strip_prefix(name).and_then(|rest| rest.strip_prefix(" <")?.strip_prefix(email)?.strip_prefix("> "));
     let Some((seconds, zone)) = rest.and_then(|rest| rest.split_once(' ')) else { return false };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits(seconds) && zone.len() == 5 && zone.starts_with(['+', '-']) && digits(&zone[1..])

@@ -99,7 +99,12 @@ fn enabled_repos(value: &Value) -> Result<Value, Refusal> {
 }
 
 /// The fields of one layer, checked and in their stored form.
-fn layer(integration: Integration, level: Level, value: &Value, models: &Models) -> Result<Map<String, Value>, Refusal> {
+fn layer(
+    integration: Integration,
+    level: Level,
+    value: &Value,
+    models: &Models,
+) -> Result<Map<String, Value>, Refusal> {
     let fields: Vec<&Field> =
         fields::of(integration).iter().filter(|field| level == Level::Global || !field.global_only).collect();
     let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
@@ -133,8 +138,7 @@ pub fn checked(integration: Integration, level: Level, value: &Value, models: &M
     if level != Level::Global {
         return layer(integration, level, value, models).map(Value::Object);
     }
-    let keys: &[&str] =
-        if integration == Integration::Scm { &["defaults"] } else { &["enabledRepos", "defaults"] };
+    let keys: &[&str] = if integration == Integration::Scm { &["defaults"] } else { &["enabledRepos", "defaults"] };
     let given = object(value, "settings", keys)?;
     let mut stored = Map::new();
     if let Some(repos) = given.get("enabledRepos") {
@@ -250,7 +254,10 @@ mod tests {
                 "allowedTriggerUsers": ["ada", "grace"], "codeReviewInstructions": "be kind"}}))
         );
         assert_eq!(set(Integration::Github, Level::Global, &json!({})), Ok(json!({})));
-        assert_eq!(set(Integration::Github, Level::Global, &json!({"enabledRepos": []})), Ok(json!({"enabledRepos": []})));
+        assert_eq!(
+            set(Integration::Github, Level::Global, &json!({"enabledRepos": []})),
+            Ok(json!({"enabledRepos": []}))
+        );
     }
 
     #[test]
@@ -306,8 +313,10 @@ mod tests {
                 "enabledRepos": ["acme/app"]}))
         );
         let github = Layers::default().resolved(Integration::Github, &models()).expect("it is asked for");
-        assert_eq!((&github["autoReviewOnOpen"], &github["model"], &github["enabledRepos"]),
-            (&json!(true), &Value::Null, &Value::Null));
+        assert_eq!(
+            (&github["autoReviewOnOpen"], &github["model"], &github["enabledRepos"]),
+            (&json!(true), &Value::Null, &Value::Null)
+        );
         assert_eq!(Layers::default().resolved(Integration::Slack, &models()), None);
     }
 

@@ -64,8 +64,7 @@ fn set_up(reached: Reached<'_>, models: &[Known], enabled_by_default: bool) -> S
 
 fn of_group(group: &Group, vars: &impl Vars, api_key: Option<String>) -> SetUp {
     let base_url = vars.get_or(group.base_url_variable, group.base_url);
-    let reached =
-        Reached { id: group.provider, name: group.name, npm: group.npm, base_url: &base_url, api_key };
+    let reached = Reached { id: group.provider, name: group.name, npm: group.npm, base_url: &base_url, api_key };
     set_up(reached, group.models, group.enabled_by_default)
 }
 
@@ -210,7 +209,8 @@ impl Models {
         if let Some(chosen) = &self.chosen {
             return chosen.clone();
         }
-        let of_the_deployment = self.all().map(|model| model.id.clone()).filter(|id| !catalogue::ids().any(|known| known == *id));
+        let of_the_deployment =
+            self.all().map(|model| model.id.clone()).filter(|id| !catalogue::ids().any(|known| known == *id));
         catalogue::ids().chain(of_the_deployment).filter(|id| catalogue::is_enabled_by_default(id)).collect()
     }
 
@@ -300,7 +300,9 @@ impl Models {
 
     /// What is taken over from elsewhere: its model and effort while they are enabled, else the default one.
     pub fn inherit(&self, model: &str, effort: Option<&str>) -> Result<(&ModelInfo, Option<String>), Refusal> {
-        self.choose(Some(model), effort).or_else(|_| self.choose(Some(model), None)).or_else(|_| self.choose(None, None))
+        self.choose(Some(model), effort)
+            .or_else(|_| self.choose(Some(model), None))
+            .or_else(|_| self.choose(None, None))
     }
 
     /// Whether settings may name this model and effort: known, enabled, and of each other.

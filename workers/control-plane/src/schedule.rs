@@ -4,7 +4,9 @@ use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
-use crate::store::{D1, browser_sessions, oauth_states, provider_authorizations, sandboxes, service_nonces, session_pages};
+use crate::store::{
+    D1, browser_sessions, oauth_states, provider_authorizations, sandboxes, service_nonces, session_pages,
+};
 use crate::{session_sweeps, webhook_work};
 
 /// Automations that are due, and what must not be left behind.

@@ -35,7 +35,9 @@ fn invalid(sentence: impl Into<String>) -> Refusal {
 pub fn checked_name(name: &str) -> Result<&str, Refusal> {
     let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if name.len() > NAME_MAX || !name.split('-').all(part) {
-        return Err(invalid("name must be lower-case letters and digits in words joined by `-`, 64 characters at most"));
+        return Err(invalid(
+            "name must be lower-case letters and digits in words joined by `-`, 64 characters at most",
+        ));
     }
     if RESERVED.contains(&name) {
         return Err(Refusal::conflict(format!("`{name}` is a skill that every agent has")));
@@ -65,7 +67,10 @@ fn checked_files(files: &[SkillFile]) -> Result<(), Refusal> {
             return Err(invalid(format!("`{shown}` is not a path that a skill's file may have")));
         }
         // Sorted, a folder's files follow it, but for names that sort between.
-        if paths[at + 1..].iter().any(|other| other == path || other.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))) {
+        if paths[at + 1..]
+            .iter()
+            .any(|other| other == path || other.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')))
+        {
             return Err(invalid(format!("`{shown}` is there twice, or as a file and as a folder")));
         }
     }
@@ -206,7 +211,11 @@ pub(crate) mod tests {
             license: Some("MIT".to_owned()),
             compatibility: None,
             metadata: BTreeMap::from([("b".to_owned(), "2".to_owned()), ("a:".to_owned(), "1\n".to_owned())]),
-            files: vec![SkillFile { path: "scripts/run.sh".to_owned(), content: "echo hi\n".to_owned(), executable: true }],
+            files: vec![SkillFile {
+                path: "scripts/run.sh".to_owned(),
+                content: "echo hi\n".to_owned(),
+                executable: true,
+            }],
         }
     }
 
@@ -247,8 +256,20 @@ pub(crate) mod tests {
         let fits = |files: Vec<SkillFile>| checked(SkillContent { files, ..content() }).is_ok();
         assert!(fits(vec![file("a.md", false), file("b/c.md", false), file("b/d.md", false), file("b-x", false)]));
         for bad in [
-            "", "/a", "a/", "a//b", "./a", "a/../b", "..", "a\\b", "a\u{7}b", "SKILL.md", "skill.md", "SKILL.md/x",
-            "1/2/3/4/5/6/7/8/9/10/11", &"a".repeat(241),
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            "./a",
+            "a/../b",
+            "..",
+            "a\\b",
+            "a\u{7}b",
+            "SKILL.md",
+            "skill.md",
+            "SKILL.md/x",
+            "1/2/3/4/5/6/7/8/9/10/11",
+            &"a".repeat(241),
         ] {
             assert!(!fits(vec![file(bad, false)]), "{bad}");
         }
@@ -282,7 +303,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_place_is_assigned_once() {
-        let repository = |owner: &str| SkillAssignment::Repository { repo_owner: owner.to_owned(), repo_name: "app".to_owned() };
+        let repository =
+            |owner: &str| SkillAssignment::Repository { repo_owner: owner.to_owned(), repo_name: "app".to_owned() };
         let all = checked_assignments(vec![repository("Acme"), repository("acme"), SkillAssignment::Global {}]);
         assert_eq!(all.expect("fits"), [repository("acme"), SkillAssignment::Global {}]);
         assert!(checked_assignments(vec![repository("..")]).is_err());

@@ -23,8 +23,12 @@ fn a_prompt_that_failed_without_a_word_is_nothing_to_read() {
     s.frame(bridge, 4, complete(&second, false));
     assert_eq!(told(&mut s).map(|latest| latest.message_id), Some(first), "nothing was said");
     let third = s.queue(page, "third", "fail with words");
-    s.frame(bridge, 5, json!({"type": "step_finish", "messageId": third, "cost": 0.1, "sandboxId": "s",
-        "timestamp": 1.0, "tokens": {"input": 10, "output": 20, "reasoning": 0, "cache": {"read": 0, "write": 0}}}));
+    s.frame(
+        bridge,
+        5,
+        json!({"type": "step_finish", "messageId": third, "cost": 0.1, "sandboxId": "s",
+        "timestamp": 1.0, "tokens": {"input": 10, "output": 20, "reasoning": 0, "cache": {"read": 0, "write": 0}}}),
+    );
     s.frame(bridge, 6, complete(&third, false));
     assert_eq!(told(&mut s).map(|latest| latest.message_id), Some(third), "something was said");
 }

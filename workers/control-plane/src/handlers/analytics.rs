@@ -72,18 +72,17 @@ pub(super) async fn pull_requests(cx: &Cx<'_>) -> Result<Response, Failure> {
     let groups = async |by, shown: fn(PullGroup) -> Value| -> Result<Vec<Value>, Failure> {
         Ok(store::pull_groups(&db, by, window).await?.into_iter().map(shown).collect())
     };
-    let timeseries = groups(PullsBy::Day, |day| {
-        json!({"date": day.key, "created": day.created, "merged": day.merged})
-    })
-    .await?;
+    let timeseries =
+        groups(PullsBy::Day, |day| json!({"date": day.key, "created": day.created, "merged": day.merged})).await?;
     let repos = groups(PullsBy::Repository, |repo| {
         json!({"key": repo.key, "created": repo.created, "merged": repo.merged, "closed": repo.closed,
             "avgTimeToMergeMs": repo.avg_time_to_merge})
     })
     .await?;
-    let sources = groups(PullsBy::Source, |source| {
-        json!({"source": source.key, "created": source.created, "merged": source.merged})
-    })
+    let sources = groups(
+        PullsBy::Source,
+        |source| json!({"source": source.key, "created": source.created, "merged": source.merged}),
+    )
     .await?;
     reply::json(
         200,

@@ -2,9 +2,9 @@
 
 use oi_protocol::UnixMillis;
 use oi_worker_kit::failure::while_doing;
+use oi_worker_kit::log::Line;
 use oi_worker_kit::sealed::SealingKey;
 use oi_worker_kit::vars::Vars;
-use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Refusal, clock, mac, reply, request_body};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -61,7 +61,8 @@ struct Wanted {
 /// A name or an address as git writes it into a commit.
 fn identity(text: &str, max: usize) -> Option<&str> {
     let text = text.trim();
-    let fits = (1..=max).contains(&text.chars().count()) && !text.contains(|c: char| c.is_control() || c == '<' || c == '>');
+    let fits =
+        (1..=max).contains(&text.chars().count()) && !text.contains(|c: char| c.is_control() || c == '<' || c == '>');
     fits.then_some(text)
 }
 
@@ -72,7 +73,8 @@ fn checked(wanted: &Wanted) -> Result<(Key, &str, &str), Refusal> {
     let name = identity(&wanted.committer_name, NAME_MAX)
         .ok_or_else(|| Refusal::invalid_body("committerName must have 1 to 256 characters"))?;
     let email = identity(&wanted.committer_email, EMAIL_MAX).filter(|email| email.contains('@'));
-    let email = email.ok_or_else(|| Refusal::invalid_body("committerEmail must be an e-mail of 320 characters at most"))?;
+    let email =
+        email.ok_or_else(|| Refusal::invalid_body("committerEmail must be an e-mail of 320 characters at most"))?;
     Ok((Key::parse(&wanted.private_key)?, name, email))
 }
 

@@ -56,9 +56,7 @@ fn query(cx: &Cx<'_>) -> Result<(Option<InboxCategory>, Query), Refusal> {
     }
     let repository = match cx.head.query_value("repo") {
         None => None,
-        Some(text) => {
-            Some(integration_settings::repository(&text).ok_or_else(|| invalid("repo must be owner/name"))?)
-        }
+        Some(text) => Some(integration_settings::repository(&text).ok_or_else(|| invalid("repo must be owner/name"))?),
     };
     Ok((category, Query { mine, search, repository, cursor }))
 }
@@ -120,7 +118,10 @@ fn items(trees: &[store::Tree], members: &[Member], pulls: &BTreeMap<String, Pul
             let read = |member: &Member| session(member, pulls.get(&member.id).copied());
             let Some(root_session) = shown.get(root).and_then(|member| read(member)) else { continue };
             let below = of_tree.iter().filter(|member| member.id != root && top(member, &shown) == root);
-            all.push(InboxItem { root_session, descendant_sessions: below.filter_map(|member| read(member)).collect() });
+            all.push(InboxItem {
+                root_session,
+                descendant_sessions: below.filter_map(|member| read(member)).collect(),
+            });
         }
     }
     all
@@ -248,7 +249,14 @@ mod tests {
         let id = "0f".repeat(16);
         let read = cursor(&format!("12:{id}")).expect("fits");
         assert_eq!((read.newest_at, read.root), (12, id.clone()));
-        for bad in ["", "12", "x:y", &format!("-1:{id}"), &format!("12:{}", "zz".repeat(16)), &format!("9999999999999999999:{id}")] {
+        for bad in [
+            "",
+            "12",
+            "x:y",
+            &format!("-1:{id}"),
+            &format!("12:{}", "zz".repeat(16)),
+            &format!("9999999999999999999:{id}"),
+        ] {
             assert_eq!(cursor(bad).expect_err(bad).sentence, "Invalid cursor");
         }
     }

@@ -31,17 +31,14 @@ fn repository(cx: &Cx<'_>, at: usize) -> Result<String, Refusal> {
             .map(|(_, text)| text.into_owned())
             .unwrap_or_default()
     };
-    RepositoryName::parse(&segment(at), &segment(at + 1)).map(|name| name.as_path()).ok_or_else(|| {
-        Refusal::invalid_parameter("Owner and name must be valid repository path segments")
-    })
+    RepositoryName::parse(&segment(at), &segment(at + 1))
+        .map(|name| name.as_path())
+        .ok_or_else(|| Refusal::invalid_parameter("Owner and name must be valid repository path segments"))
 }
 
 fn environment(cx: &Cx<'_>, integration: Integration) -> Result<String, Refusal> {
     if !integration.has_environments() {
-        return Err(Refusal::invalid_parameter(format!(
-            "{} has no settings of environments",
-            integration.as_str()
-        )));
+        return Err(Refusal::invalid_parameter(format!("{} has no settings of environments", integration.as_str())));
     }
     let id = cx.parameters.get(1).map(String::as_str).unwrap_or_default();
     let fits = (1..=100).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
@@ -136,8 +133,7 @@ pub(super) async fn list_repositories(cx: &Cx<'_>) -> Result<Response, Failure> 
 pub(super) async fn get_repository(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (integration, repo) = (integration(cx)?, repository(cx, 1)?);
     let (settings, version) = found(cx, integration, Scope::Repository(&repo)).await?;
-    let body =
-        json!({"integrationId": integration.as_str(), "repo": repo, "settings": settings, "version": version});
+    let body = json!({"integrationId": integration.as_str(), "repo": repo, "settings": settings, "version": version});
     reply::json(200, &body)
 }
 
@@ -202,9 +198,8 @@ pub(super) async fn resolved(cx: &Cx<'_>) -> Result<Response, Failure> {
     let db = cx.db()?;
     let layers = layers(&db, integration, Some(&repo), None).await?;
     let config = layers.resolved(integration, &Models::enabled(&db, cx.env).await?);
-    let config = config.ok_or_else(|| {
-        Refusal::invalid_parameter(format!("Unsupported integration: {}", integration.as_str()))
-    })?;
+    let config = config
+        .ok_or_else(|| Refusal::invalid_parameter(format!("Unsupported integration: {}", integration.as_str())))?;
     reply::json(200, &json!({"integrationId": integration.as_str(), "repo": repo, "config": config}))
 }
 

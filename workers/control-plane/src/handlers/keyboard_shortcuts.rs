@@ -14,7 +14,15 @@ use crate::store::{Database, keyboard_shortcuts as store};
 const SHAPE: &str = "Invalid keyboard shortcuts";
 /// Keys that are held beside others.
 const MODIFIERS: [&str; 9] = [
-    "ShiftLeft", "ShiftRight", "ControlLeft", "ControlRight", "AltLeft", "AltRight", "MetaLeft", "MetaRight", "CapsLock",
+    "ShiftLeft",
+    "ShiftRight",
+    "ControlLeft",
+    "ControlRight",
+    "AltLeft",
+    "AltRight",
+    "MetaLeft",
+    "MetaRight",
+    "CapsLock",
 ];
 
 fn binding(code: &str, shift: bool) -> KeyBinding {
@@ -32,12 +40,7 @@ fn defaults() -> KeyboardShortcuts {
 }
 
 fn check(shortcuts: &KeyboardShortcuts) -> Result<(), Refusal> {
-    let all = [
-        &shortcuts.send_prompt,
-        &shortcuts.open_command_menu,
-        &shortcuts.new_session,
-        &shortcuts.toggle_sidebar,
-    ];
+    let all = [&shortcuts.send_prompt, &shortcuts.open_command_menu, &shortcuts.new_session, &shortcuts.toggle_sidebar];
     for (at, binding) in all.iter().enumerate() {
         let code = &binding.code;
         let plain = code.len() <= 64

@@ -86,7 +86,8 @@ fn checked_url(text: &str) -> Result<String, Refusal> {
 fn command(value: &Value) -> Result<Vec<String>, Refusal> {
     let wrong = || invalid("command must be a list of 1 to 64 texts");
     let listed = value.as_array().filter(|listed| (1..=COMMAND_MAX).contains(&listed.len())).ok_or_else(wrong)?;
-    let words = listed.iter().map(|word| word.as_str().filter(|word| word.len() <= ARGUMENT_MAX && !word.contains('\0')));
+    let words =
+        listed.iter().map(|word| word.as_str().filter(|word| word.len() <= ARGUMENT_MAX && !word.contains('\0')));
     let words: Option<Vec<String>> = words.map(|word| word.map(str::to_owned)).collect();
     words.filter(|words| !words[0].trim().is_empty()).ok_or_else(wrong)
 }
@@ -165,7 +166,11 @@ fn wanted(body: &Map<String, Value>, stored: Option<&Row>) -> Result<Wanted, Ref
         _ => return Err(invalid("type must be local or remote")),
     };
     let same_kind = stored.filter(|row| row.kind == kind);
-    let (own, foreign) = if kind == "local" { (["command", "env"], ["url", "headers"]) } else { (["url", "headers"], ["command", "env"]) };
+    let (own, foreign) = if kind == "local" {
+        (["command", "env"], ["url", "headers"])
+    } else {
+        (["url", "headers"], ["command", "env"])
+    };
     if let Some(field) = foreign.iter().find(|field| body.contains_key(**field)) {
         return Err(invalid(format!("A {kind} server has no {field}")));
     }
@@ -346,10 +351,17 @@ pub(crate) async fn for_session(
                 serde_json::from_str(&opened).map_err(while_doing("reading an MCP server's secrets"))?
             }
         };
-        let (env, headers) =
-            if row.kind == "local" { (secrets, BTreeMap::new()) } else { (BTreeMap::new(), secrets) };
+        let (env, headers) = if row.kind == "local" { (secrets, BTreeMap::new()) } else { (BTreeMap::new(), secrets) };
         let command = list_of(row.command.as_ref());
-        servers.push(SandboxMcpServer { id: row.id, name: row.name, kind: row.kind, command, url: row.url, env, headers });
+        servers.push(SandboxMcpServer {
+            id: row.id,
+            name: row.name,
+            kind: row.kind,
+            command,
+            url: row.url,
+            env,
+            headers,
+        });
     }
     Ok(servers)
 }
@@ -388,7 +400,10 @@ mod tests {
             (json!({"name": "a", "type": "local", "command": ["x"], "headers": {}}), "has no headers"),
             (json!({"name": "a", "type": "local", "command": ["x"], "env": {"A B": "c"}}), "cannot be one"),
             (json!({"name": "a", "type": "local", "command": ["x"], "env": {"A": 1}}), "must be names"),
-            (json!({"name": "a", "type": "remote", "url": "https://x.com", "headers": {"A": "b\r\nC: d"}}), "cannot be"),
+            (
+                json!({"name": "a", "type": "remote", "url": "https://x.com", "headers": {"A": "b\r\nC: d"}}),
+                "cannot be",
+            ),
             (json!({"name": "a", "type": "local", "command": ["x"], "repoScopes": ["acme"]}), "repoScopes"),
             (json!({"name": "a", "type": "local", "command": ["x"], "enabled": 1}), "enabled"),
         ] {
@@ -431,8 +446,11 @@ mod tests {
 
     #[test]
     fn a_change_keeps_what_it_does_not_name_and_another_kind_keeps_nothing() {
-        let stored = made("0011223344556677", &json!({"name": "tools", "type": "local", "command": ["x", "-y"],
-            "env": {"TOKEN": "s3cret"}, "repoScopes": ["Acme/App"], "enabled": false}));
+        let stored = made(
+            "0011223344556677",
+            &json!({"name": "tools", "type": "local", "command": ["x", "-y"],
+            "env": {"TOKEN": "s3cret"}, "repoScopes": ["Acme/App"], "enabled": false}),
+        );
         assert!(!stored.secrets.as_ref().expect("sealed").contains("s3cret"));
         let json = serde_json::to_string(&shown(&stored)).expect("JSON");
         assert!(!json.contains("s3cret") && !json.contains("TOKEN"), "{json}");
@@ -454,8 +472,11 @@ mod tests {
         let db = Native::new();
         for (id, body) in [
             ("1", json!({"name": "everywhere", "type": "local", "command": ["x"], "env": {"A": "b"}})),
-            ("2", json!({"name": "app", "type": "remote", "url": "https://x.com/", "headers": {"X-Key": "k"},
-                "repoScopes": ["acme/app"]})),
+            (
+                "2",
+                json!({"name": "app", "type": "remote", "url": "https://x.com/", "headers": {"X-Key": "k"},
+                "repoScopes": ["acme/app"]}),
+            ),
             ("3", json!({"name": "nowhere", "type": "local", "command": ["x"], "repoScopes": []})),
             ("4", json!({"name": "off", "type": "local", "command": ["x"], "enabled": false})),
         ] {
@@ -472,8 +493,11 @@ mod tests {
         assert_eq!(found[0].headers, BTreeMap::from([("X-Key".to_owned(), "k".to_owned())]));
         assert!(!format!("{found:?}").contains("\"k\""));
         // A row that was moved to another server does not open, and the start fails.
-        block_on(db.change("UPDATE mcp_servers SET secrets = (SELECT secrets FROM mcp_servers WHERE id = '2') WHERE id = '1'", crate::store::params![]))
-            .expect("runs");
+        block_on(db.change(
+            "UPDATE mcp_servers SET secrets = (SELECT secrets FROM mcp_servers WHERE id = '2') WHERE id = '1'",
+            crate::store::params![],
+        ))
+        .expect("runs");
         assert!(block_on(for_session(&db, &vars(), &[])).is_err());
     }
 }

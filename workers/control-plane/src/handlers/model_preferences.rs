@@ -50,8 +50,5 @@ pub(super) async fn put(cx: &Cx<'_>) -> Result<Response, Failure> {
         }
     });
     let now = current(cx).await?;
-    reply::json(
-        200,
-        &json!({"status": "updated", "enabledModels": now.enabled_models, "version": now.version}),
-    )
+    reply::json(200, &json!({"status": "updated", "enabledModels": now.enabled_models, "version": now.version}))
 }

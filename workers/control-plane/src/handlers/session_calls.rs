@@ -14,10 +14,10 @@ use oi_worker_kit::{Failure, Fault, Refusal, reply, request_body};
 use serde::Deserialize;
 use worker::Response;
 
+use crate::enabled_models;
 use crate::identity::{
     self, NOT_IN_A_PROMPT, NOT_IN_A_TOKEN_REQUEST, NOT_IN_AN_EDIT, Shown, acting_person, refuse_claims,
 };
-use crate::enabled_models;
 use crate::media_store::MediaStore;
 use crate::models::Models;
 use crate::policy::Caller;

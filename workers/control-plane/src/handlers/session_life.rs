@@ -159,7 +159,13 @@ mod tests {
     fn a_fork_names_one_place_at_most_and_nobody() {
         assert_eq!(
             fork_body(br#"{"eventId":"e","title":" t "}"#),
-            Ok(Fork { event_id: Some("e".to_owned()), timeline_sequence: None, title: Some("t".to_owned()), model: None, reasoning_effort: None })
+            Ok(Fork {
+                event_id: Some("e".to_owned()),
+                timeline_sequence: None,
+                title: Some("t".to_owned()),
+                model: None,
+                reasoning_effort: None
+            })
         );
         assert!(fork_body(b"{}").is_ok());
         for bad in [

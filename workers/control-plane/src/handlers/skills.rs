@@ -83,9 +83,7 @@ async fn answer(cx: &Cx<'_>, status: u16, id: &str) -> Result<Response, Failure>
 fn limit(cx: &Cx<'_>, most: i64) -> Result<Option<i64>, Refusal> {
     let Some(text) = cx.head.query_value("limit") else { return Ok(None) };
     let number = text.parse().ok().filter(|number| (1..=most).contains(number));
-    number.map(Some).ok_or_else(|| {
-        Refusal::invalid_parameter(format!("limit must be an integer between 1 and {most}"))
-    })
+    number.map(Some).ok_or_else(|| Refusal::invalid_parameter(format!("limit must be an integer between 1 and {most}")))
 }
 
 pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
@@ -223,11 +221,16 @@ struct Update {
 
 pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
     let seen = cx.head.header("If-Match").ok_or_else(|| {
-        Refusal::new(428, oi_protocol::ErrorCode::InvalidParameter, "If-Match with the revision that was seen is required")
+        Refusal::new(
+            428,
+            oi_protocol::ErrorCode::InvalidParameter,
+            "If-Match with the revision that was seen is required",
+        )
     })?;
     let body: Update = request_body::parse(&cx.body, SHAPE)?;
     let row = named(cx).await?;
-    if seen.trim_matches('"') != row.revision_id || body.version.is_some_and(|version| i64::from(version) != row.version)
+    if seen.trim_matches('"') != row.revision_id
+        || body.version.is_some_and(|version| i64::from(version) != row.version)
     {
         return Err(stale("Skill").into());
     }
@@ -281,7 +284,9 @@ fn target(body: &ResolvePreview) -> Result<Target, Refusal> {
     let one = "Give one of repoOwner and repoName, repositories, or environmentId";
     let name = |owner: &str, name: &str| {
         let parsed = RepositoryName::parse(owner, name);
-        parsed.map(|name| name.as_path()).ok_or_else(|| Refusal::invalid_body("repoOwner and repoName must name a repository"))
+        parsed
+            .map(|name| name.as_path())
+            .ok_or_else(|| Refusal::invalid_body("repoOwner and repoName must name a repository"))
     };
     let mut target = Target::default();
     match (&body.repo_owner, &body.repo_name, &body.repositories, &body.environment_id) {
@@ -405,8 +410,7 @@ pub(super) async fn update_profile(cx: &Cx<'_>) -> Result<Response, Failure> {
         return Err(stale("Skill profile").into());
     }
     let name = profile_name(body.name.as_deref().unwrap_or(&seen.name))?.to_owned();
-    let changed =
-        db.batch(store::update_profile(&seen, &user, &name, body.skill_ids.as_deref(), clock::now())).await;
+    let changed = db.batch(store::update_profile(&seen, &user, &name, body.skill_ids.as_deref(), clock::now())).await;
     if changed.map_err(profile_taken)?.first() == Some(&0) {
         return Err(stale("Skill profile").into());
     }

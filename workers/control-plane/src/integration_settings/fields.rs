@@ -56,54 +56,62 @@ const fn global(name: &'static str, kind: Kind) -> Field {
 /// The fields of an integration.
 pub const fn of(integration: Integration) -> &'static [Field] {
     match integration {
-        Integration::Github => const {
-            &[
-                field("autoReviewOnOpen", Kind::Switch),
-                field("model", Kind::Model),
-                field("reasoningEffort", Kind::Effort),
-                field("allowedTriggerUsers", Kind::Users),
-                field("codeReviewInstructions", Kind::Instructions),
-                field("commentActionInstructions", Kind::Instructions),
-            ]
-        },
-        Integration::Linear => const {
-            &[
-                field("model", Kind::Model),
-                field("reasoningEffort", Kind::Effort),
-                field("allowUserPreferenceOverride", Kind::Switch),
-                field("allowLabelModelOverride", Kind::Switch),
-                field("emitToolProgressActivities", Kind::Switch),
-                field("issueSessionInstructions", Kind::Instructions),
-            ]
-        },
+        Integration::Github => {
+            const {
+                &[
+                    field("autoReviewOnOpen", Kind::Switch),
+                    field("model", Kind::Model),
+                    field("reasoningEffort", Kind::Effort),
+                    field("allowedTriggerUsers", Kind::Users),
+                    field("codeReviewInstructions", Kind::Instructions),
+                    field("commentActionInstructions", Kind::Instructions),
+                ]
+            }
+        }
+        Integration::Linear => {
+            const {
+                &[
+                    field("model", Kind::Model),
+                    field("reasoningEffort", Kind::Effort),
+                    field("allowUserPreferenceOverride", Kind::Switch),
+                    field("allowLabelModelOverride", Kind::Switch),
+                    field("emitToolProgressActivities", Kind::Switch),
+                    field("issueSessionInstructions", Kind::Instructions),
+                ]
+            }
+        }
         Integration::CodeServer | Integration::Vnc => const { &[field("enabled", Kind::Switch)] },
-        Integration::Sandbox => const {
-            &[
-                field("tunnelPorts", Kind::Ports),
-                field("terminalEnabled", Kind::Switch),
-                field("codeServerPort", Kind::Port),
-                field("vncPort", Kind::Port),
-                field("terminalPort", Kind::Port),
-                field("maxConcurrentChildSessions", Kind::Count),
-                field("maxTotalChildSessions", Kind::Count),
-                field("cpuCores", Kind::AmountOrNull),
-                field("memoryMib", Kind::CountOrNull),
-                field("sandboxTimeoutMs", Kind::Seconds),
-                field("buildTimeoutSeconds", Kind::Count),
-            ]
-        },
-        Integration::Slack => const {
-            &[
-                field("agentNotificationsEnabled", Kind::Switch),
-                global("model", Kind::Model),
-                global("mentionsPolicy", Kind::Mentions),
-                global("routingRules", Kind::Rules),
-                global("sessionInstructions", Kind::Instructions),
-            ]
-        },
-        Integration::Scm => const {
-            &[field("alwaysUseDraftMode", Kind::Switch), field("pullRequestLabel", Kind::Label)]
-        },
+        Integration::Sandbox => {
+            const {
+                &[
+                    field("tunnelPorts", Kind::Ports),
+                    field("terminalEnabled", Kind::Switch),
+                    field("codeServerPort", Kind::Port),
+                    field("vncPort", Kind::Port),
+                    field("terminalPort", Kind::Port),
+                    field("maxConcurrentChildSessions", Kind::Count),
+                    field("maxTotalChildSessions", Kind::Count),
+                    field("cpuCores", Kind::AmountOrNull),
+                    field("memoryMib", Kind::CountOrNull),
+                    field("sandboxTimeoutMs", Kind::Seconds),
+                    field("buildTimeoutSeconds", Kind::Count),
+                ]
+            }
+        }
+        Integration::Slack => {
+            const {
+                &[
+                    field("agentNotificationsEnabled", Kind::Switch),
+                    global("model", Kind::Model),
+                    global("mentionsPolicy", Kind::Mentions),
+                    global("routingRules", Kind::Rules),
+                    global("sessionInstructions", Kind::Instructions),
+                ]
+            }
+        }
+        Integration::Scm => {
+            const { &[field("alwaysUseDraftMode", Kind::Switch), field("pullRequestLabel", Kind::Label)] }
+        }
     }
 }
 
@@ -134,9 +142,9 @@ impl Field {
                 .map(Value::from)
                 .ok_or_else(|| self.wrong("must be a text"))?,
             Kind::Users => self.users(value)?,
-            Kind::Port => Some(value.clone())
-                .filter(is_port)
-                .ok_or_else(|| self.wrong("must be a port from 1 to 65535"))?,
+            Kind::Port => {
+                Some(value.clone()).filter(is_port).ok_or_else(|| self.wrong("must be a port from 1 to 65535"))?
+            }
             Kind::Ports => self.ports(value)?,
             Kind::Count => whole(value).ok_or_else(|| self.wrong("must be a whole number from 1"))?,
             Kind::CountOrNull if value.is_null() => Value::Null,

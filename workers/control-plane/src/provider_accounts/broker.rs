@@ -142,7 +142,9 @@ impl<D: Database, E: Exchange, S: Surroundings> Broker<'_, D, E, S> {
                 return self.refresh(&stored, account, provider, &owner).await;
             }
             if now >= gives_up {
-                return Err(Refusal::new(503, ErrorCode::Retry, "The provider account is being refreshed. Try again").into());
+                return Err(
+                    Refusal::new(503, ErrorCode::Retry, "The provider account is being refreshed. Try again").into()
+                );
             }
             self.surroundings.pause(LOOK_MS).await;
         }
@@ -352,7 +354,10 @@ pub(crate) mod tests {
         assert_eq!(vendor.shown.borrow().len(), 1, "one token was spent");
         for access in all {
             let access = access.expect("a token");
-            assert_eq!((access.access_token.as_str(), access.external_account_id.as_deref()), ("access-1", Some("acc")));
+            assert_eq!(
+                (access.access_token.as_str(), access.external_account_id.as_deref()),
+                ("access-1", Some("acc"))
+            );
             assert!((3_000..=3_600).contains(&access.expires_in));
         }
         ask(&db, &vendor, &at).expect("what is fresh is not refreshed");

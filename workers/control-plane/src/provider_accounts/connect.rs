@@ -34,10 +34,8 @@ pub async fn prove(exchange: &impl Exchange, provider: Provider, tokens: Tokens)
     let external_id = exchange.identity(provider, &tokens).await.map_err(refused)?;
     let external_id =
         external_id.ok_or_else(|| Refusal::invalid_body("The provider did not say whose account this is"))?;
-    let refresh_token = tokens
-        .refresh_token
-        .clone()
-        .ok_or_else(|| Refusal::invalid_body("The provider gave no refresh token"))?;
+    let refresh_token =
+        tokens.refresh_token.clone().ok_or_else(|| Refusal::invalid_body("The provider gave no refresh token"))?;
     Ok(Proven { tokens, refresh_token, external_id })
 }
 
@@ -177,8 +175,8 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider_accounts::broker::tests::{ACCOUNT, Vendor, connected, key, played};
     use crate::provider_accounts::broker::Broker;
+    use crate::provider_accounts::broker::tests::{ACCOUNT, Vendor, connected, key, played};
     use futures_executor::block_on;
 
     fn proven(vendor: &Vendor, identity: &str) -> Proven {

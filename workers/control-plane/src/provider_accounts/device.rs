@@ -92,10 +92,9 @@ impl<D: Database, E: Exchange, S: Surroundings> Devices<'_, D, E, S> {
         let sealed = sealed.map_err(|error| Fault::new("sealing a device", error))?;
         let (word, operation) = match wanted {
             Wanted::Create(display_name) => ("create", Operation::Create { display_name }),
-            Wanted::Reconnect(account) => (
-                "reconnect",
-                Operation::Reconnect { account: &account.id, lifecycle: account.lifecycle_version },
-            ),
+            Wanted::Reconnect(account) => {
+                ("reconnect", Operation::Reconnect { account: &account.id, lifecycle: account.lifecycle_version })
+            }
         };
         let now = self.surroundings.now();
         let new = New {

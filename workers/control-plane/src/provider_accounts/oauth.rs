@@ -162,7 +162,8 @@ fn interval_ms(said: &Value) -> i64 {
 
 /// A page that people may be sent to: https, or where the provider itself is reached in tests.
 fn is_page_of(url: &str, base: &str) -> bool {
-    let host = |text: &str| url::Url::parse(text).ok().map(|url| (url.scheme().to_owned(), url.host_str().map(str::to_owned)));
+    let host =
+        |text: &str| url::Url::parse(text).ok().map(|url| (url.scheme().to_owned(), url.host_str().map(str::to_owned)));
     let Some((scheme, Some(name))) = host(url) else { return false };
     let same = host(base) == Some((scheme.clone(), Some(name.clone())));
     url.len() <= 2_048 && (same || (scheme == "https" && (name == "x.ai" || name.ends_with(".x.ai"))))
@@ -218,8 +219,7 @@ impl Exchange for Providers {
             Provider::Openai => OPENAI_CLIENT,
             Provider::Xai => XAI_CLIENT,
         };
-        let fields =
-            [("grant_type", "refresh_token"), ("refresh_token", refresh_token), ("client_id", client_id)];
+        let fields = [("grant_type", "refresh_token"), ("refresh_token", refresh_token), ("client_id", client_id)];
         tokens(provider, &self.token_call(provider, &fields).await?)
     }
 
@@ -307,11 +307,12 @@ impl Exchange for Providers {
                 ];
                 // The code is good once. Whatever goes wrong, the person begins anew.
                 let answer = self.token_call(Provider::Openai, &fields).await;
-                Ok(answer.and_then(|answer| tokens(Provider::Openai, &answer)).map_or(Polled::Failed, Polled::Authorized))
+                Ok(answer
+                    .and_then(|answer| tokens(Provider::Openai, &answer))
+                    .map_or(Polled::Failed, Polled::Authorized))
             }
             DeviceKept::Xai { device_code } => {
-                let fields =
-                    [("grant_type", DEVICE_GRANT), ("device_code", device_code), ("client_id", XAI_CLIENT)];
+                let fields = [("grant_type", DEVICE_GRANT), ("device_code", device_code), ("client_id", XAI_CLIENT)];
                 let answer = self.token_call(Provider::Xai, &fields).await.map_err(|_| ExchangeError::RetrySafe)?;
                 if answer.is_success() {
                     return Ok(tokens(Provider::Xai, &answer).map_or(Polled::Failed, Polled::Authorized));

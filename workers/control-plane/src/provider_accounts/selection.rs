@@ -100,7 +100,10 @@ mod tests {
 
     #[test]
     fn a_selection_is_an_account_or_a_key() {
-        assert!(read(json!({"openai": {"mode": "provider_account", "accountId": ACCOUNT}, "xai": {"mode": "api_key"}})).is_ok());
+        assert!(
+            read(json!({"openai": {"mode": "provider_account", "accountId": ACCOUNT}, "xai": {"mode": "api_key"}}))
+                .is_ok()
+        );
         for bad in [
             json!({"openai": {"mode": "other"}}),
             json!({"openai": {"mode": "api_key", "accountId": "x"}}),
@@ -138,7 +141,8 @@ mod tests {
         assert_eq!(openai(of(&"0".repeat(32)), "a/b", false), Err(404));
         let other = json!({"xai": {"mode": "provider_account", "accountId": ACCOUNT}});
         assert_eq!(openai(other, "a/b", false), Err(400));
-        block_on(db.change("UPDATE model_provider_accounts SET status = 'reconnect_required'", params![])).expect("runs");
+        block_on(db.change("UPDATE model_provider_accounts SET status = 'reconnect_required'", params![]))
+            .expect("runs");
         assert_eq!(openai(json!({}), "openai/gpt-5.5", false), Err(409));
         assert_eq!(openai(json!({}), "anthropic/claude-opus-5", false), Ok((Mode::ApiKey, "default_unusable")));
         assert_eq!(openai(explicit, "anthropic/claude-opus-5", false), Err(409));

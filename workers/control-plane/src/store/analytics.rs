@@ -187,7 +187,10 @@ pub async fn pull_groups(db: &impl Database, by: PullsBy, window: Window) -> Res
     let key = |time: &str| match by {
         PullsBy::Day => day(time),
         PullsBy::Repository => "pull.repo_owner || '/' || pull.repo_name".to_owned(),
-        PullsBy::Source => "COALESCE((SELECT member.spawn_source FROM sessions member WHERE member.id = pull.session_id), 'user')".to_owned(),
+        PullsBy::Source => {
+            "COALESCE((SELECT member.spawn_source FROM sessions member WHERE member.id = pull.session_id), 'user')"
+                .to_owned()
+        }
     };
     let order = if by == PullsBy::Day { "key" } else { "created DESC, key" };
     let sql = format!(
@@ -219,10 +222,13 @@ mod tests {
     fn world() -> Native {
         let db = Native::new();
         let run = |sql: &str| block_on(db.change(sql, params![])).expect("runs");
-        run("INSERT INTO users (id, display_name, created_at, updated_at) VALUES ('u1', 'Ada', 1, 1), ('u2', 'Ada', 1, 1)");
+        run(
+            "INSERT INTO users (id, display_name, created_at, updated_at) VALUES ('u1', 'Ada', 1, 1), ('u2', 'Ada', 1, 1)",
+        );
         let session = |id: &str, days: i64, user: &str, source: &str, status: &str, repo: &str, cost: f64| {
             let user = if user.is_empty() { "NULL".to_owned() } else { format!("'{user}'") };
-            let (owner, name) = if repo.is_empty() { ("NULL", "NULL".to_owned()) } else { ("'acme'", format!("'{repo}'")) };
+            let (owner, name) =
+                if repo.is_empty() { ("NULL", "NULL".to_owned()) } else { ("'acme'", format!("'{repo}'")) };
             let at = NOW.0 - days * DAY_MS - 1;
             run(&format!(
                 "INSERT INTO sessions (id, model, status, spawn_source, user_id, repo_owner, repo_name, total_cost,
@@ -317,12 +323,12 @@ mod tests {
                 "session_pull_requests_created",
             ),
             (
-                "SELECT COUNT(*) FROM session_pull_requests pull WHERE pull.merged_at >= ?1 AND pull.merged_at < ?2".to_owned(),
+                "SELECT COUNT(*) FROM session_pull_requests pull WHERE pull.merged_at >= ?1 AND pull.merged_at < ?2"
+                    .to_owned(),
                 "session_pull_requests_merged",
             ),
         ] {
-            let plan: Vec<Plan> =
-                block_on(db.rows(&format!("EXPLAIN QUERY PLAN {sql}"), params![1, 2])).expect("runs");
+            let plan: Vec<Plan> = block_on(db.rows(&format!("EXPLAIN QUERY PLAN {sql}"), params![1, 2])).expect("runs");
             let told: Vec<&str> = plan.iter().map(|step| step.detail.as_str()).collect();
             assert!(told.iter().all(|step| step.contains(index) && step.starts_with("SEARCH")), "{told:?}");
         }

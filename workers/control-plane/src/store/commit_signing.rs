@@ -90,13 +90,7 @@ mod tests {
     fn there_is_one_key_and_a_change_that_saw_another_changes_nothing() {
         let db = Native::new();
         let put = |fingerprint: &str, expected| {
-            let new = New {
-                sealed: "s",
-                committer_name: "n",
-                committer_email: "e",
-                public_key: "p",
-                fingerprint,
-            };
+            let new = New { sealed: "s", committer_name: "n", committer_email: "e", public_key: "p", fingerprint };
             block_on(db.batch(vec![put(&new, expected, "u", UnixMillis(1))])).expect("runs")[0]
         };
         let stored = || block_on(get(&db)).expect("runs").map(|found| (found.fingerprint, found.version));

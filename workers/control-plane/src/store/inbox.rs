@@ -62,7 +62,8 @@ pub struct Member {
 const SHOWN: &str = "member.status <> 'archived' AND (?1 = 0 OR (member.user_id = ?2 AND member.automation_id IS NULL
         AND member.spawn_source NOT IN ('automation', 'github-bot')))";
 /// One of them that `?2` has not read.
-const UNREAD: &str = "member.latest_terminal_message_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM session_read_states seen
+const UNREAD: &str =
+    "member.latest_terminal_message_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM session_read_states seen
         WHERE seen.user_id = ?2 AND seen.session_id = member.id
             AND seen.last_read_message_id = member.latest_terminal_message_id)";
 
@@ -96,7 +97,9 @@ pub async fn trees(
         "session_roots tree".to_owned()
     };
     let has = |what: &str| {
-        format!("EXISTS (SELECT 1 FROM sessions member WHERE member.root_session_id = tree.root_session_id AND {SHOWN} AND {what})")
+        format!(
+            "EXISTS (SELECT 1 FROM sessions member WHERE member.root_session_id = tree.root_session_id AND {SHOWN} AND {what})"
+        )
     };
     let unread = has(UNREAD);
     // What the column says first is what an index is of.
@@ -202,8 +205,8 @@ pub fn mark_read(user: &str, session: &SessionId, message: &str, now: UnixMillis
 mod tests {
     use super::*;
     use crate::store::native::Native;
-    use crate::store::{children, deleted_sessions, sessions};
     use crate::store::sessions::NewSession;
+    use crate::store::{children, deleted_sessions, sessions};
     use futures_executor::block_on;
     use oi_protocol::MessageId;
     use oi_protocol::session_state::{SessionStatus, SpawnSource};
@@ -375,11 +378,21 @@ mod tests {
             detail: String,
         }
         for (sql, index) in [
-            ("SELECT 1 FROM session_roots WHERE active > 0 ORDER BY newest_at DESC, root_session_id DESC LIMIT 21", "session_roots_active"),
-            ("SELECT 1 FROM session_roots WHERE with_output > 0 ORDER BY newest_at DESC, root_session_id DESC LIMIT 21", "session_roots_output"),
-            ("SELECT 1 FROM session_roots ORDER BY newest_at DESC, root_session_id DESC LIMIT 21", "session_roots_newest"),
+            (
+                "SELECT 1 FROM session_roots WHERE active > 0 ORDER BY newest_at DESC, root_session_id DESC LIMIT 21",
+                "session_roots_active",
+            ),
+            (
+                "SELECT 1 FROM session_roots WHERE with_output > 0 ORDER BY newest_at DESC, root_session_id DESC LIMIT 21",
+                "session_roots_output",
+            ),
+            (
+                "SELECT 1 FROM session_roots ORDER BY newest_at DESC, root_session_id DESC LIMIT 21",
+                "session_roots_newest",
+            ),
         ] {
-            let plan: Vec<Plan> = block_on(world.db.rows(&format!("EXPLAIN QUERY PLAN {sql}"), params![])).expect("runs");
+            let plan: Vec<Plan> =
+                block_on(world.db.rows(&format!("EXPLAIN QUERY PLAN {sql}"), params![])).expect("runs");
             assert!(plan.iter().all(|step| step.detail.contains(index)), "{sql}: {}", plan[0].detail);
         }
     }

@@ -38,8 +38,10 @@ mod tests {
     #[test]
     fn two_windows_of_a_person_do_not_overwrite_each_other_unseen() {
         let db = Native::new();
-        block_on(db.change("INSERT INTO users (id, created_at, updated_at) VALUES ('u', 1, 1)", params![])).expect("runs");
-        let put = |text: &str, expected| block_on(db.batch(vec![put("u", text, expected, UnixMillis(1))])).expect("runs")[0];
+        block_on(db.change("INSERT INTO users (id, created_at, updated_at) VALUES ('u', 1, 1)", params![]))
+            .expect("runs");
+        let put =
+            |text: &str, expected| block_on(db.batch(vec![put("u", text, expected, UnixMillis(1))])).expect("runs")[0];
         assert_eq!((put("a", Some(0)), put("b", Some(0)), put("c", Some(1)), put("d", None)), (1, 0, 1, 1));
         let stored = block_on(get(&db, "u")).expect("runs");
         assert_eq!(stored, Some(Stored { shortcuts: "d".to_owned(), version: 3 }));

@@ -27,11 +27,8 @@ const COLUMNS: &str = "id, name, type, command, url, secrets, repo_scope, enable
 
 /// All of them, by name.
 pub async fn list(db: &impl Database) -> Result<Vec<Row>, DbError> {
-    db.rows(
-        &format!("SELECT {COLUMNS} FROM mcp_servers ORDER BY name COLLATE NOCASE LIMIT {SERVERS_MAX}"),
-        params![],
-    )
-    .await
+    db.rows(&format!("SELECT {COLUMNS} FROM mcp_servers ORDER BY name COLLATE NOCASE LIMIT {SERVERS_MAX}"), params![])
+        .await
 }
 
 /// One.

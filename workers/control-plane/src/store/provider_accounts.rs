@@ -36,7 +36,8 @@ impl Account {
     }
 }
 
-const COLUMNS: &str = "id, provider, display_name, external_account_id, status, lifecycle_version, created_by, updated_by,
+const COLUMNS: &str =
+    "id, provider, display_name, external_account_id, status, lifecycle_version, created_by, updated_by,
     last_verified_at, last_used_at, created_at, updated_at, archived_at";
 
 /// One account, an archived one too.

@@ -51,12 +51,7 @@ pub async fn attempt(db: &impl Database, id: &str, user: &str, now: UnixMillis) 
 }
 
 /// Whether a person has room for another transaction. One that creates takes the place of those before it.
-pub async fn has_room(
-    db: &impl Database,
-    user: &str,
-    provider: Provider,
-    creates: bool,
-) -> Result<bool, DbError> {
+pub async fn has_room(db: &impl Database, user: &str, provider: Provider, creates: bool) -> Result<bool, DbError> {
     #[derive(Deserialize)]
     struct Row {
         live: i64,
@@ -135,7 +130,12 @@ pub async fn begin(db: &impl Database, new: &New<'_>) -> Result<bool, DbError> {
 }
 
 /// A person's transaction.
-pub async fn get(db: &impl Database, id: &str, user: &str, provider: Provider) -> Result<Option<Authorization>, DbError> {
+pub async fn get(
+    db: &impl Database,
+    id: &str,
+    user: &str,
+    provider: Provider,
+) -> Result<Option<Authorization>, DbError> {
     db.row(
         "SELECT id, provider, operation, target_account_id, target_lifecycle_version, display_name,
             encrypted_provider_data, interval_ms, next_poll_at, expires_at, state, processing_started_at,
@@ -160,13 +160,7 @@ pub async fn claim(db: &impl Database, id: &str, owner: &str, now: UnixMillis) -
 }
 
 /// The person has not answered yet.
-pub async fn wait(
-    db: &impl Database,
-    id: &str,
-    owner: &str,
-    interval_ms: i64,
-    now: UnixMillis,
-) -> Result<(), DbError> {
+pub async fn wait(db: &impl Database, id: &str, owner: &str, interval_ms: i64, now: UnixMillis) -> Result<(), DbError> {
     db.change(
         "UPDATE model_provider_account_authorizations SET state = 'pending', processing_owner = NULL,
             processing_started_at = NULL, interval_ms = ?3, next_poll_at = ?4, updated_at = ?5
@@ -228,10 +222,7 @@ pub async fn sweep(db: &impl Database, now: UnixMillis) -> Result<(), DbError> {
                 OR (state = 'processing' AND processing_started_at <= ?2))",
             params![now.0, now.plus(-PROCESSING_MS).0],
         ),
-        (
-            "DELETE FROM model_provider_account_authorizations WHERE completed_at <= ?",
-            params![now.plus(-KEPT_MS).0],
-        ),
+        ("DELETE FROM model_provider_account_authorizations WHERE completed_at <= ?", params![now.plus(-KEPT_MS).0]),
         (
             "DELETE FROM model_provider_account_authorization_attempts WHERE attempted_at <= ?",
             params![now.plus(-ATTEMPTS_WITHIN_MS).0],

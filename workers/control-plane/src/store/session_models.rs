@@ -54,8 +54,8 @@ mod tests {
 
     use super::*;
     use crate::store::native::Native;
-    use crate::store::sessions::{self, NewSession};
     use crate::store::session_pages;
+    use crate::store::sessions::{self, NewSession};
 
     #[test]
     fn sessions_with_open_pages_that_know_another_list_are_behind() {
@@ -84,7 +84,11 @@ mod tests {
             assert_eq!(behind("one", now).await, Vec::<String>::new());
             note(&db, &id(2), "two").await.expect("SQL");
             assert_eq!(told(&db, &id(2)).await, Ok(Some("two".to_owned())));
-            assert_eq!(behind("two", now).await, [id(1).to_string()], "one that has no pages is told with its next page");
+            assert_eq!(
+                behind("two", now).await,
+                [id(1).to_string()],
+                "one that has no pages is told with its next page"
+            );
             assert_eq!(behind("two", now.plus(86_400_001)).await, Vec::<String>::new());
             note(&db, &id(9), "two").await.expect("a session that is gone is nothing to note");
             assert_eq!(told(&db, &id(9)).await, Ok(None));

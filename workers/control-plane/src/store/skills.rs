@@ -487,9 +487,9 @@ pub async fn pinned(db: &impl Database, session: &SessionId, from: i64, limit: i
 mod tests {
     use super::*;
     use crate::skills::{render, resolve, tests::content};
+    use crate::store::children;
     use crate::store::native::Native;
     use crate::store::sessions::{self, NewSession};
-    use crate::store::children;
     use futures_executor::block_on;
     use oi_protocol::session_state::SpawnSource;
 
@@ -524,7 +524,8 @@ mod tests {
     }
 
     fn names(db: &Native, repositories: &[&str], selection: Selection) -> (Vec<String>, Vec<String>) {
-        let target = Target { repositories: repositories.iter().map(|name| (*name).to_owned()).collect(), environment: None };
+        let target =
+            Target { repositories: repositories.iter().map(|name| (*name).to_owned()).collect(), environment: None };
         let found = block_on(resolve::resolve(db, &target, selection, Some("u1"))).expect("resolves");
         (found.skills.into_iter().map(|skill| skill.name).collect(), found.ignored)
     }
@@ -532,7 +533,8 @@ mod tests {
     #[test]
     fn a_session_gets_what_is_assigned_to_where_it_works_and_a_profile_only_narrows() {
         let db = Native::new();
-        block_on(db.change("INSERT INTO users (id, created_at, updated_at) VALUES ('u1', 1, 1)", params![])).expect("runs");
+        block_on(db.change("INSERT INTO users (id, created_at, updated_at) VALUES ('u1', 1, 1)", params![]))
+            .expect("runs");
         add(&db, "s1", "everywhere", "x", &[SkillAssignment::Global {}, repository("app")]);
         add(&db, "s2", "app-only", "x", &[repository("app")]);
         add(&db, "s3", "nowhere", "x", &[]);
@@ -628,7 +630,9 @@ mod tests {
         let parent = new(1);
         block_on(sessions::insert_with(&db, &parent, NOW, pin(&parent.id, &resolved, NOW))).expect("runs");
         run(&db, vec![delete(&Edit { skill: "s1", id: "e", by: "u", now: NOW })]);
-        assert!(block_on(children::admit(&db, &parent.id, &new(2), children::ChildLimits::default(), NOW)).expect("runs"));
+        assert!(
+            block_on(children::admit(&db, &parent.id, &new(2), children::ChildLimits::default(), NOW)).expect("runs")
+        );
         let child = new(2).id;
         let of_child = block_on(manifest(&db, &child)).expect("runs").expect("it has one");
         assert_eq!(of_child.manifest_sha256, resolved.sha256);
