@@ -13,8 +13,12 @@ struct Collector<'a> {
 
 impl TypeVisitor for Collector<'_> {
     fn visit<T: TS + 'static + ?Sized>(&mut self) {
+        // What has no declaration of its own, a map for instance, has no name either.
+        if T::output_path().is_none() {
+            return;
+        }
         let name = T::ident(self.config);
-        if T::output_path().is_none() || self.declarations.contains_key(&name) {
+        if self.declarations.contains_key(&name) {
             return;
         }
         let docs = T::docs().unwrap_or_default();

@@ -146,16 +146,20 @@ fn quoted(text: &str) -> String {
 fn markdown(name: &str, content: &SkillContent) -> String {
     let mut text = format!("---\nname: {name}\ndescription: {}\n", quoted(&content.description));
     if let Some(license) = &content.license {
-        text += &format!("license: {}\n", quoted(license));
+        text += "license: ";
+        text += &quoted(license);
+        text.push('\n');
     }
     if let Some(compatibility) = &content.compatibility {
-        text += &format!("compatibility: {}\n", quoted(compatibility));
+        text += "compatibility: ";
+        text += &quoted(compatibility);
+        text.push('\n');
     }
     if !content.metadata.is_empty() {
         text += "metadata:\n";
         // The map is in the order of its keys' bytes.
         for (key, value) in &content.metadata {
-            text += &format!("  {}: {}\n", quoted(key), quoted(value));
+            text.push_str(&["  ", &quoted(key), ": ", &quoted(value), "\n"].concat());
         }
     }
     text + "---\n" + &content.body

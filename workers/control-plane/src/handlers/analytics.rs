@@ -11,10 +11,9 @@ use crate::store::analytics::{self as store, By, PullGroup, PullsBy, Window};
 
 fn days(text: Option<&str>) -> Result<i64, Refusal> {
     match text {
-        None => Ok(30),
         Some("7") => Ok(7),
         Some("14") => Ok(14),
-        Some("30") => Ok(30),
+        None | Some("30") => Ok(30),
         Some("90") => Ok(90),
         Some(_) => Err(Refusal::invalid_parameter("days must be 7, 14, 30 or 90")),
     }

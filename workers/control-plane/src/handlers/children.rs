@@ -137,13 +137,12 @@ pub(super) async fn spawn(cx: &Cx<'_>) -> Result<Response, Failure> {
     require_same_repository(&spawn, &context)?;
     let models = Models::enabled(&db, cx.env).await?;
     let effort = spawn.reasoning_effort.as_deref();
-    let (model, effort) = match spawn.model.as_deref() {
-        Some(named) => models.choose(Some(named), effort)?,
+    let (model, effort) = if let Some(named) = spawn.model.as_deref() {
+        models.choose(Some(named), effort)?
+    } else {
         // What the parent has may have been disabled meanwhile, which is not the agent's doing.
-        None => {
-            let (inherited, _) = models.inherit(&context.model, None)?;
-            models.choose(Some(&inherited.id), effort)?
-        }
+        let (inherited, _) = models.inherit(&context.model, None)?;
+        models.choose(Some(&inherited.id), effort)?
     };
     let repository = match (&context.repo_owner, &context.repo_name, context.repo_id, &context.base_branch) {
         (Some(owner), Some(name), Some(id), Some(branch)) => Some(InitRepository {

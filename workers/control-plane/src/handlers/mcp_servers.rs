@@ -161,8 +161,13 @@ fn wanted(body: &Map<String, Value>, stored: Option<&Row>) -> Result<Wanted, Ref
     let kind = match (body.get("type").map(|kind| kind.as_str()), stored) {
         (Some(Some("local")), _) => "local",
         (Some(Some("remote")), _) => "remote",
-        (None, Some(row)) if row.kind == "local" => "local",
-        (None, Some(_)) => "remote",
+        (None, Some(row)) => {
+            if row.kind == "local" {
+                "local"
+            } else {
+                "remote"
+            }
+        }
         _ => return Err(invalid("type must be local or remote")),
     };
     let same_kind = stored.filter(|row| row.kind == kind);

@@ -45,7 +45,7 @@ pub(super) async fn access_token(cx: &Cx<'_>) -> Result<Response, Failure> {
     let broker = Broker { db: &db, key: &key, exchange: &providers, surroundings: &Platform };
     let access = broker.access_of(&account, provider).await?;
     let mut body = json!({
-        "accessToken": access.access_token,
+        "accessToken": access.token,
         "expiresIn": access.expires_in.max(1),
         "providerMetadata": metadata(provider, &access),
     });

@@ -147,9 +147,8 @@ impl Field {
             }
             Kind::Ports => self.ports(value)?,
             Kind::Count => whole(value).ok_or_else(|| self.wrong("must be a whole number from 1"))?,
-            Kind::CountOrNull if value.is_null() => Value::Null,
+            Kind::CountOrNull | Kind::AmountOrNull if value.is_null() => Value::Null,
             Kind::CountOrNull => whole(value).ok_or_else(|| self.wrong("must be a whole number from 1, or null"))?,
-            Kind::AmountOrNull if value.is_null() => Value::Null,
             Kind::AmountOrNull => Some(value.clone())
                 .filter(|value| value.as_f64().is_some_and(|amount| amount > 0.0 && amount <= COUNT_MAX as f64))
                 .ok_or_else(|| self.wrong("must be a number above 0, or null"))?,

@@ -51,7 +51,7 @@ impl Surroundings for Platform {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Access {
     /// The token.
-    pub access_token: String,
+    pub token: String,
     /// How long it lives yet.
     pub expires_in: i64,
     /// Whose it is.
@@ -107,7 +107,7 @@ impl<D: Database, E: Exchange, S: Surroundings> Broker<'_, D, E, S> {
     fn access(&self, stored: &Credential, kept: Kept) -> Access {
         let ends = stored.access_token_expires_at.unwrap_or(0);
         Access {
-            access_token: kept.access_token,
+            token: kept.access_token,
             expires_in: (ends - self.surroundings.now().0) / 1_000,
             external_account_id: kept.external_account_id.or_else(|| stored.external_account_id.clone()),
         }
@@ -193,11 +193,7 @@ impl<D: Database, E: Exchange, S: Surroundings> Broker<'_, D, E, S> {
         if !provider_credentials::complete(self.db, account, owner, &sealed, ends, now).await? {
             return Err(unusable().into());
         }
-        Ok(Access {
-            access_token: new.access_token,
-            expires_in: life_seconds,
-            external_account_id: new.external_account_id,
-        })
+        Ok(Access { token: new.access_token, expires_in: life_seconds, external_account_id: new.external_account_id })
     }
 }
 
@@ -354,16 +350,13 @@ pub(crate) mod tests {
         assert_eq!(vendor.shown.borrow().len(), 1, "one token was spent");
         for access in all {
             let access = access.expect("a token");
-            assert_eq!(
-                (access.access_token.as_str(), access.external_account_id.as_deref()),
-                ("access-1", Some("acc"))
-            );
+            assert_eq!((access.token.as_str(), access.external_account_id.as_deref()), ("access-1", Some("acc")));
             assert!((3_000..=3_600).contains(&access.expires_in));
         }
         ask(&db, &vendor, &at).expect("what is fresh is not refreshed");
         assert_eq!(vendor.shown.borrow().len(), 1);
         at.now.set(at.now.get() + 3_400_000);
-        assert_eq!(ask(&db, &vendor, &at).expect("a new one").access_token, "access-2");
+        assert_eq!(ask(&db, &vendor, &at).expect("a new one").token, "access-2");
     }
 
     #[test]
@@ -375,7 +368,7 @@ pub(crate) mod tests {
             assert_eq!(ask(&db, &vendor, &at).expect_err("trouble").status(), 502);
             assert_eq!(state(&db), ("active".to_owned(), "idle".to_owned()));
         }
-        assert_eq!(ask(&db, &vendor, &at).expect("the token was kept").access_token, "access-3");
+        assert_eq!(ask(&db, &vendor, &at).expect("the token was kept").token, "access-3");
         // The answer is lost after the provider has rotated: the old token is shown once more, and refused.
         at.now.set(at.now.get() + 3_600_000);
         vendor.loses_answer.set(true);
@@ -392,7 +385,7 @@ pub(crate) mod tests {
         let db = connected(&vendor, &at);
         assert!(block_on(provider_credentials::claim(&db, ACCOUNT, 1, "gone", at.now())).expect("runs"));
         let begun = at.now.get();
-        assert_eq!(ask(&db, &vendor, &at).expect("taken over").access_token, "access-1");
+        assert_eq!(ask(&db, &vendor, &at).expect("taken over").token, "access-1");
         assert!(at.now.get() - begun >= CLAIM_MS, "not before its time");
         // The one that was gone comes back late: its claim is nobody's.
         let late = provider_credentials::complete(&db, ACCOUNT, "gone", "payload", UnixMillis(9), at.now());

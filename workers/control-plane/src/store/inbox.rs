@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Database, DbError, Param, Statement, params};
 
-/// Trees of a page.
+/// Trees of a page; one more is read, to know whether more follow.
 pub const PAGE: i64 = 20;
 /// Sessions of one page that are read.
 const MEMBERS_MAX: i64 = 2_000;
@@ -119,15 +119,17 @@ pub async fn trees(
     let mut values: Vec<Param> = params![query.mine, user, newest_at, root];
     if let Some(text) = &query.search {
         values.push(like(text).into());
-        sql += &format!(" AND {}", has(&format!("member.title LIKE ?{} ESCAPE '\\'", values.len())));
+        sql += " AND ";
+        sql += &has(&format!("member.title LIKE ?{} ESCAPE '\\'", values.len()));
     }
     if let Some((owner, name)) = query.repository.as_deref().and_then(|name| name.split_once('/')) {
         values.push(owner.into());
         values.push(name.into());
         let (owner, name) = (values.len() - 1, values.len());
-        sql += &format!(" AND {}", has(&format!("member.repo_owner = ?{owner} AND member.repo_name = ?{name}")));
+        sql += " AND ";
+        sql += &has(&format!("member.repo_owner = ?{owner} AND member.repo_name = ?{name}"));
     }
-    sql += &format!(" ORDER BY tree.newest_at DESC, tree.root_session_id DESC LIMIT {}", PAGE + 1);
+    sql += " ORDER BY tree.newest_at DESC, tree.root_session_id DESC LIMIT 21";
     let mut rows: Vec<Tree> = db.rows(&sql, values).await?;
     let more = rows.len() as i64 > PAGE;
     rows.truncate(PAGE as usize);
@@ -213,6 +215,11 @@ mod tests {
     use oi_session::job::{IndexSession, LatestOutput};
     use std::cell::Cell;
 
+    #[derive(Deserialize)]
+    struct Plan {
+        detail: String,
+    }
+
     struct World {
         db: Native,
         counter: Cell<i64>,
@@ -232,7 +239,7 @@ mod tests {
             Self { db, counter: Cell::new(0) }
         }
 
-        fn session(&self, byte: u8, user: &str) -> NewSession {
+        fn session(byte: u8, user: &str) -> NewSession {
             NewSession {
                 id: id(byte),
                 title: Some(format!("title {byte} 100%")),
@@ -246,13 +253,14 @@ mod tests {
         }
 
         fn add(&self, byte: u8, user: &str) {
-            block_on(sessions::insert(&self.db, &self.session(byte, user), UnixMillis(i64::from(byte)))).expect("runs");
+            block_on(sessions::insert(&self.db, &Self::session(byte, user), UnixMillis(i64::from(byte))))
+                .expect("runs");
         }
 
         fn child(&self, byte: u8, parent: u8, user: &str) {
             let limits = children::ChildLimits::default();
             let at = UnixMillis(i64::from(byte));
-            let child = self.session(byte, user);
+            let child = Self::session(byte, user);
             assert!(block_on(children::admit(&self.db, &id(parent), &child, limits, at)).expect("runs"));
         }
 
@@ -373,10 +381,6 @@ mod tests {
         }
         let expected: Vec<String> = (1..=50).rev().map(|byte| id(byte).to_string()).collect();
         assert_eq!(seen, expected);
-        #[derive(Deserialize)]
-        struct Plan {
-            detail: String,
-        }
         for (sql, index) in [
             (
                 "SELECT 1 FROM session_roots WHERE active > 0 ORDER BY newest_at DESC, root_session_id DESC LIMIT 21",

@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(run(update(&seen, "u", UnixMillis(3))), Ok(0));
         assert_eq!(run(delete("1", Some(1))), Ok(0));
         assert_eq!(run(delete("1", Some(2))), Ok(1));
-        for number in 0..SERVERS_MAX + 1 {
+        for number in 0..=SERVERS_MAX {
             let added = run(insert(&row(&format!("id-{number}"), &format!("n{number}")), "u", UnixMillis(1)));
             assert_eq!(added, Ok(u64::from(number < SERVERS_MAX)), "{number}");
         }

@@ -13,6 +13,7 @@ pub const CLAIM_MS: i64 = 15_000;
 pub const SCHEMA: i64 = 1;
 
 /// Tokens of an account, with what decides whether they may be used.
+#[expect(clippy::struct_field_names, reason = "they are the columns' names")]
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct Credential {
     pub provider: String,

@@ -438,6 +438,7 @@ pub fn pin(session: &SessionId, resolved: &Resolved, now: UnixMillis) -> Vec<Sta
 }
 
 /// A session's manifest.
+#[expect(clippy::struct_field_names, reason = "they are the columns' names")]
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Manifest {
     pub selection_mode: String,
