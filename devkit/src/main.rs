@@ -49,6 +49,12 @@ enum Command {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=5_000))]
         delay_ms: u64,
     },
+    /// Serve the sign-in endpoints of model vendors' subscriptions; codes are approved on their page.
+    Subscriptions {
+        /// Address to listen on.
+        #[arg(long, default_value = "127.0.0.1:8790")]
+        listen: SocketAddr,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +106,13 @@ async fn run(command: Command) -> Result<(), StartError> {
             let listener = bind(listen).await?;
             info!(address = %listener.local_addr()?, "demo model is ready");
             until_stopped(devkit::model::serve(listener, Duration::from_millis(delay_ms))).await
+        }
+        Command::Subscriptions { listen } => {
+            let listener = bind(listen).await?;
+            let address = listener.local_addr()?;
+            info!(%address, "subscriptions are ready");
+            let all = devkit::subscriptions::Subscriptions::new(&format!("http://{address}"));
+            until_stopped(all.serve(listener)).await
         }
     }
 }

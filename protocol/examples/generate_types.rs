@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use oi_protocol::{client_socket, diff, error, event, forges, identity, rest, session_state};
+use oi_protocol::{client_socket, diff, error, event, forges, identity, inbox, rest, session_state, settings};
 use ts_rs::{Config, TS, TypeVisitor};
 
 struct Collector<'a> {
@@ -13,8 +13,12 @@ struct Collector<'a> {
 
 impl TypeVisitor for Collector<'_> {
     fn visit<T: TS + 'static + ?Sized>(&mut self) {
+        // What has no declaration of its own, a map for instance, has no name either.
+        if T::output_path().is_none() {
+            return;
+        }
         let name = T::ident(self.config);
-        if T::output_path().is_none() || self.declarations.contains_key(&name) {
+        if self.declarations.contains_key(&name) {
             return;
         }
         let docs = T::docs().unwrap_or_default();
@@ -50,6 +54,17 @@ fn generate() -> String {
     collector.visit::<identity::PersonList>();
     collector.visit::<identity::ChangePerson>();
     collector.visit::<identity::AuditLog>();
+    collector.visit::<inbox::Inbox>();
+    collector.visit::<inbox::InboxCategory>();
+    collector.visit::<inbox::ReadResult>();
+    collector.visit::<settings::ModelPreferences>();
+    collector.visit::<settings::ProviderAccount>();
+    collector.visit::<settings::ProviderAccountDefault>();
+    collector.visit::<settings::DeviceAuthorization>();
+    collector.visit::<settings::McpServer>();
+    collector.visit::<settings::Skill>();
+    collector.visit::<settings::SkillProfile>();
+    collector.visit::<settings::KeyboardShortcuts>();
     let declarations: Vec<String> = collector.declarations.into_values().collect();
     format!(
         "// Generated from the Rust types in `protocol` by `cargo xtask types`. Do not edit.\n\n{}",

@@ -14,12 +14,14 @@ pub mod event;
 pub mod identity;
 pub mod forges;
 pub mod ids;
+pub mod inbox;
 pub mod js_json;
 pub mod limits;
 pub mod local_backend;
 pub mod rest;
 pub mod sandbox_socket;
 pub mod session_state;
+pub mod settings;
 pub mod text;
 pub mod time;
 

@@ -68,6 +68,37 @@ impl fmt::Debug for ModelProvider {
     }
 }
 
+/// An MCP server of a session.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxMcpServer {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `local` or `remote`
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Of a local one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Of a remote one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Variables of a local one.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Headers of a remote one.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for SandboxMcpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SandboxMcpServer").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// `POST /v1/sandboxes`, and what `supervise` reads from its standard input.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -92,6 +123,16 @@ pub struct CreateSandboxRequest {
     pub model: String,
     /// Providers that the agent may use.
     pub model_providers: Vec<ModelProvider>,
+    /// Providers that the session reaches by an account: the sandbox asks for tokens at
+    /// `/sessions/:id/provider-auth/:provider/access-token`, and has no key of theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub provider_accounts: Vec<String>,
+    /// MCP servers of the session, with their secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp_servers: Vec<SandboxMcpServer>,
+    /// Whether the session has managed skills, to be had at `/sessions/:id/sandbox-skills`: the hash of their manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skills_manifest_sha256: Option<String>,
     /// The users' own variables for hooks and the agent's shell.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

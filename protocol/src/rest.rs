@@ -173,6 +173,10 @@ pub struct ModelInfo {
     /// Efforts that it knows, weakest first.
     #[serde(default)]
     pub reasoning_efforts: Vec<String>,
+    /// What it does when no effort is named, where that is one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub default_reasoning_effort: Option<String>,
     /// Whether its answers are scripted.
     pub demo: bool,
 }

@@ -314,6 +314,43 @@ sessionId: SessionId,
 status: SessionStatus, };
 
 /**
+ * A device that waits for its person.
+ */
+export type DeviceAuthorization = { 
+/**
+ * 64 hex digits.
+ */
+transactionId: string, 
+/**
+ * `openai` or `xai`
+ */
+provider: string, 
+/**
+ * `create` or `reconnect`
+ */
+operation: string, 
+/**
+ * What the person types.
+ */
+userCode: string, 
+/**
+ * Where.
+ */
+verificationUrl: string, 
+/**
+ * When it is over.
+ */
+expiresAt: UnixMillis, 
+/**
+ * The same from now.
+ */
+expiresInMs: number, 
+/**
+ * How often to poll.
+ */
+pollIntervalMs: number, };
+
+/**
  * Why the newest attempt gave no bundle.
  */
 export type DiffError = { 
@@ -642,6 +679,145 @@ id: string,
 sequence?: number, };
 
 /**
+ * Answer of `GET /sessions/inbox` without a category.
+ */
+export type Inbox = { 
+/**
+ * The first page of each.
+ */
+categories: InboxCategories, };
+
+/**
+ * The first page of each category.
+ */
+export type InboxCategories = { 
+/**
+ * Something is there that the person has not read.
+ */
+needs_attention: InboxPage, 
+/**
+ * Something runs.
+ */
+in_progress: InboxPage, 
+/**
+ * Neither.
+ */
+finished: InboxPage, };
+
+/**
+ * Where a session belongs, for one person.
+ */
+export type InboxCategory = "needs_attention" | "in_progress" | "finished";
+
+/**
+ * A session with those below it.
+ */
+export type InboxItem = { 
+/**
+ * The topmost that the person is shown.
+ */
+rootSession: InboxSession, 
+/**
+ * Newest change first.
+ */
+descendantSessions: Array<InboxSession>, };
+
+/**
+ * A page of a category.
+ */
+export type InboxPage = { 
+/**
+ * Newest change first.
+ */
+items: Array<InboxItem>, 
+/**
+ * Whether more follow.
+ */
+hasMore: boolean, 
+/**
+ * For the next page: `<ms>:<session>`.
+ */
+nextCursor: string | null, };
+
+/**
+ * A repository of a session in a list.
+ */
+export type InboxRepository = { 
+/**
+ * Owner.
+ */
+repoOwner: string, 
+/**
+ * Name.
+ */
+repoName: string, 
+/**
+ * Branch that the work starts from.
+ */
+baseBranch: string | null, };
+
+/**
+ * A session in the inbox.
+ */
+export type InboxSession = { 
+/**
+ * Public id.
+ */
+id: SessionId, 
+/**
+ * Title.
+ */
+title: string | null, 
+/**
+ * Repository.
+ */
+repoOwner: string | null, 
+/**
+ * Repository.
+ */
+repoName: string | null, 
+/**
+ * Base branch.
+ */
+baseBranch: string | null, 
+/**
+ * Status.
+ */
+status: SessionStatus, 
+/**
+ * Parent.
+ */
+parentSessionId: SessionId | null, 
+/**
+ * What started it.
+ */
+spawnSource: SpawnSource, 
+/**
+ * Environment.
+ */
+environmentId: string | null, 
+/**
+ * When it was created.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it last changed.
+ */
+updatedAt: UnixMillis, 
+/**
+ * The primary first.
+ */
+repositories: Array<InboxRepository>, 
+/**
+ * When it has any.
+ */
+pullRequestSummary?: PullRequestSummary, 
+/**
+ * What the person has read.
+ */
+readState: ReadState, };
+
+/**
  * What a question is about.
  */
 export type InputKind = "question" | "plan" | "approval";
@@ -709,6 +885,93 @@ timestamp: number, };
 export type InputState = "waiting" | "answered" | "expired" | "withdrawn";
 
 /**
+ * A key with what is held beside it.
+ */
+export type KeyBinding = { 
+/**
+ * `KeyboardEvent.code`
+ */
+code: string, 
+/**
+ * Command on a Mac, Control elsewhere.
+ */
+primary: boolean, 
+/**
+ * Alt.
+ */
+alt: boolean, 
+/**
+ * Shift.
+ */
+shift: boolean, };
+
+/**
+ * A person's shortcuts: all of them.
+ */
+export type KeyboardShortcuts = { 
+/**
+ * Sends what is written.
+ */
+"send-prompt": KeyBinding, 
+/**
+ * Opens the list of commands.
+ */
+"open-command-menu": KeyBinding, 
+/**
+ * Begins a session.
+ */
+"new-session": KeyBinding, 
+/**
+ * Shows or hides the sidebar.
+ */
+"toggle-sidebar": KeyBinding, };
+
+/**
+ * An MCP server. Values of variables and headers are in no answer.
+ */
+export type McpServer = { 
+/**
+ * 16 hex digits.
+ */
+id: string, 
+/**
+ * To be sent with a change.
+ */
+revision: number, 
+/**
+ * Unique.
+ */
+name: string, 
+/**
+ * `local` or `remote`
+ */
+type: string, 
+/**
+ * Of a local one.
+ */
+command?: Array<string>, 
+/**
+ * Of a remote one.
+ */
+url?: string, 
+/**
+ * Whether variables are set.
+ */
+hasEnv: boolean, 
+/**
+ * Whether headers are set.
+ */
+hasHeaders: boolean, 
+/**
+ * Repositories whose sessions have it; null for every session, empty for none.
+ */
+repoScopes: Array<string> | null, 
+/**
+ * Whether it is used at all.
+ */
+enabled: boolean, };
+
+/**
  * A prompt, and all that its run produces.
  */
 export type MessageId = string;
@@ -739,6 +1002,10 @@ provider: string,
  */
 reasoningEfforts: Array<string>, 
 /**
+ * What it does when no effort is named, where that is one of them.
+ */
+defaultReasoningEffort?: string, 
+/**
  * Whether its answers are scripted.
  */
 demo: boolean, };
@@ -755,6 +1022,19 @@ models: Array<ModelInfo>,
  * Used when a session names none.
  */
 defaultModel: string, };
+
+/**
+ * Answer of `GET /model-preferences`
+ */
+export type ModelPreferences = { 
+/**
+ * `provider/model`, in display order.
+ */
+enabledModels: Array<string>, 
+/**
+ * To be sent with a change; 0 while nobody chose.
+ */
+version: number, };
 
 /**
  * A text or reasoning part that is still being written (dialect 2).
@@ -916,6 +1196,117 @@ status: string, };
 export type PromptSource = "web" | "slack" | "linear" | "extension" | "github" | "automation" | "agent";
 
 /**
+ * A subscription at a model provider. Its tokens are in no answer.
+ */
+export type ProviderAccount = { 
+/**
+ * 32 hex digits.
+ */
+id: string, 
+/**
+ * `openai` or `xai`
+ */
+provider: string, 
+/**
+ * 1 to 100 characters.
+ */
+displayName: string, 
+/**
+ * Whose it is at the provider.
+ */
+externalAccountId: string | null, 
+/**
+ * `active`, `disabled` or `reconnect_required`
+ */
+status: string, 
+/**
+ * Who made it.
+ */
+createdBy: string, 
+/**
+ * Who changed it last.
+ */
+updatedBy: string, 
+/**
+ * When its tokens were last known to work.
+ */
+lastVerifiedAt: UnixMillis | null, 
+/**
+ * When a session last got a token of it; noted every 15 minutes.
+ */
+lastUsedAt: UnixMillis | null, 
+/**
+ * When it was made.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it last changed.
+ */
+updatedAt: UnixMillis, 
+/**
+ * When it was put away.
+ */
+archivedAt: UnixMillis | null, };
+
+/**
+ * What new sessions of a provider use.
+ */
+export type ProviderAccountDefault = { 
+/**
+ * `openai` or `xai`
+ */
+provider: string, 
+/**
+ * The account.
+ */
+providerAccountId: string, 
+/**
+ * What sessions use that nobody watches: `provider_account` or `api_key`.
+ */
+unattendedMode: string, 
+/**
+ * Who chose first.
+ */
+createdBy: string, 
+/**
+ * Who chose last.
+ */
+updatedBy: string, 
+/**
+ * When it was first chosen.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it was last chosen.
+ */
+updatedAt: UnixMillis, };
+
+/**
+ * Pull requests of a session, by state.
+ */
+export type PullRequestSummary = { 
+/**
+ * All.
+ */
+total: number, 
+/**
+ * Open, and no drafts.
+ */
+open: number, 
+/**
+ * Drafts.
+ */
+draft: number, 
+/**
+ * Merged.
+ */
+merged: number, 
+/**
+ * Closed and not merged.
+ */
+closed: number, };
+
+/**
  * A branch reached the forge.
  */
 export type PushComplete = { 
@@ -1001,6 +1392,45 @@ attachments?: Array<PromptAttachment>,
  * Only the beginning of its text is here; `GET /sessions/:id/messages` has the whole (dialect 2).
  */
 contentTruncated?: boolean, };
+
+/**
+ * What became of a mark.
+ */
+export type ReadOutcome = "no_terminal_message" | "marked_read" | "already_read" | "not_latest";
+
+/**
+ * Answer of `PATCH /sessions/:id/read-state`
+ */
+export type ReadResult = { 
+/**
+ * The session.
+ */
+sessionId: SessionId, 
+/**
+ * What became of it.
+ */
+outcome: ReadOutcome, 
+/**
+ * Whether something is there that was not read.
+ */
+unread: boolean, 
+/**
+ * The newest prompt that ended and has something to read.
+ */
+latestMessageId: MessageId | null, };
+
+/**
+ * What a person has read of a session.
+ */
+export type ReadState = { 
+/**
+ * The newest prompt that ended and has something to read.
+ */
+latestMessageId: MessageId | null, 
+/**
+ * Whether the person has not.
+ */
+unread: boolean, };
 
 /**
  * The bridge is connected.
@@ -1699,6 +2129,163 @@ prUrl: string | null, };
  * Status of a session.
  */
 export type SessionStatus = "created" | "active" | "completed" | "failed" | "archived" | "cancelled";
+
+/**
+ * A skill.
+ */
+export type Skill = { 
+/**
+ * `skill_` and 32 hex digits.
+ */
+id: string, 
+/**
+ * Its folder's name.
+ */
+name: string, 
+/**
+ * Whether sessions get it.
+ */
+enabled: boolean, 
+/**
+ * Grows with every change.
+ */
+version: number, 
+/**
+ * `skillrev_` and 32 hex digits.
+ */
+revisionId: string, 
+/**
+ * From 1.
+ */
+revisionNumber: number, 
+/**
+ * Of its files.
+ */
+revisionSha256: string, 
+/**
+ * When the agent should use it.
+ */
+description: string, 
+/**
+ * Bytes of its files.
+ */
+totalBytes: number, 
+/**
+ * Where it applies.
+ */
+assignments: Array<SkillAssignment>, 
+/**
+ * All that it says; not in lists.
+ */
+content?: SkillContent, 
+/**
+ * Who made it.
+ */
+createdBy: string, 
+/**
+ * Who changed it last.
+ */
+updatedBy: string, 
+/**
+ * When it was made.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it last changed.
+ */
+updatedAt: UnixMillis, };
+
+/**
+ * Where a skill applies.
+ */
+export type SkillAssignment = { "type": "global", } | { "type": "repository", 
+/**
+ * Owner.
+ */
+repoOwner: string, 
+/**
+ * Name.
+ */
+repoName: string, } | { "type": "environment", 
+/**
+ * Its id.
+ */
+environmentId: string, };
+
+/**
+ * What a skill says.
+ */
+export type SkillContent = { 
+/**
+ * When the agent should use it.
+ */
+description: string, 
+/**
+ * Its instructions.
+ */
+body: string, 
+/**
+ * Under which terms.
+ */
+license?: string, 
+/**
+ * What it needs.
+ */
+compatibility?: string, 
+/**
+ * Further facts.
+ */
+metadata: { [key in string]: string }, 
+/**
+ * Its files, without `SKILL.md`.
+ */
+files: Array<SkillFile>, };
+
+/**
+ * A file of a skill.
+ */
+export type SkillFile = { 
+/**
+ * Below the skill's folder.
+ */
+path: string, 
+/**
+ * Its text.
+ */
+content: string, 
+/**
+ * Whether it can be run.
+ */
+executable: boolean, };
+
+/**
+ * A person's choice of skills.
+ */
+export type SkillProfile = { 
+/**
+ * `skillprof_` and 32 hex digits.
+ */
+id: string, 
+/**
+ * 1 to 200 characters.
+ */
+name: string, 
+/**
+ * Skills, by id.
+ */
+skillIds: Array<string>, 
+/**
+ * To be sent with a change.
+ */
+version: number, 
+/**
+ * When it was made.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it last changed.
+ */
+updatedAt: UnixMillis, };
 
 /**
  * The whole of a session at one moment.

@@ -8,6 +8,7 @@ use oi_protocol::session_state::{ArtifactType, PromptSource, SessionRepository, 
 use oi_protocol::{ArtifactId, ErrorBody, ErrorCode, SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::allowed_models::AllowedModels;
 use crate::child_summary::SummaryQuery;
 use crate::family::{ChildOf, ForkOf};
 use crate::file_type::FileType;
@@ -401,6 +402,8 @@ pub enum SessionCall {
     },
     /// Has the pull requests read from the forge, at most once a minute. → 202 `{status:"refreshing"}`
     RefreshPullRequests,
+    /// The models that prompts of pages may name; an older list changes nothing. → 200 `{status:"ok"}`
+    AllowModels(Box<AllowedModels>),
 }
 
 /// A call with its caller and what finds it in the logs.

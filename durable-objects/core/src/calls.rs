@@ -9,6 +9,7 @@ use oi_protocol::{ErrorCode, limits};
 use serde_json::json;
 
 use crate::access;
+use crate::allowed_models;
 use crate::call::{CallEnvelope, CallReply, InitSession, Principal, SessionCall};
 use crate::core::Turn;
 use crate::input::{ReplyId, SocketId};
@@ -97,6 +98,7 @@ impl Turn<'_, '_> {
                     reasoning_effort: prompt.reasoning_effort.as_deref(),
                     attachments: &prompt.attachments,
                     request_id: prompt.idempotency_key.as_deref(),
+                    from_page: false,
                     callback_context: prompt.callback_context.as_ref(),
                 };
                 match self.enqueue_prompt(&new)? {
@@ -109,6 +111,10 @@ impl Turn<'_, '_> {
                     }
                     Err(refusal) => refusal.into(),
                 }
+            }
+            SessionCall::AllowModels(allowed) => {
+                allowed_models::save(self.sql, &allowed)?;
+                CallReply::json(200, &json!({"status": "ok"}))
             }
             SessionCall::Stop => {
                 self.stop_running(Outcome::Stopped, "Execution was stopped")?;

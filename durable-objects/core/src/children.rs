@@ -224,6 +224,7 @@ impl Turn<'_, '_> {
             reasoning_effort: None,
             attachments: &[],
             request_id: None,
+            from_page: false,
             callback_context: None,
         };
         Ok(match self.enqueue_prompt(&prompt)? {

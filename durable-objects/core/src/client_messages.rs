@@ -118,6 +118,7 @@ impl Turn<'_, '_> {
                 };
                 let prompt = NewPrompt {
                     callback_context: None,
+                    from_page: true,
                     author: &author,
                     content: &content,
                     source: PromptSource::Web,

@@ -36,6 +36,21 @@ pub struct IndexSession {
     pub total_cost: f64,
     /// Time that prompts ran, in ms.
     pub active_duration_ms: i64,
+    /// The newest prompt that ended and has something to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_output: Option<LatestOutput>,
+}
+
+/// A prompt that ended well, or of which the agent said something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LatestOutput {
+    /// The prompt.
+    pub message_id: MessageId,
+    /// When it was sent.
+    pub created_at: UnixMillis,
+    /// When it ended.
+    pub completed_at: UnixMillis,
 }
 
 /// Start a sandbox. Outcome unknown: look for the sandbox by its id first, adopt it, else repeat.

@@ -9,6 +9,7 @@
 //! * [`core::SessionCore::read`] gets a read-only view and writes nothing.
 
 pub mod access;
+pub mod allowed_models;
 pub mod archive_file;
 pub mod attachments;
 pub mod budgets;

@@ -52,6 +52,7 @@ impl Turn<'_, '_> {
 
     /// Tells D1 what changed, when the session's listed facts did.
     pub(crate) fn enqueue_index(&mut self) -> Result<(), SqlError> {
+        let latest_output = crate::prompt_end::latest_output(self.sql)?;
         let Some(session) = &mut self.hot.session else { return Ok(()) };
         session.index_counter += 1;
         self.hot.session_dirty = true;
@@ -65,6 +66,7 @@ impl Turn<'_, '_> {
             pr_count: session.pr_count,
             total_cost: session.total_cost,
             active_duration_ms: session.active_duration_ms,
+            latest_output,
         });
         self.enqueue(&job, Some("index"))
     }

@@ -7,10 +7,32 @@ use oi_protocol::session_state::SessionStatus;
 use oi_protocol::{MessageId, UnixMillis};
 
 use crate::core::Turn;
-use crate::sql::{Columns, SqlError, params};
+use crate::job::LatestOutput;
+use crate::sql::{Columns, Sql, SqlError, params};
 
 /// After a stop the bridge must confirm within this, in ms.
 pub(crate) const STOP_CONFIRM_MS: i64 = 15_000;
+
+/// The newest prompt that ended and has something to read: it ended well, or the agent said something of it.
+pub(crate) fn latest_output(sql: &dyn Sql) -> Result<Option<LatestOutput>, SqlError> {
+    let rows = sql.run(
+        "SELECT id, created_at, completed_at FROM messages WHERE completed_at IS NOT NULL AND (status = 'completed'
+            OR EXISTS (SELECT 1 FROM usage WHERE usage.message_id = messages.id AND usage.output > 0))
+            ORDER BY completed_at DESC, number DESC LIMIT 1",
+        &[],
+    )?;
+    rows.into_iter()
+        .next()
+        .map(|row| {
+            let mut c = Columns::of(row);
+            Ok(LatestOutput {
+                message_id: c.word(|text| MessageId::parse(text).ok())?,
+                created_at: UnixMillis(c.int()?),
+                completed_at: UnixMillis(c.int()?),
+            })
+        })
+        .transpose()
+}
 
 impl Turn<'_, '_> {
     /// Ends the running prompt. The caller has checked that it is `message_id`'s turn to end.

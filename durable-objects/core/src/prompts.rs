@@ -13,7 +13,7 @@ use crate::core::{Running, Turn};
 use crate::participants::Participant;
 use crate::projection::Dialect;
 use crate::sql::{Columns, Sql, SqlError, params};
-use crate::{attachments, token};
+use crate::{allowed_models, attachments, token};
 
 /// Cancelled prompts whose request ids are remembered.
 const CANCELLED_KEPT: i64 = 1_000;
@@ -29,6 +29,8 @@ pub(crate) struct NewPrompt<'a> {
     pub reasoning_effort: Option<&'a str>,
     pub attachments: &'a [AttachmentRef],
     pub request_id: Option<&'a str>,
+    /// Whether it comes from a page: then nobody has looked at its model yet.
+    pub from_page: bool,
     /// What a bot asked to be told with.
     pub callback_context: Option<&'a oi_protocol::callback::CallbackContext>,
 }
@@ -246,6 +248,11 @@ impl Turn<'_, '_> {
             return Ok(Err(Refusal::new(ErrorCode::PromptQueueFull, 429, sentence)));
         }
         if let Some(refusal) = self.refuse_over_budget(prompt.author.id.as_str()) {
+            return Ok(Err(refusal));
+        }
+        if prompt.from_page
+            && let Some(refusal) = allowed_models::refusal(self.sql, prompt.model, prompt.reasoning_effort)?
+        {
             return Ok(Err(refusal));
         }
         let files = match attachments::resolve(self.sql, prompt.attachments)? {

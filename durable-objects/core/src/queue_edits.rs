@@ -123,6 +123,9 @@ impl Turn<'_, '_> {
         if content.trim().is_empty() && !has_files {
             return Ok(Err(Refusal::new(ErrorCode::InvalidPrompt, 400, "Invalid prompt")));
         }
+        if let Some(refusal) = crate::allowed_models::refusal(self.sql, model, effort)? {
+            return Ok(Err(refusal));
+        }
         self.sql.run(
             "UPDATE messages SET content = ?, model = COALESCE(?, model),
                 reasoning_effort = COALESCE(?, reasoning_effort) WHERE id = ?",

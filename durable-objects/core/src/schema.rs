@@ -152,6 +152,11 @@ pub(crate) const STEPS: &[&[&str]] = &[
         "CREATE TABLE session_diff_patches (file_id TEXT PRIMARY KEY, patch TEXT NOT NULL)",
         "CREATE TABLE pull_request_refreshes (one INTEGER PRIMARY KEY CHECK (one = 1), asked_at INTEGER NOT NULL)",
     ],
+    &[
+        // The models that prompts of pages may name.
+        "CREATE TABLE allowed_models (
+        one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL, models TEXT NOT NULL)",
+    ],
 ];
 
 const STEPS_DONE: &str = "CREATE TABLE schema_steps (one INTEGER PRIMARY KEY CHECK (one = 1), done INTEGER NOT NULL)";

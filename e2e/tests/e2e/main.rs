@@ -14,6 +14,7 @@ mod family;
 mod identity;
 mod forges;
 mod main_job;
+mod settings;
 mod store;
 mod webhooks;
 
@@ -96,6 +97,20 @@ const WATCHFUL: &[(&str, Test)] = tests![
     identity::an_account_that_google_closed_has_to_sign_in_again,
 ];
 
+/// Tests on a played backend, with keys of two vendors whose sign-in is played too.
+const VENDORS: &[(&str, Test)] = tests![
+    settings::every_route_of_the_settings_asks_who_calls,
+    settings::a_model_that_is_not_enabled_is_refused_wherever_it_is_named,
+    settings::settings_of_integrations_are_layered_and_two_do_not_overwrite_each_other,
+    settings::an_mcp_server_reaches_the_sandbox_and_its_secrets_nobody_else,
+    settings::the_commit_signing_key_is_set_replaced_and_never_shown,
+    settings::skills_are_pinned_to_a_session_and_fetched_by_its_sandbox,
+    settings::a_persons_shortcuts_are_their_own,
+    settings::an_account_is_connected_by_a_device_and_its_sandbox_gets_tokens,
+    settings::an_account_is_connected_by_a_pasted_token_and_a_device_may_be_denied,
+    settings::a_session_goes_through_the_inbox_as_it_runs_and_is_read,
+];
+
 /// Tests on the real thing: `sandbox-bridge`, OpenCode, git.
 const REAL: &[(&str, Test)] = tests![
     main_job::a_prompt_becomes_a_pull_request_in_the_persons_name,
@@ -173,8 +188,9 @@ async fn run(filters: &[String]) -> Tally {
             .collect()
     };
     let (played, forgetful, real) = (chosen(PLAYED), chosen(FORGETFUL), chosen(REAL));
-    let watchful = chosen(WATCHFUL);
-    say(&format!("running {} tests", played.len() + forgetful.len() + watchful.len() + real.len()));
+    let (watchful, vendors) = (chosen(WATCHFUL), chosen(VENDORS));
+    let all = [&played, &forgetful, &watchful, &vendors, &real].map(Vec::len);
+    say(&format!("running {} tests", all.iter().sum::<usize>()));
     let mut tally = Tally { passed: 0, failed: Vec::new() };
     // Sessions say what their statements cost, and a long one keeps its events in SQLite; or nearly none.
     let costs = |kept| [("COUNT_COSTS", "true"), ("EVENT_RETENTION_ROWS", kept)].to_vec();
@@ -194,6 +210,19 @@ async fn run(filters: &[String]) -> Tally {
                 run_group(options, Some(backend), &group, &mut tally).await;
             }
             Err(error) => tally.failed.push(format!("the played backend: {error}")),
+        }
+    }
+    if !vendors.is_empty() {
+        match (Backend::start().await, settings::vars().await) {
+            (Ok(backend), Ok(vars)) => {
+                let options = Options {
+                    backend: Some((backend.url.clone(), backend.secret.clone())),
+                    vars,
+                    ..Options::default()
+                };
+                run_group(options, Some(backend), &vendors, &mut tally).await;
+            }
+            (Err(error), _) | (_, Err(error)) => tally.failed.push(format!("the played vendors: {error}")),
         }
     }
     run_group(Options::default(), None, &real, &mut tally).await;

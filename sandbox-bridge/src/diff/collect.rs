@@ -30,6 +30,10 @@ pub fn careful(git: &Git) -> Git {
         ("GIT_NO_REPLACE_OBJECTS", "1"),
         ("GIT_OPTIONAL_LOCKS", "0"),
         ("GIT_TERMINAL_PROMPT", "0"),
+        // A program that the repository names would be run by whatever reads the index.
+        ("GIT_CONFIG_COUNT", "1"),
+        ("GIT_CONFIG_KEY_0", "core.fsmonitor"),
+        ("GIT_CONFIG_VALUE_0", "false"),
     ])
 }
 
@@ -40,10 +44,8 @@ struct Repository<'a> {
 }
 
 /// Options of every comparison.
-const COMPARED: [&str; 9] = [
+const COMPARED: [&str; 7] = [
     "--no-pager",
-    "-c",
-    "core.fsmonitor=false",
     "-c",
     "diff.noprefix=false",
     "diff",
@@ -123,14 +125,18 @@ async fn find(repository: &Repository<'_>) -> Result<Found, String> {
     let mut changed = listing::raw(&raw).map_err(malformed)?;
     let counts = repository.compared("count lines", &["--numstat", "-z", "--find-renames"]).await?;
     let mut counts = listing::numstat(&counts).map_err(malformed)?;
-    let unmerged = repository.compared("list conflicts", &["--diff-filter=U", "--name-only", "-z"]).await?;
+    // A comparison with a commit does not say what a merge left open.
+    let conflicts: Vec<&str> = COMPARED.iter().copied().chain(["--diff-filter=U", "--name-only", "-z"]).collect();
+    let unmerged = repository.list("list conflicts", &conflicts).await?;
     let unmerged: HashSet<GitPath> = listing::paths(&unmerged).into_iter().collect();
     let untracked = repository.list("list new files", &["ls-files", "--others", "--exclude-standard", "-z"]).await?;
     let untracked: HashSet<GitPath> =
         listing::paths(&untracked).into_iter().filter(|path| !is_own(path) && !path.0.ends_with(b"/")).collect();
 
-    // A conflict is listed once for itself and once for what is there.
-    changed.retain(|file| file.status == DiffFileStatus::Unmerged || !unmerged.contains(&file.path));
+    for file in changed.iter_mut().filter(|file| unmerged.contains(&file.path)) {
+        file.status = DiffFileStatus::Unmerged;
+        file.old_path = None;
+    }
     let mut seen = HashSet::new();
     changed.retain(|file| seen.insert(file.path.clone()) && !is_own(&file.path));
     for file in &mut changed {

@@ -226,7 +226,9 @@ async fn a_failure_is_reported_and_a_session_that_takes_no_diffs_is_left_alone()
 
     session.inner.refuse_diffs_with.store(404, Ordering::Relaxed);
     let known = session.taken().diff_failures.len();
+    let refused = session.taken().refused_diffs;
     session.send(&json!({"type": "refresh_diff"}));
+    eventually("a refusal", Duration::from_secs(30), || (session.taken().refused_diffs > refused).then_some(())).await;
     session.prompt(&id(1), "PLAIN");
     session.completed(&id(1)).await;
     session.inner.refuse_diffs_with.store(0, Ordering::Relaxed);

@@ -1,16 +1,25 @@
 //! What answers each route: parse, ask one service or the session, answer.
 
+mod analytics;
 mod app_config;
 mod attachments;
 mod audit_log;
 mod auth;
 mod children;
+mod commit_signing;
 mod diffs;
 mod faults;
+mod inbox;
+mod integration_settings;
+mod keyboard_shortcuts;
+mod mcp_servers;
 mod media;
+mod model_preferences;
 mod outputs;
 mod people;
 mod personal_tokens;
+mod provider_accounts;
+mod provider_tokens;
 mod repositories;
 mod sandbox_broker;
 mod sandbox_reach;
@@ -18,9 +27,12 @@ mod session_calls;
 mod session_life;
 mod session_list;
 mod sessions;
+mod settings_request;
+mod skills;
 mod webhook_deliveries;
 
 pub(crate) use children::abandon as abandon_child;
+pub(crate) use mcp_servers::for_session as mcp_servers_for;
 use oi_protocol::ErrorCode;
 use oi_worker_kit::{Failure, Refusal, reply};
 use serde_json::json;
@@ -35,7 +47,7 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
     match handler {
         Handler::Health => reply::json(200, &json!({"status": "healthy", "service": "open-inspect-control-plane"})),
         Handler::AppConfig => app_config::show(cx),
-        Handler::ListModels => app_config::models(cx),
+        Handler::ListModels => app_config::models(cx).await,
         Handler::SignIn => auth::sign_in(cx).await,
         Handler::GithubCallback => auth::callback(cx, Provider::Github).await,
         Handler::GoogleCallback => auth::callback(cx, Provider::Google).await,
@@ -97,6 +109,76 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::ChangePerson => people::change(cx).await,
         Handler::SignOutPerson => people::sign_out(cx).await,
         Handler::ListAuditLog => audit_log::list(cx).await,
+        Handler::Inbox => inbox::list(cx).await,
+        Handler::GetModelPreferences => model_preferences::get(cx).await,
+        Handler::PutModelPreferences => model_preferences::put(cx).await,
+        Handler::ListProviderAccounts => provider_accounts::list(cx).await,
+        Handler::CreateProviderAccount => provider_accounts::create(cx).await,
+        Handler::GetProviderAccount => provider_accounts::get(cx).await,
+        Handler::RenameProviderAccount => provider_accounts::rename(cx).await,
+        Handler::ArchiveProviderAccount => provider_accounts::archive(cx).await,
+        Handler::VerifyProviderAccount => provider_accounts::verify(cx).await,
+        Handler::EnableProviderAccount => provider_accounts::enable(cx).await,
+        Handler::DisableProviderAccount => provider_accounts::disable(cx).await,
+        Handler::ReconnectProviderAccount => provider_accounts::reconnect(cx).await,
+        Handler::BeginDeviceAuthorization => provider_accounts::begin_device(cx).await,
+        Handler::PollDeviceAuthorization => provider_accounts::poll_device(cx).await,
+        Handler::CancelDeviceAuthorization => provider_accounts::cancel_device(cx).await,
+        Handler::ListProviderDefaults => provider_accounts::defaults(cx).await,
+        Handler::SetProviderDefault => provider_accounts::set_default(cx).await,
+        Handler::ClearProviderDefault => provider_accounts::clear_default(cx).await,
+        Handler::ProviderAccessToken => provider_tokens::access_token(cx).await,
+        Handler::OpenaiTokenRefresh => provider_tokens::openai_refresh(cx).await,
+        Handler::XaiTokenRefresh => provider_tokens::xai_refresh(cx).await,
+        Handler::SlackChannels => integration_settings::slack_channels(cx).await,
+        Handler::GetIntegration => integration_settings::get_global(cx).await,
+        Handler::PutIntegration => integration_settings::put_global(cx).await,
+        Handler::DeleteIntegration => integration_settings::delete_global(cx).await,
+        Handler::ListIntegrationRepositories => integration_settings::list_repositories(cx).await,
+        Handler::GetIntegrationRepository => integration_settings::get_repository(cx).await,
+        Handler::PutIntegrationRepository => integration_settings::put_repository(cx).await,
+        Handler::DeleteIntegrationRepository => integration_settings::delete_repository(cx).await,
+        Handler::GetIntegrationEnvironment => integration_settings::get_environment(cx).await,
+        Handler::PutIntegrationEnvironment => integration_settings::put_environment(cx).await,
+        Handler::DeleteIntegrationEnvironment => integration_settings::delete_environment(cx).await,
+        Handler::ResolvedIntegration => integration_settings::resolved(cx).await,
+        Handler::GetScmSettings => integration_settings::get_scm(cx).await,
+        Handler::PutScmSettings => integration_settings::put_scm(cx).await,
+        Handler::DeleteScmSettings => integration_settings::delete_scm(cx).await,
+        Handler::ListScmRepositories => integration_settings::list_scm_repositories(cx).await,
+        Handler::PutScmRepository => integration_settings::put_scm_repository(cx).await,
+        Handler::DeleteScmRepository => integration_settings::delete_scm_repository(cx).await,
+        Handler::GetCommitSigning => commit_signing::get(cx).await,
+        Handler::PutCommitSigning => commit_signing::put(cx).await,
+        Handler::DeleteCommitSigning => commit_signing::delete(cx).await,
+        Handler::SandboxCommitSigning => commit_signing::for_sandbox(cx).await,
+        Handler::SignCommit => commit_signing::sign(cx).await,
+        Handler::ListMcpServers => mcp_servers::list(cx).await,
+        Handler::CreateMcpServer => mcp_servers::create(cx).await,
+        Handler::GetMcpServer => mcp_servers::get(cx).await,
+        Handler::PutMcpServer => mcp_servers::update(cx).await,
+        Handler::DeleteMcpServer => mcp_servers::delete(cx).await,
+        Handler::ListSkills => skills::list(cx).await,
+        Handler::CreateSkill => skills::create(cx).await,
+        Handler::PreviewSkill => skills::preview(cx),
+        Handler::ResolveSkillsPreview => skills::resolve_preview(cx).await,
+        Handler::GetSkill => skills::get(cx).await,
+        Handler::EnableSkill => skills::set_enabled(cx).await,
+        Handler::PutSkill => skills::update(cx).await,
+        Handler::DeleteSkill => skills::delete(cx).await,
+        Handler::ListSkillProfiles => skills::list_profiles(cx).await,
+        Handler::CreateSkillProfile => skills::create_profile(cx).await,
+        Handler::UpdateSkillProfile => skills::update_profile(cx).await,
+        Handler::DeleteSkillProfile => skills::delete_profile(cx).await,
+        Handler::SandboxSkills => skills::for_sandbox(cx).await,
+        Handler::SessionSkills => skills::of_session(cx).await,
+        Handler::GetShortcuts => keyboard_shortcuts::get(cx).await,
+        Handler::PutShortcuts => keyboard_shortcuts::put(cx).await,
+        Handler::MarkRead => inbox::mark_read(cx).await,
+        Handler::AnalyticsSummary => analytics::summary(cx).await,
+        Handler::AnalyticsTimeseries => analytics::timeseries(cx).await,
+        Handler::AnalyticsPullRequests => analytics::pull_requests(cx).await,
+        Handler::AnalyticsBreakdown => analytics::breakdown(cx).await,
     }
 }
 

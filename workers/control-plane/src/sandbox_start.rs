@@ -1,5 +1,6 @@
 //! Starting a sandbox: whether the backend is asked at all, what it is asked for, and what its answer says.
 
+use oi_protocol::local_backend::CreateSandboxRequest;
 use oi_session::access::SandboxAccess;
 use oi_session::job::{ClaimedJob, JobResult, StartFrom, StartSandbox};
 use oi_worker_kit::log::Line;
@@ -7,11 +8,13 @@ use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
 use crate::effects::{Failed, create_request, permanent};
+use crate::handlers::mcp_servers_for;
+use crate::models::Models;
 use crate::sandbox_access::{self, BackendAccess};
 use crate::sandbox_backend::{self, BackendError, BackendSandbox, Restored, SandboxBackend};
 use crate::source_control::github::user_tokens;
 use crate::store::backend_breakers::{self, Admission};
-use crate::store::{D1, DbError, sandboxes};
+use crate::store::{D1, DbError, sandboxes, session_provider_auth, skills};
 
 /// Why there is no sandbox.
 enum NotStarted {
@@ -96,7 +99,7 @@ async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobRes
     {
         return Ok(started(env, start, found)?);
     }
-    let request = create_request(env, start)?;
+    let request = with_settings(env, start, create_request(env, start)?).await.map_err(Failed::from)?;
     let sandbox = match &start.from {
         StartFrom::Fresh => backend.create(&request).await?,
         StartFrom::Snapshot { image_id, .. } => backend.restore(&request, Restored::Image(image_id)).await?,
@@ -105,6 +108,28 @@ async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobRes
         }
     };
     Ok(started(env, start, sandbox)?)
+}
+
+/// With what the deployment's settings and the session's own pins give it.
+async fn with_settings(
+    env: &Env,
+    start: &StartSandbox,
+    request: CreateSandboxRequest,
+) -> Result<CreateSandboxRequest, Failure> {
+    let db = D1::of(env)?;
+    let repositories: Vec<String> = start
+        .repositories
+        .iter()
+        .map(|repository| format!("{}/{}", repository.repo_owner, repository.repo_name).to_ascii_lowercase())
+        .collect();
+    let provider_accounts = session_provider_auth::by_account(&db, &start.session_id).await?;
+    Ok(CreateSandboxRequest {
+        model_providers: Models::providers_for(env, &provider_accounts),
+        provider_accounts,
+        mcp_servers: mcp_servers_for(&db, env, &repositories).await?,
+        skills_manifest_sha256: skills::manifest(&db, &start.session_id).await?.map(|found| found.manifest_sha256),
+        ..request
+    })
 }
 
 fn started(env: &Env, start: &StartSandbox, sandbox: BackendSandbox) -> Result<JobResult, Failed> {

@@ -6,7 +6,8 @@ use worker::Env;
 
 use crate::auth::recheck;
 use crate::store::{
-    D1, browser_sessions, forge_leases, oauth_states, personal_tokens, sandboxes, service_nonces, session_pages,
+    D1, browser_sessions, forge_leases, oauth_states, personal_tokens, provider_authorizations, sandboxes, service_nonces,
+    session_pages,
 };
 use crate::{session_sweeps, webhook_work};
 
@@ -41,6 +42,7 @@ async fn every_minute(env: &Env) -> Result<(), Failure> {
     let (db, now) = (D1::of(env)?, clock::now());
     service_nonces::sweep(&db, now).await?;
     oauth_states::sweep(&db, now).await?;
+    provider_authorizations::sweep(&db, now).await?;
     session_sweeps::every_minute(env).await?;
     recheck::every_minute(env).await
 }

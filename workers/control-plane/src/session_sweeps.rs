@@ -8,6 +8,7 @@ use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
+use crate::enabled_models;
 use crate::handlers::abandon_child;
 use crate::store::session_pages::{self, Pages};
 use crate::store::{D1, children, deleted_sessions, sessions};
@@ -22,6 +23,9 @@ pub async fn every_minute(env: &Env) -> Result<(), Failure> {
     let (db, now) = (D1::of(env)?, clock::now());
     children::sweep_leases(&db, now).await?;
     close_pages(env, None).await?;
+    if let Err(failure) = enabled_models::tell_pages(env).await {
+        Line::error("control-plane", "models.not_told").with("error", failure.to_string()).write();
+    }
     for member in children::half_born(&db, now).await? {
         let Ok(id) = SessionId::parse(&member.id) else { continue };
         if let Err(failure) = abandon_child(env, &id).await {

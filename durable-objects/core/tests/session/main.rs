@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod allowed_models;
 mod archive;
 mod attachments;
 mod boot_errors;
@@ -20,6 +21,7 @@ mod fork;
 mod fuzz;
 mod fuzz_seeds;
 mod gather;
+mod latest_output;
 mod limits;
 mod media;
 mod outputs;

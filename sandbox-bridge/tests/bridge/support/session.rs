@@ -44,6 +44,8 @@ pub struct Taken {
     pub outputs: HashMap<String, String>,
     /// Bundles of changes that were uploaded.
     pub diffs: Vec<Value>,
+    /// Those that were refused.
+    pub refused_diffs: usize,
     /// What was said when there was none.
     pub diff_failures: Vec<String>,
     /// Files of prompts by id.
@@ -313,6 +315,7 @@ async fn diff(State(session): State<Session>, headers: HeaderMap, Json(body): Js
     let refuse_with = session.inner.refuse_diffs_with.load(Ordering::Relaxed);
     if refuse_with != 0 {
         let status = StatusCode::from_u16(refuse_with).expect("a status");
+        session.taken().refused_diffs += 1;
         return (status, Json(json!({"error": "No diffs today"}))).into_response();
     }
     let bundle: DiffBundle = serde_json::from_value(body.clone()).expect("a bundle of the wire");

@@ -24,6 +24,6 @@ pub(super) fn show(cx: &Cx<'_>) -> Result<Response, Failure> {
     reply::json(200, &config)
 }
 
-pub(super) fn models(cx: &Cx<'_>) -> Result<Response, Failure> {
-    reply::json(200, &Models::of(cx.env).list())
+pub(super) async fn models(cx: &Cx<'_>) -> Result<Response, Failure> {
+    reply::json(200, &Models::enabled(&cx.db()?, cx.env).await?.list())
 }

@@ -135,9 +135,15 @@ pub(super) async fn spawn(cx: &Cx<'_>) -> Result<Response, Failure> {
     }
     let context = spawn_context(cx, &parent).await?;
     require_same_repository(&spawn, &context)?;
-    let models = Models::of(cx.env);
-    let wanted = spawn.model.as_deref().or(Some(context.model.as_str()));
-    let (model, effort) = models.choose(wanted, spawn.reasoning_effort.as_deref())?;
+    let models = Models::enabled(&db, cx.env).await?;
+    let effort = spawn.reasoning_effort.as_deref();
+    let (model, effort) = if let Some(named) = spawn.model.as_deref() {
+        models.choose(Some(named), effort)?
+    } else {
+        // What the parent has may have been disabled meanwhile, which is not the agent's doing.
+        let (inherited, _) = models.inherit(&context.model, None)?;
+        models.choose(Some(&inherited.id), effort)?
+    };
     let repository = match (&context.repo_owner, &context.repo_name, context.repo_id, &context.base_branch) {
         (Some(owner), Some(name), Some(id), Some(branch)) => Some(InitRepository {
             repo_owner: owner.clone(),

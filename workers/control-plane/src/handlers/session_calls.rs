@@ -14,6 +14,7 @@ use oi_worker_kit::{Failure, Fault, Refusal, reply, request_body};
 use serde::Deserialize;
 use worker::Response;
 
+use crate::enabled_models;
 use crate::identity::{
     self, NOT_IN_A_PROMPT, NOT_IN_A_TOKEN_REQUEST, NOT_IN_AN_EDIT, Shown, acting_person, refuse_claims,
 };
@@ -177,7 +178,7 @@ pub(super) async fn prompt(cx: &Cx<'_>) -> Result<Response, Failure> {
         return Err(invalid("content must not be blank, and 64000 characters or fewer").into());
     }
     if request.model.is_some() || request.reasoning_effort.is_some() {
-        let models = Models::of(cx.env);
+        let models = Models::enabled(&cx.db()?, cx.env).await?;
         // Without a model the effort is the session's model's matter, which the session's agent knows.
         if request.model.is_some() {
             models.choose(request.model.as_deref(), request.reasoning_effort.as_deref())?;
@@ -212,6 +213,7 @@ pub(super) async fn client_token(cx: &Cx<'_>) -> Result<Response, Failure> {
     if let Some(user_id) = &person.canonical_user_id {
         session_pages::note(&cx.db()?, user_id, &id, oi_worker_kit::clock::now()).await?;
     }
+    enabled_models::tell(cx.env, &id).await?;
     let principal = identity::principal(&cx.who.caller);
     session_client::relay(cx.env, &id, principal, SessionCall::MintClientToken { person: Box::new(person) }).await
 }

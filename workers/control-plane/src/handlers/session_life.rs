@@ -15,9 +15,10 @@ use serde_json::json;
 use worker::Response;
 
 use super::sandbox_broker::listed_session;
-use super::sessions::begin;
+use super::sessions::begin_plain;
 use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_claims};
 use crate::media_store::MediaStore;
+use crate::models::Models;
 use crate::request::Cx;
 use crate::session_client;
 use crate::source_control::require_forge;
@@ -35,6 +36,11 @@ struct Fork {
     timeline_sequence: Option<i64>,
     #[serde(default)]
     title: Option<String>,
+    /// Another model than the old session's, which may be disabled by now.
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    reasoning_effort: Option<String>,
 }
 
 fn fork_body(body: &[u8]) -> Result<Fork, Refusal> {
@@ -63,13 +69,16 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
         .await?
         .ok_or_else(|| Refusal::forbidden("A user identity is required to create a session"))?;
     let point = fork_point(cx, &source, wanted.event_id, wanted.timeline_sequence).await?;
+    let models = Models::enabled(&cx.db()?, cx.env).await?;
+    let effort = wanted.reasoning_effort.or(point.reasoning_effort.filter(|_| wanted.model.is_none()));
+    let (model, effort) = models.choose(Some(wanted.model.as_deref().unwrap_or(&point.model)), effort.as_deref())?;
     let primary = point.repositories.first();
     let new = NewSession {
         id: SessionId::from_bytes(random::bytes()),
         title: wanted.title.or(point.title),
         repository: primary.map(|r| (r.repo_owner.clone(), r.repo_name.clone(), r.base_branch.clone())),
-        model: point.model,
-        reasoning_effort: point.reasoning_effort,
+        model: model.id.clone(),
+        reasoning_effort: effort,
         spawn_source: identity::spawn_source(&cx.who.caller),
         user_id: owner.canonical_user_id.clone(),
         scm_login: owner.scm_login.clone(),
@@ -91,7 +100,7 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
             snapshot: point.snapshot,
         }),
     };
-    begin(cx, new, init).await
+    begin_plain(cx, new, init).await
 }
 
 /// Asks the old session for its event; one that left for a file is looked for there.
@@ -191,7 +200,13 @@ mod tests {
     fn a_fork_names_one_place_at_most_and_nobody() {
         assert_eq!(
             fork_body(br#"{"eventId":"e","title":" t "}"#),
-            Ok(Fork { event_id: Some("e".to_owned()), timeline_sequence: None, title: Some("t".to_owned()) })
+            Ok(Fork {
+                event_id: Some("e".to_owned()),
+                timeline_sequence: None,
+                title: Some("t".to_owned()),
+                model: None,
+                reasoning_effort: None
+            })
         );
         assert!(fork_body(b"{}").is_ok());
         for bad in [

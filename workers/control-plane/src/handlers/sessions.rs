@@ -1,21 +1,25 @@
 //! Making a session.
 
 use oi_protocol::rest::{CreateSessionRequest, CreateSessionResponse};
-use oi_protocol::session_state::SessionStatus;
+use oi_protocol::session_state::{SessionStatus, SpawnSource};
 use oi_protocol::text::utf16_len;
 use oi_protocol::{ErrorCode, SessionId, limits};
 use oi_session::call::{InitRepository, InitSession, SessionCall};
 use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Fault, Refusal, clock, random, reply, request_body};
+use serde::Deserialize;
 use worker::Response;
 
 use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_claims};
 use crate::models::Models;
+use crate::provider_accounts::selection::{self, Selections};
 use crate::request::Cx;
 use crate::session_client;
+use crate::skills::resolve::{self, Selection, Target};
 use crate::source_control::cache::Cache;
 use crate::source_control::{BranchName, Forge, RepositoryName, SourceControl, repository_cache, require_forge};
 use crate::store::sessions::{self, NewSession};
+use crate::store::{D1, Statement, session_provider_auth};
 
 const SHAPE: &str = "Invalid session request body";
 
@@ -26,6 +30,16 @@ struct Wanted {
     title: Option<String>,
     model: Option<String>,
     reasoning_effort: Option<String>,
+}
+
+/// What of the deployment's settings a session is made with.
+#[derive(Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pins {
+    #[serde(default)]
+    skill_selection: Selection,
+    #[serde(default)]
+    provider_selections: Selections,
 }
 
 fn wanted(body: &serde_json::Value, request: CreateSessionRequest) -> Result<Wanted, Refusal> {
@@ -91,7 +105,8 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     refuse_claims(&body, NOT_IN_A_NEW_SESSION)?;
     let wanted = wanted(&body, request_body::parse(&cx.body, SHAPE)?)?;
-    let models = Models::of(cx.env);
+    let pins: Pins = request_body::parse(&cx.body, SHAPE)?;
+    let models = Models::enabled(&cx.db()?, cx.env).await?;
     let (model, effort) = models.choose(wanted.model.as_deref(), wanted.reasoning_effort.as_deref())?;
     let shown: Shown = request_body::parse(&cx.body, SHAPE)?;
     if cx.person().is_none() && cx.actor().is_none() {
@@ -123,13 +138,29 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
         child_of: None,
         fork_of: None,
     };
-    begin(cx, new, init).await
+    begin(cx, new, init, pins).await
+}
+
+/// What is pinned to a session for its whole life: how it reaches providers, and its skills.
+async fn pinned(cx: &Cx<'_>, db: &D1, new: &NewSession, pins: Pins) -> Result<Vec<Statement>, Failure> {
+    let unattended = !matches!(new.spawn_source, SpawnSource::User);
+    let providers = selection::resolve(db, &pins.provider_selections, &new.model, unattended).await?;
+    let repository = new.repository.as_ref().map(|(owner, name, _)| format!("{owner}/{name}").to_ascii_lowercase());
+    let target = Target { repositories: repository.into_iter().collect(), environment: None };
+    let user = new.user_id.as_deref().filter(|_| cx.person().is_some() || cx.actor().is_some());
+    let skills = resolve::resolve(db, &target, pins.skill_selection, user).await?;
+    let now = clock::now();
+    let mut statements: Vec<Statement> =
+        providers.iter().map(|provider| session_provider_auth::pin(&new.id, provider, now)).collect();
+    statements.extend(resolve::pin(&new.id, &skills, now));
+    Ok(statements)
 }
 
 /// Lists a new session and tells its object. The list has it first, so that no object is ever made that nothing lists.
-pub(super) async fn begin(cx: &Cx<'_>, new: NewSession, init: InitSession) -> Result<Response, Failure> {
+async fn begin(cx: &Cx<'_>, new: NewSession, init: InitSession, pins: Pins) -> Result<Response, Failure> {
     let db = cx.db()?;
-    sessions::insert(&db, &new, clock::now()).await?;
+    let pinned = pinned(cx, &db, &new, pins).await?;
+    sessions::insert_with(&db, &new, clock::now(), pinned).await?;
     let principal = identity::principal(&cx.who.caller);
     let told = session_client::ask(cx.env, &new.id, principal, SessionCall::Init(Box::new(init))).await;
     if let Err(failure) = told {
@@ -142,6 +173,11 @@ pub(super) async fn begin(cx: &Cx<'_>, new: NewSession, init: InitSession) -> Re
         return Err(Fault::new("creating a session", failure).into());
     }
     reply::json(201, &CreateSessionResponse { session_id: new.id, status: SessionStatus::Created })
+}
+
+/// A session that nobody chose anything for.
+pub(super) async fn begin_plain(cx: &Cx<'_>, new: NewSession, init: InitSession) -> Result<Response, Failure> {
+    begin(cx, new, init, Pins::default()).await
 }
 
 #[cfg(test)]

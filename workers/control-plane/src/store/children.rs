@@ -278,6 +278,7 @@ mod tests {
             pr_count: 0,
             total_cost: 0.0,
             active_duration_ms: 0,
+            latest_output: None,
         };
         block_on(sessions::project(db, &facts)).expect("runs");
     }

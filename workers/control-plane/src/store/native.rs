@@ -16,6 +16,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../d1-migrations/0006_sandbox_lifecycle.sql"),
     include_str!("../../../../d1-migrations/0007_session_pull_requests.sql"),
     include_str!("../../../../d1-migrations/0010_identity.sql"),
+    include_str!("../../../../d1-migrations/0030_settings.sql"),
+    include_str!("../../../../d1-migrations/0031_provider_accounts.sql"),
+    include_str!("../../../../d1-migrations/0032_inbox.sql"),
     include_str!("../../../../d1-migrations/0040_source_control.sql"),
 ];
 

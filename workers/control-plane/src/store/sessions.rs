@@ -5,7 +5,7 @@ use oi_protocol::{SessionId, UnixMillis};
 use oi_session::job::IndexSession;
 use serde::Deserialize;
 
-use super::{Database, DbError, Param, params};
+use super::{Database, DbError, Param, Statement, params};
 
 /// A session that is about to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +38,26 @@ impl NewSession {
 }
 
 /// Lists it, before its object is told.
+#[cfg(test)]
 pub async fn insert(db: &impl Database, session: &NewSession, now: UnixMillis) -> Result<(), DbError> {
+    insert_with(db, session, now, Vec::new()).await
+}
+
+/// Lists it, before its object is told, with what is pinned to it: all or nothing.
+pub async fn insert_with(
+    db: &impl Database,
+    session: &NewSession,
+    now: UnixMillis,
+    pinned: Vec<Statement>,
+) -> Result<(), DbError> {
+    let mut statements = vec![listing(session, now)];
+    statements.extend(pinned);
+    db.batch(statements).await.map(|_| ())
+}
+
+fn listing(session: &NewSession, now: UnixMillis) -> Statement {
     let (owner, name, branch) = session.repository_columns();
-    db.change(
+    (
         "INSERT INTO sessions (id, title, repo_owner, repo_name, base_branch, model, reasoning_effort, status,
             spawn_source, scm_login, user_id, created_at, updated_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'created', ?8, ?9, ?10, ?11, ?11)",
@@ -58,8 +75,6 @@ pub async fn insert(db: &impl Database, session: &NewSession, now: UnixMillis) -
             now.0,
         ],
     )
-    .await
-    .map(|_| ())
 }
 
 /// Marks a session as failed whose object could not be told of it.
@@ -76,7 +91,8 @@ pub async fn mark_failed(db: &impl Database, id: &SessionId, now: UnixMillis) ->
 pub async fn project(db: &impl Database, facts: &IndexSession) -> Result<(), DbError> {
     db.change(
         "UPDATE sessions SET counter = ?2, status = ?3, title = ?4, updated_at = ?5, message_count = ?6, pr_count = ?7,
-            total_cost = ?8, active_duration_ms = ?9 WHERE id = ?1 AND counter < ?2",
+            total_cost = ?8, active_duration_ms = ?9, latest_terminal_message_id = ?10, latest_terminal_created_at = ?11,
+            latest_terminal_completed_at = ?12 WHERE id = ?1 AND counter < ?2",
         params![
             facts.session_id.as_str(),
             facts.counter,
@@ -87,6 +103,9 @@ pub async fn project(db: &impl Database, facts: &IndexSession) -> Result<(), DbE
             facts.pr_count,
             facts.total_cost,
             facts.active_duration_ms,
+            facts.latest_output.as_ref().map(|latest| latest.message_id.as_str()),
+            facts.latest_output.as_ref().map(|latest| latest.created_at.0),
+            facts.latest_output.as_ref().map(|latest| latest.completed_at.0),
         ],
     )
     .await?;
@@ -257,6 +276,7 @@ mod tests {
             pr_count: 0,
             total_cost: 0.5,
             active_duration_ms: 0,
+            latest_output: None,
         }
     }
 
