@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use oi_protocol::{client_socket, diff, error, event, rest, session_state};
+use oi_protocol::{client_socket, diff, environments, error, event, rest, secrets, session_state};
 use ts_rs::{Config, TS, TypeVisitor};
 
 struct Collector<'a> {
@@ -43,6 +43,12 @@ fn generate() -> String {
     collector.visit::<rest::AppConfig>();
     collector.visit::<rest::RepositoryList>();
     collector.visit::<diff::DiffState>();
+    collector.visit::<environments::EnvironmentList>();
+    collector.visit::<environments::EnvironmentAnswer>();
+    collector.visit::<environments::RepositoryMetadataAnswer>();
+    collector.visit::<secrets::SecretList>();
+    collector.visit::<secrets::SecretsChanged>();
+    collector.visit::<secrets::SecretRotation>();
     let declarations: Vec<String> = collector.declarations.into_values().collect();
     format!(
         "// Generated from the Rust types in `protocol` by `cargo xtask types`. Do not edit.\n\n{}",

@@ -152,6 +152,11 @@ pub(crate) const STEPS: &[&[&str]] = &[
         "CREATE TABLE session_diff_patches (file_id TEXT PRIMARY KEY, patch TEXT NOT NULL)",
         "CREATE TABLE pull_request_refreshes (one INTEGER PRIMARY KEY CHECK (one = 1), asked_at INTEGER NOT NULL)",
     ],
+    &[
+        // The environment that the session was made of.
+        "ALTER TABLE session ADD COLUMN environment_id TEXT",
+        "ALTER TABLE session ADD COLUMN environment_name TEXT",
+    ],
 ];
 
 /// Whether the session was ever created here; an object that was not stays empty.

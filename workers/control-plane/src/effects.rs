@@ -384,6 +384,7 @@ mod tests {
                 repo_id: 7,
                 base_branch: "main".to_owned(),
             }],
+            environment_id: None,
             model: "demo/scripted".to_owned(),
             timeout_seconds: 7200,
             from: StartFrom::Fresh,

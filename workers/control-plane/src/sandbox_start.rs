@@ -1,5 +1,6 @@
 //! Starting a sandbox: whether the backend is asked at all, what it is asked for, and what its answer says.
 
+use oi_protocol::local_backend::CreateSandboxRequest;
 use oi_session::access::SandboxAccess;
 use oi_session::job::{ClaimedJob, JobResult, StartFrom, StartSandbox};
 use oi_worker_kit::log::Line;
@@ -9,6 +10,7 @@ use worker::Env;
 use crate::effects::{Failed, create_request, permanent};
 use crate::sandbox_access::{self, BackendAccess};
 use crate::sandbox_backend::{self, BackendError, BackendSandbox, Restored, SandboxBackend};
+use crate::secret_injection;
 use crate::source_control::github::user_tokens;
 use crate::store::backend_breakers::{self, Admission};
 use crate::store::{D1, DbError, sandboxes};
@@ -90,7 +92,8 @@ async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobRes
     {
         return Ok(started(env, start, found)?);
     }
-    let request = create_request(env, start)?;
+    // The users' secrets go from here to the backend and are kept nowhere on the way.
+    let request = CreateSandboxRequest { env: secret_injection::variables(env, start).await?, ..create_request(env, start)? };
     let sandbox = match &start.from {
         StartFrom::Fresh => backend.create(&request).await?,
         StartFrom::Snapshot { image_id, .. } => backend.restore(&request, Restored::Image(image_id)).await?,

@@ -118,6 +118,7 @@ impl<'s> Played<'s> {
                 repo_id: 7,
                 base_branch: "main".to_owned(),
             }],
+            environment: None,
             model: "demo/scripted".to_owned(),
             reasoning_effort: None,
             owner: person(),

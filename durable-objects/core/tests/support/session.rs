@@ -70,6 +70,7 @@ pub fn init(warm: bool) -> InitSession {
             repo_id: 7,
             base_branch: "main".to_owned(),
         }],
+        environment: None,
         model: "demo/scripted".to_owned(),
         reasoning_effort: None,
         owner: person("Ada"),

@@ -1,5 +1,7 @@
 //! Repositories that sessions can work on, kept in KV for five minutes.
 
+use std::collections::BTreeMap;
+
 use oi_protocol::UnixMillis;
 use oi_protocol::rest::{Repository, RepositoryList};
 use oi_worker_kit::log::Line;
@@ -11,6 +13,7 @@ use worker::{Env, Response};
 use crate::request::Cx;
 use crate::source_control::github::Github;
 use crate::source_control::{RepositoryFacts, SourceControl};
+use crate::store::repo_metadata;
 
 const CACHE_KEY: &str = "repos:list:v3";
 /// Served as it is for this long, in ms.
@@ -30,9 +33,16 @@ impl Cached {
         now.since(self.cached_at) < FRESH_MS
     }
 
-    fn answer(self, cached: bool) -> Result<Response, Failure> {
+    /// With what people noted, which is read each time: what is kept is the forge's alone.
+    async fn answer(self, cx: &Cx<'_>, cached: bool) -> Result<Response, Failure> {
         let cached_at = clock::iso8601(self.cached_at);
-        reply::json(200, &RepositoryList { repos: self.repos, cached, cached_at })
+        let mut noted: BTreeMap<_, _> = repo_metadata::all(&cx.db()?).await?.into_iter().collect();
+        let with_notes = |repository: Repository| {
+            let key = (repository.owner.to_ascii_lowercase(), repository.name.to_ascii_lowercase());
+            Repository { metadata: noted.remove(&key), ..repository }
+        };
+        let repos = self.repos.into_iter().map(with_notes).collect();
+        reply::json(200, &RepositoryList { repos, cached, cached_at })
     }
 }
 
@@ -45,6 +55,7 @@ fn listed(facts: RepositoryFacts) -> Repository {
         description: facts.description,
         private: facts.private,
         default_branch: facts.default_branch,
+        metadata: None,
     }
 }
 
@@ -76,7 +87,7 @@ async fn read_anew(env: &Env) -> Result<Cached, Failure> {
 }
 
 pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
-    let Some(cached) = cached(cx.env).await else { return read_anew(cx.env).await?.answer(false) };
+    let Some(cached) = cached(cx.env).await else { return read_anew(cx.env).await?.answer(cx, false).await };
     if !cached.is_fresh(clock::now()) {
         let env = cx.env.clone();
         cx.context.wait_until(async move {
@@ -85,7 +96,7 @@ pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
             }
         });
     }
-    cached.answer(true)
+    cached.answer(cx, true).await
 }
 
 #[cfg(test)]

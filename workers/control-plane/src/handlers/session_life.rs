@@ -62,11 +62,11 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
         .await?
         .ok_or_else(|| Refusal::forbidden("A user identity is required to create a session"))?;
     let point = fork_point(cx, &source, wanted.event_id, wanted.timeline_sequence).await?;
-    let primary = point.repositories.first();
     let new = NewSession {
         id: SessionId::from_bytes(random::bytes()),
         title: wanted.title.or(point.title),
-        repository: primary.map(|r| (r.repo_owner.clone(), r.repo_name.clone(), r.base_branch.clone())),
+        repositories: point.repositories.clone(),
+        environment_id: point.environment.as_ref().map(|environment| environment.id.clone()),
         model: point.model,
         reasoning_effort: point.reasoning_effort,
         spawn_source: identity::spawn_source(&cx.who.caller),
@@ -77,6 +77,7 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
         session_id: new.id.clone(),
         title: new.title.clone(),
         repositories: point.repositories,
+        environment: point.environment,
         model: new.model.clone(),
         reasoning_effort: new.reasoning_effort.clone(),
         owner,

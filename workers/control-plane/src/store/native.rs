@@ -9,12 +9,14 @@ use serde_json::Map;
 
 use super::{Database, DbError, Param, Statement};
 
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../../../../d1-migrations/0001_people_sessions_deliveries.sql"),
     include_str!("../../../../d1-migrations/0002_usage.sql"),
     include_str!("../../../../d1-migrations/0004_children_callbacks.sql"),
     include_str!("../../../../d1-migrations/0006_sandbox_lifecycle.sql"),
     include_str!("../../../../d1-migrations/0007_session_pull_requests.sql"),
+    include_str!("../../../../d1-migrations/0020_secrets.sql"),
+    include_str!("../../../../d1-migrations/0021_repositories_environments.sql"),
 ];
 
 /// A new, empty, migrated database in memory.
