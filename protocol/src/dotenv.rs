@@ -233,7 +233,10 @@ mod tests {
             (r#"A="ends with a backslash\\""#, r"ends with a backslash\"),
             ("A='one\ntwo'", "one\ntwo"),
             ("A=\"one\r\ntwo\r\"", "one\ntwo\n"),
-            ("A=\"-----BEGIN KEY-----\nMIIB=\n#not a comment\n-----END KEY-----\"", "-----BEGIN KEY-----\nMIIB=\n#not a comment\n-----END KEY-----"),
+            (
+                "A=\"-----BEGIN KEY-----\nMIIB=\n#not a comment\n-----END KEY-----\"",
+                "-----BEGIN KEY-----\nMIIB=\n#not a comment\n-----END KEY-----",
+            ),
             ("A=ä😀", "ä😀"),
             ("\u{feff}A=1", "1"),
         ] {
@@ -251,7 +254,8 @@ mod tests {
 
     #[test]
     fn every_bad_line_is_told_with_its_number_and_none_of_its_text() {
-        let text = "A=1\nhunter2\nB='a\nb'\n1C=hunter2\nD='hunter2'x\nE=\"x\"#y\nF G=1\n=1\nexport H\nI='hunter2\nJ=1\n";
+        let text =
+            "A=1\nhunter2\nB='a\nb'\n1C=hunter2\nD='hunter2'x\nE=\"x\"#y\nF G=1\n=1\nexport H\nI='hunter2\nJ=1\n";
         let problems = parse(text).expect_err("bad lines");
         let found: Vec<(usize, Wrong)> = problems.iter().map(|problem| (problem.line, problem.wrong)).collect();
         let expected = [

@@ -24,7 +24,9 @@ pub const MERGED_MAX_BYTES: usize = 131_072;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     /// Other characters, or none, or too many.
-    #[error("a name has letters, digits and `_`, begins with no digit, and is at most {NAME_MAX_BYTES} characters long")]
+    #[error(
+        "a name has letters, digits and `_`, begins with no digit, and is at most {NAME_MAX_BYTES} characters long"
+    )]
     Form,
     /// The platform sets it, or it would change how programs start.
     #[error("the name is reserved")]
@@ -33,25 +35,76 @@ pub enum InvalidName {
 
 /// Names that the platform sets in a sandbox, or that its programs are steered by.
 const RESERVED: &[&str] = &[
-    "PYTHONUNBUFFERED", "SANDBOX_ID", "CONTROL_PLANE_URL", "SANDBOX_AUTH_TOKEN", "SANDBOX_TIMEOUT_SECONDS",
-    "REPO_OWNER", "REPO_NAME", "GITHUB_APP_TOKEN", "SESSION_CONFIG", "RESTORED_FROM_SNAPSHOT",
-    "OPENCODE_CONFIG_CONTENT", "PATH", "HOME", "USER", "SHELL", "TERM", "PWD", "LANG", "TMPDIR", "IMAGE_BUILD_MODE",
-    "FROM_REPO_IMAGE", "REPO_IMAGE_SHA", "VNC_PASSWORD", "NOVNC_PORT", "CODE_SERVER_PORT", "CODE_SERVER_PASSWORD",
-    "AGENT_SLACK_NOTIFY_ENABLED", "VCS_HOST", "VCS_CLONE_USERNAME", "OPENAI_OAUTH_REFRESH_TOKEN",
-    "OPENAI_OAUTH_ACCESS_TOKEN", "OPENAI_OAUTH_ACCESS_TOKEN_EXPIRES_AT", "OPENAI_OAUTH_ACCOUNT_ID",
-    "OPENAI_OAUTH_MANAGED", "XAI_OAUTH_REFRESH_TOKEN", "XAI_OAUTH_ACCESS_TOKEN", "XAI_OAUTH_ACCESS_TOKEN_EXPIRES_AT",
+    "PYTHONUNBUFFERED",
+    "SANDBOX_ID",
+    "CONTROL_PLANE_URL",
+    "SANDBOX_AUTH_TOKEN",
+    "SANDBOX_TIMEOUT_SECONDS",
+    "REPO_OWNER",
+    "REPO_NAME",
+    "GITHUB_APP_TOKEN",
+    "SESSION_CONFIG",
+    "RESTORED_FROM_SNAPSHOT",
+    "OPENCODE_CONFIG_CONTENT",
+    "PATH",
+    "HOME",
+    "USER",
+    "SHELL",
+    "TERM",
+    "PWD",
+    "LANG",
+    "TMPDIR",
+    "IMAGE_BUILD_MODE",
+    "FROM_REPO_IMAGE",
+    "REPO_IMAGE_SHA",
+    "VNC_PASSWORD",
+    "NOVNC_PORT",
+    "CODE_SERVER_PORT",
+    "CODE_SERVER_PASSWORD",
+    "AGENT_SLACK_NOTIFY_ENABLED",
+    "VCS_HOST",
+    "VCS_CLONE_USERNAME",
+    "OPENAI_OAUTH_REFRESH_TOKEN",
+    "OPENAI_OAUTH_ACCESS_TOKEN",
+    "OPENAI_OAUTH_ACCESS_TOKEN_EXPIRES_AT",
+    "OPENAI_OAUTH_ACCOUNT_ID",
+    "OPENAI_OAUTH_MANAGED",
+    "XAI_OAUTH_REFRESH_TOKEN",
+    "XAI_OAUTH_ACCESS_TOKEN",
+    "XAI_OAUTH_ACCESS_TOKEN_EXPIRES_AT",
     "XAI_OAUTH_MANAGED",
     // What these say is run, or loaded, by programs that ask for nothing of the kind; or decides where calls go.
-    "BASH_ENV", "BASHOPTS", "SHELLOPTS", "PROMPT_COMMAND", "PS4", "IFS", "NODE_OPTIONS", "PYTHONSTARTUP", "PERL5OPT",
-    "RUBYOPT", "JAVA_TOOL_OPTIONS", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_EXEC_PATH", "GIT_ASKPASS", "SSH_ASKPASS",
-    "GIT_PROXY_COMMAND", "GIT_EXTERNAL_DIFF", "GIT_EDITOR", "GIT_PAGER", "GIT_DIR", "GIT_WORK_TREE", "HTTP_PROXY",
-    "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+    "BASH_ENV",
+    "BASHOPTS",
+    "SHELLOPTS",
+    "PROMPT_COMMAND",
+    "PS4",
+    "IFS",
+    "NODE_OPTIONS",
+    "PYTHONSTARTUP",
+    "PERL5OPT",
+    "RUBYOPT",
+    "JAVA_TOOL_OPTIONS",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_EXEC_PATH",
+    "GIT_ASKPASS",
+    "SSH_ASKPASS",
+    "GIT_PROXY_COMMAND",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_EDITOR",
+    "GIT_PAGER",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
 ];
 
 /// Beginnings of such names.
-const RESERVED_PREFIXES: &[&str] = &[
-    "LD_", "DYLD_", "OI_", "OPENCODE_", "OPENINSPECT_", "GIT_CONFIG", "GIT_AUTHOR_", "GIT_COMMITTER_", "XDG_",
-];
+const RESERVED_PREFIXES: &[&str] =
+    &["LD_", "DYLD_", "OI_", "OPENCODE_", "OPENINSPECT_", "GIT_CONFIG", "GIT_AUTHOR_", "GIT_COMMITTER_", "XDG_"];
 
 /// Whether a name, in upper case, is not the users' to set.
 pub fn is_reserved(name: &str) -> bool {
@@ -261,13 +314,24 @@ mod tests {
         for bad in ["", " A", "A ", "1A", "A-B", "A.B", "ÄB", "A=B", "A\0", &"A".repeat(NAME_MAX_BYTES + 1)] {
             assert_eq!(SecretName::parse(bad), Err(InvalidName::Form), "{bad:?}");
         }
-        for bad in RESERVED.iter().copied().chain(["path", "LD_PRELOAD", "ld_anything", "OI_SOCKET", "Node_Options", "GIT_CONFIG_COUNT"]) {
+        for bad in RESERVED.iter().copied().chain([
+            "path",
+            "LD_PRELOAD",
+            "ld_anything",
+            "OI_SOCKET",
+            "Node_Options",
+            "GIT_CONFIG_COUNT",
+        ]) {
             assert_eq!(SecretName::parse(bad), Err(InvalidName::Reserved), "{bad}");
         }
         for good in ["_", "ENV", "PATHS", "NODE_ENV", "OPENAI_API_KEY", "VCS_CLONE_TOKEN", "LDAP_URL"] {
             assert!(SecretName::parse(good).is_ok(), "{good}");
         }
-        assert_eq!(SecretName::stored("path").map(|name| name.0).as_deref(), Some("PATH"), "one that is stored has a name");
+        assert_eq!(
+            SecretName::stored("path").map(|name| name.0).as_deref(),
+            Some("PATH"),
+            "one that is stored has a name"
+        );
     }
 
     #[test]

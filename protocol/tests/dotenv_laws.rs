@@ -12,7 +12,11 @@ fn name() -> impl Strategy<Value = String> {
 
 /// Texts that are likely to be taken for something else.
 fn value() -> impl Strategy<Value = String> {
-    prop_oneof![any::<String>(), "[\\\\\"'#$ =\r\nnrt\tA-C]{0,24}", "-----BEGIN KEY-----\n[A-Za-z0-9+/=]{0,64}\n-----END KEY-----\n"]
+    prop_oneof![
+        any::<String>(),
+        "[\\\\\"'#$ =\r\nnrt\tA-C]{0,24}",
+        "-----BEGIN KEY-----\n[A-Za-z0-9+/=]{0,64}\n-----END KEY-----\n"
+    ]
 }
 
 fn pairs(text: &str) -> Vec<(String, String)> {

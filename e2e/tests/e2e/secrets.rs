@@ -76,11 +76,19 @@ async fn only_people(world: &World, method: Method, path: &str, bots_may: bool) 
     let what = format!("{method} {path}");
     expect(&raw(ready, method.clone(), path, &own, body.clone()).await?, 401, &format!("{what} by nobody"))?;
     let forged = vec![("Origin", ready.base_url.clone()), ("Cookie", "openinspect.session_token=forged".to_owned())];
-    expect(&raw(ready, method.clone(), path, &forged, body.clone()).await?, 401, &format!("{what} with a forged cookie"))?;
+    expect(
+        &raw(ready, method.clone(), path, &forged, body.clone()).await?,
+        401,
+        &format!("{what} with a forged cookie"),
+    )?;
     if method != Method::GET {
         let ada = Person::sign_in(ready, "ada").await?;
         let foreign = vec![("Origin", "https://evil.example".to_owned()), ("Cookie", ada.cookie)];
-        expect(&raw(ready, method.clone(), path, &foreign, body.clone()).await?, 403, &format!("{what} from elsewhere"))?;
+        expect(
+            &raw(ready, method.clone(), path, &foreign, body.clone()).await?,
+            403,
+            &format!("{what} from elsewhere"),
+        )?;
     }
     let at_root = path.strip_prefix("/api").unwrap_or(path);
     let sent = (method != Method::GET).then(|| json!({}));
@@ -129,7 +137,9 @@ pub async fn secrets_of_each_scope_are_set_listed_and_deleted(world: &World) -> 
         check_eq!(listed["globalSecrets"].is_array(), named.is_some(), "{listed}");
         check!(!format!("{first}{second}{listed}").contains(&canary), "no answer has a value");
 
-        let told = refused(&ada, Method::PUT, path, Some(&json!({"secrets": {"ROUTES_A": "x"}, "version": version})), 409).await?;
+        let told =
+            refused(&ada, Method::PUT, path, Some(&json!({"secrets": {"ROUTES_A": "x"}, "version": version})), 409)
+                .await?;
         check!(told.contains("Reload"), "{told}");
         let bad = json!({"text": format!("ROUTES_A=x\nno assignment of {canary}\nROUTES_D='{canary}")});
         let told = refused(&ada, Method::PUT, path, Some(&bad), 400).await?;
@@ -161,7 +171,11 @@ pub async fn secrets_of_each_scope_are_set_listed_and_deleted(world: &World) -> 
         for name in ["routes_a", "ROUTES_B", "ROUTES_C"] {
             let answer = ada.call(Method::DELETE, &format!("{path}/{name}"), None).await?;
             let deleted = expect(&answer, 200, "deleting a secret")?;
-            check_eq!((&deleted["status"], &deleted["key"]), (&json!("deleted"), &json!(name.to_uppercase())), "{deleted}");
+            check_eq!(
+                (&deleted["status"], &deleted["key"]),
+                (&json!("deleted"), &json!(name.to_uppercase())),
+                "{deleted}"
+            );
         }
         refused(&ada, Method::DELETE, &format!("{path}/ROUTES_A"), None, 404).await?;
         check_eq!(get(&ada, path).await?["secrets"], before["secrets"], "all is as it was");
@@ -203,12 +217,21 @@ pub async fn secrets_of_a_member_are_imported_into_an_environment(world: &World)
     let all = json!({"repoOwner": "acme", "repoName": "sample-service", "version": 1});
     let answer = ada.call(Method::POST, &import, Some(&all)).await?;
     let imported = expect(&answer, 200, "importing all")?;
-    check!(imported["updated"].as_i64() >= Some(1) && keys(&get(&ada, &format!("/api/environments/{id}/secrets")).await?["secrets"]).contains(&two), "{imported}");
+    check!(
+        imported["updated"].as_i64() >= Some(1)
+            && keys(&get(&ada, &format!("/api/environments/{id}/secrets")).await?["secrets"]).contains(&two),
+        "{imported}"
+    );
     refused(&ada, Method::POST, &import, Some(&all), 409).await?;
     let stranger = json!({"repoOwner": "acme", "repoName": "other"});
     let told = refused(&ada, Method::POST, &import, Some(&stranger), 403).await?;
     check_eq!(told, "acme/other is not a member of this environment");
-    for bad in [json!({}), json!({"repoOwner": "acme"}), json!({"repoOwner": "..", "repoName": "x"}), json!({"repoOwner": "acme", "repoName": "handbook", "keys": ["1A"]})] {
+    for bad in [
+        json!({}),
+        json!({"repoOwner": "acme"}),
+        json!({"repoOwner": "..", "repoName": "x"}),
+        json!({"repoOwner": "acme", "repoName": "handbook", "keys": ["1A"]}),
+    ] {
         refused(&ada, Method::POST, &import, Some(&bad), 400).await?;
     }
     refused(&ada, Method::POST, "/api/environments/env_none/secrets/import", Some(&all), 404).await?;
@@ -232,7 +255,9 @@ pub async fn environments_are_made_changed_by_one_at_a_time_and_deleted(world: &
     let path = format!("/api/environments/{id}");
     only_people(world, Method::GET, "/api/environments", true).await?;
     only_people(world, Method::GET, &path, true).await?;
-    for (method, path) in [(Method::POST, "/api/environments"), (Method::PUT, path.as_str()), (Method::DELETE, path.as_str())] {
+    for (method, path) in
+        [(Method::POST, "/api/environments"), (Method::PUT, path.as_str()), (Method::DELETE, path.as_str())]
+    {
         only_people(world, method, path, false).await?;
     }
     check_eq!((&environment["version"], &environment["prebuildEnabled"]), (&json!(1), &json!(false)));
@@ -308,7 +333,13 @@ pub async fn what_is_noted_of_a_repository_is_listed_with_it(world: &World) -> O
     let handbook = listed["repos"].as_array().into_iter().flatten().find(|repo| repo["name"] == "handbook");
     check_eq!(handbook.map(|repo| repo["metadata"]["aliases"].clone()), Some(json!(["rules"])), "{listed}");
     refused(&ada, Method::PUT, path, Some(&noted), 409).await?;
-    for bad in [json!({"aliases": "x"}), json!({"keywords": [""]}), json!({"description": null}), json!([]), json!({"defaultEnvironmentId": "env_none"})] {
+    for bad in [
+        json!({"aliases": "x"}),
+        json!({"keywords": [""]}),
+        json!({"description": null}),
+        json!([]),
+        json!({"defaultEnvironmentId": "env_none"}),
+    ] {
         let told = refused(&ada, Method::PUT, path, Some(&bad), 400).await?;
         check!(told.starts_with("Invalid repository metadata") || bad.is_array(), "{told}");
     }
@@ -341,13 +372,31 @@ pub async fn a_sandbox_gets_the_secrets_of_its_target_by_precedence(world: &Worl
     for (path, scope) in &scopes {
         put(&ada, path, &json!({"secrets": {"PRECEDENCE": scope, format!("OF_{scope}"): scope}})).await?;
     }
-    let (handbook, sample) = (json!({"repoOwner": "acme", "repoName": "handbook"}), json!({"repoOwner": "acme", "repoName": "sample-service"}));
+    let (handbook, sample) = (
+        json!({"repoOwner": "acme", "repoName": "handbook"}),
+        json!({"repoOwner": "acme", "repoName": "sample-service"}),
+    );
     for (body, wins, gives, works_on) in [
         (json!({}), "global", &["GLOBAL"][..], &[][..]),
         (sample.clone(), "sample", &["GLOBAL", "SAMPLE"], &["sample-service@main"]),
-        (json!({"repositories": [handbook, sample]}), "handbook", &["GLOBAL", "HANDBOOK", "SAMPLE"], &["handbook@main", "sample-service@main"]),
-        (json!({"repositories": [sample, handbook]}), "sample", &["GLOBAL", "HANDBOOK", "SAMPLE"], &["sample-service@main", "handbook@main"]),
-        (json!({"environmentId": id}), "environment", &["ENVIRONMENT", "GLOBAL"], &["handbook@main", "sample-service@main"]),
+        (
+            json!({"repositories": [handbook, sample]}),
+            "handbook",
+            &["GLOBAL", "HANDBOOK", "SAMPLE"],
+            &["handbook@main", "sample-service@main"],
+        ),
+        (
+            json!({"repositories": [sample, handbook]}),
+            "sample",
+            &["GLOBAL", "HANDBOOK", "SAMPLE"],
+            &["sample-service@main", "handbook@main"],
+        ),
+        (
+            json!({"environmentId": id}),
+            "environment",
+            &["ENVIRONMENT", "GLOBAL"],
+            &["handbook@main", "sample-service@main"],
+        ),
     ] {
         let (session, env, repositories) = start(world, &ada, &body).await?;
         check_eq!(env.get("PRECEDENCE").map(String::as_str), Some(wins), "{body}");
@@ -472,7 +521,9 @@ pub async fn a_hook_and_the_agent_see_the_secrets_and_nobody_else_does(world: &W
         holders(Path::new(folder), &canary, &mut found);
     }
     check!(found.is_empty(), "these files have it: {found:?}");
-    for (path, names) in [("/api/secrets", ["E2E_WHO", "E2E_GLOBAL"]), (of_repository.as_str(), ["E2E_WHO", "E2E_CANARY"])] {
+    for (path, names) in
+        [("/api/secrets", ["E2E_WHO", "E2E_GLOBAL"]), (of_repository.as_str(), ["E2E_WHO", "E2E_CANARY"])]
+    {
         for name in names {
             expect(&ada.call(Method::DELETE, &format!("{path}/{name}"), None).await?, 200, "deleting")?;
         }

@@ -70,7 +70,13 @@ pub fn for_git(
     program: &Path,
 ) -> Vec<(OsString, OsString)> {
     const REACH: [&str; 8] = [
-        "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "GIT_SSL_CAINFO",
         "GIT_SSL_CAPATH",
     ];
     let reach = users.iter().filter(|(name, _)| REACH.contains(&name.to_ascii_uppercase().as_str()));
@@ -168,7 +174,8 @@ mod tests {
 
     #[test]
     fn the_platforms_own_git_gets_no_variable_of_the_users() {
-        let users = [("MY_SECRET", "v"), ("GIT_DIR", "/evil"), ("https_proxy", "http://proxy"), ("SSL_CERT_FILE", "/ca")];
+        let users =
+            [("MY_SECRET", "v"), ("GIT_DIR", "/evil"), ("https_proxy", "http://proxy"), ("SSL_CERT_FILE", "/ca")];
         let variables = built(&users, for_git);
         assert!(!variables.contains_key("MY_SECRET") && !variables.contains_key("GIT_DIR"));
         assert_eq!((variables["https_proxy"].as_str(), variables["SSL_CERT_FILE"].as_str()), ("http://proxy", "/ca"));

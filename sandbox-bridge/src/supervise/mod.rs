@@ -8,6 +8,7 @@ pub mod env_contract;
 pub mod environment;
 pub mod hooks;
 pub mod places;
+pub mod workspace_file;
 
 use std::io::Read as _;
 use std::sync::Arc;

@@ -93,7 +93,8 @@ async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobRes
         return Ok(started(env, start, found)?);
     }
     // The users' secrets go from here to the backend and are kept nowhere on the way.
-    let request = CreateSandboxRequest { env: secret_injection::variables(env, start).await?, ..create_request(env, start)? };
+    let request =
+        CreateSandboxRequest { env: secret_injection::variables(env, start).await?, ..create_request(env, start)? };
     let sandbox = match &start.from {
         StartFrom::Fresh => backend.create(&request).await?,
         StartFrom::Snapshot { image_id, .. } => backend.restore(&request, Restored::Image(image_id)).await?,

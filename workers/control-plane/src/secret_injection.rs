@@ -112,9 +112,7 @@ pub async fn variables(env: &Env, start: &StartSandbox) -> Result<BTreeMap<Strin
     }
     let keys = KeyRing::of(env, KEY_VARIABLE).map_err(|refusal| permanent(refusal.sentence.into_owned()))?;
     let merged = merge(&sources, &stored, &keys).map_err(permanent)?;
-    let line = |event: &'static str| {
-        Line::warn("control-plane", event).with("session_id", start.session_id.as_str())
-    };
+    let line = |event: &'static str| Line::warn("control-plane", event).with("session_id", start.session_id.as_str());
     for collision in &merged.collisions {
         line("secrets.collision")
             .with("name", &collision.name)
@@ -134,6 +132,7 @@ pub async fn variables(env: &Env, start: &StartSandbox) -> Result<BTreeMap<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Database as _;
     use crate::store::native::Native;
     use crate::store::secrets::Write;
     use base64::Engine as _;
@@ -170,8 +169,7 @@ mod tests {
     /// The names of `all`, each with its scope's kind and number as its value.
     fn fill(db: &Native, scope: &SecretScope, all: &[&str]) {
         let value = format!("{}{}", scope.kind(), scope.id());
-        let values: Vec<_> =
-            all.iter().map(|name| (SecretName::parse(name).expect("a name"), value.clone())).collect();
+        let values: Vec<_> = all.iter().map(|name| (SecretName::parse(name).expect("a name"), value.clone())).collect();
         let write = Write { mark: &value, expected: None, now: UnixMillis(1) };
         block_on(secrets::put(db, &keys(1), scope, &values, write)).expect("fits");
     }
@@ -201,9 +199,11 @@ mod tests {
     fn the_primary_repository_wins_over_the_others_and_any_over_the_deployment() {
         let (db, _) = filled();
         assert_eq!(values(&db, &start(&[], None)), ["ALL=global", "GLOBAL=global", "G_AND_1=global"]);
-        let one_first = ["ALL=repository1", "GLOBAL=global", "G_AND_1=repository1", "ONE_AND_2=repository1", "TWO=repository2"];
+        let one_first =
+            ["ALL=repository1", "GLOBAL=global", "G_AND_1=repository1", "ONE_AND_2=repository1", "TWO=repository2"];
         assert_eq!(values(&db, &start(&[1, 2], None)), one_first);
-        let two_first = ["ALL=repository2", "GLOBAL=global", "G_AND_1=repository1", "ONE_AND_2=repository2", "TWO=repository2"];
+        let two_first =
+            ["ALL=repository2", "GLOBAL=global", "G_AND_1=repository1", "ONE_AND_2=repository2", "TWO=repository2"];
         assert_eq!(values(&db, &start(&[2, 1], None)), two_first);
     }
 

@@ -1,10 +1,10 @@
 //! Secrets that an older key seals are sealed anew with the current one, some each minute. Each is moved by a statement of
 //! its own kind that holds only while nobody set it: the work goes on wherever it was left.
 
+use oi_worker_kit::Failure;
 use oi_worker_kit::key_ring::KeyRing;
 use oi_worker_kit::log::Line;
 use oi_worker_kit::vars::Vars;
-use oi_worker_kit::Failure;
 use worker::Env;
 
 use crate::secret_injection::KEY_VARIABLE;

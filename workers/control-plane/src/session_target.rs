@@ -283,11 +283,21 @@ mod tests {
         let path = |owner, name| of_path(owner, name).map(|name| name.as_path());
         assert_eq!(path("Acme", "App.js"), Ok("acme/app.js".to_owned()));
         assert_eq!(path("a%63me", "app"), Ok("acme/app".to_owned()));
-        for (owner, name) in
-            [("a%2Fb", "c"), ("a", "b%2Fc"), ("..", "a"), ("a", "%2e%2e"), ("a", "b%"), ("a", "%zz"), ("a", "%ff"), ("%20a", "b")]
-        {
+        for (owner, name) in [
+            ("a%2Fb", "c"),
+            ("a", "b%2Fc"),
+            ("..", "a"),
+            ("a", "%2e%2e"),
+            ("a", "b%"),
+            ("a", "%zz"),
+            ("a", "%ff"),
+            ("%20a", "b"),
+        ] {
             let refusal = of_path(owner, name).expect_err("no name");
-            assert_eq!((refusal.status, refusal.sentence.as_ref()), (400, "Owner and name must be valid repository path segments"));
+            assert_eq!(
+                (refusal.status, refusal.sentence.as_ref()),
+                (400, "Owner and name must be valid repository path segments")
+            );
         }
     }
 }

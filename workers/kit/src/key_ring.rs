@@ -68,7 +68,8 @@ impl KeyRing {
         let old = vars.get(&format!("{name}_OLD")).unwrap_or_default();
         let old = old.split(',').map(str::trim).filter(|text| !text.is_empty());
         Self::from_base64(&current, old).map_err(|_| {
-            let sentence = format!("{name} must be base64 of 32 bytes, and {name}_OLD up to {OLD_KEYS_MAX} of the kind");
+            let sentence =
+                format!("{name} must be base64 of 32 bytes, and {name}_OLD up to {OLD_KEYS_MAX} of the kind");
             Refusal::not_configured(sentence)
         })
     }
@@ -151,7 +152,11 @@ mod tests {
         let keys = KeyRing::of(&vars, "K").expect("configured");
         assert_eq!(keys.old_ids().collect::<Vec<_>>(), [ring(1, &[]).current_id()], "each key counts once");
         assert!(keys.knows(ring(1, &[]).current_id()) && !keys.knows("x"));
-        for bad in [BTreeMap::new(), BTreeMap::from([("K", "c2hvcnQ=")]), BTreeMap::from([("K", two.as_str()), ("K_OLD", "x")])] {
+        for bad in [
+            BTreeMap::new(),
+            BTreeMap::from([("K", "c2hvcnQ=")]),
+            BTreeMap::from([("K", two.as_str()), ("K_OLD", "x")]),
+        ] {
             let refusal = KeyRing::of(&bad, "K").err().expect("not configured");
             assert!(refusal.status == 503 && refusal.sentence.starts_with("K "), "{refusal}");
         }

@@ -1,11 +1,11 @@
 //! Environments: made, listed, changed, deleted.
 
+use oi_protocol::EnvironmentId;
 use oi_protocol::environments::{
     DESCRIPTION_MAX_UTF16, Environment, EnvironmentAnswer, EnvironmentList, EnvironmentRepository, NAME_MAX_UTF16,
     WORD_MAX_UTF16, WORDS_MAX, WantedRepository,
 };
 use oi_protocol::text::utf16_len;
-use oi_protocol::EnvironmentId;
 use oi_session::call::InitRepository;
 use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Refusal, clock, random, reply, request_body};
@@ -59,7 +59,11 @@ fn at(path: &str, message: impl std::fmt::Display) -> Refusal {
 fn name(text: &str) -> Result<String, Refusal> {
     let text = text.trim();
     let fits = (1..=NAME_MAX_UTF16).contains(&utf16_len(text)) && !text.chars().any(char::is_control);
-    if fits { Ok(text.to_owned()) } else { Err(at("name", format_args!("1 to {NAME_MAX_UTF16} characters in one line"))) }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(at("name", format_args!("1 to {NAME_MAX_UTF16} characters in one line")))
+    }
 }
 
 /// A description; a blank one is none.
@@ -123,7 +127,9 @@ fn asked(body: Body) -> Result<Asked, Refusal> {
         description: described,
         prebuild_enabled: not_null("prebuildEnabled", body.prebuild_enabled)?,
         channel_associations: channels(body.channel_associations)?,
-        repositories: not_null("repositories", body.repositories)?.map(|list| session_target::named(&list)).transpose()?,
+        repositories: not_null("repositories", body.repositories)?
+            .map(|list| session_target::named(&list))
+            .transpose()?,
         version: not_null("version", body.version)?,
     })
 }

@@ -59,7 +59,8 @@ pub(super) async fn put(cx: &Cx<'_>) -> Result<Response, Failure> {
                 environment.repositories.iter().any(|r| r.repo_owner == name.owner() && r.repo_name == name.name())
             });
             if !is_member {
-                let sentence = format!("{SHAPE}: defaultEnvironmentId: no environment of this id has {}", name.as_path());
+                let sentence =
+                    format!("{SHAPE}: defaultEnvironmentId: no environment of this id has {}", name.as_path());
                 return Err(Refusal::invalid_body(sentence).into());
             }
         }

@@ -170,8 +170,7 @@ async fn set(
 ) -> Result<Response, Failure> {
     let mark = random::hex::<16>();
     let write = Write { mark: &mark, expected, now: clock::now() };
-    let changed: Changed =
-        secrets::put(&cx.db()?, &keys(cx)?, &place.scope, &values, write).await.map_err(refused)?;
+    let changed: Changed = secrets::put(&cx.db()?, &keys(cx)?, &place.scope, &values, write).await.map_err(refused)?;
     Line::info("control-plane", "secrets.set")
         .trace(cx.trace)
         .with("scope", place.scope.kind())
@@ -277,7 +276,11 @@ pub(super) async fn import(cx: &Cx<'_>) -> Result<Response, Failure> {
         }
         Some(keys) => {
             let named = keys.iter().map(|key| SecretName::stored(key));
-            Some(named.collect::<Option<_>>().ok_or_else(|| Refusal::invalid_body("keys: one is no name of a secret"))?)
+            Some(
+                named
+                    .collect::<Option<_>>()
+                    .ok_or_else(|| Refusal::invalid_body("keys: one is no name of a secret"))?,
+            )
         }
         None => None,
     };

@@ -1,9 +1,9 @@
 //! Making a session.
 
+use oi_protocol::environments::WantedRepository;
 use oi_protocol::rest::{CreateSessionRequest, CreateSessionResponse};
 use oi_protocol::session_state::SessionStatus;
 use oi_protocol::text::utf16_len;
-use oi_protocol::environments::WantedRepository;
 use oi_protocol::{EnvironmentId, SessionId, limits};
 use oi_session::call::{InitEnvironment, InitRepository, InitSession, SessionCall};
 use oi_worker_kit::log::Line;
@@ -15,8 +15,8 @@ use crate::models::Models;
 use crate::request::Cx;
 use crate::session_client;
 use crate::session_target::{self, Named};
-use crate::source_control::{RepositoryName, require_github};
 use crate::source_control::github::Github;
+use crate::source_control::{RepositoryName, require_github};
 use crate::store::environments;
 use crate::store::sessions::{self, NewSession};
 
@@ -45,9 +45,10 @@ fn target(request: &CreateSessionRequest) -> Result<Target, Refusal> {
         (Some(owner), Some(name)) => {
             let name = RepositoryName::parse(owner, name)
                 .ok_or_else(|| Refusal::invalid_body("repoOwner and repoName must name a repository"))?;
-            let branch = request.branch.as_deref().map(|text| {
-                session_target::branch(text).ok_or_else(|| Refusal::invalid_body("Invalid branch name"))
-            });
+            let branch = request
+                .branch
+                .as_deref()
+                .map(|text| session_target::branch(text).ok_or_else(|| Refusal::invalid_body("Invalid branch name")));
             Some(Named { name, branch: branch.transpose()? })
         }
         (None, None) if request.branch.is_some() => {
@@ -88,8 +89,7 @@ async fn resolve(cx: &Cx<'_>, target: Target) -> Result<(Vec<InitRepository>, Op
         Target::Repositories(all) => (all, None),
         Target::Environment(id) => {
             let environment = environments::get(&cx.db()?, &id).await?;
-            let environment =
-                environment.ok_or_else(|| Refusal::not_found(format!("Environment not found: {id}")))?;
+            let environment = environment.ok_or_else(|| Refusal::not_found(format!("Environment not found: {id}")))?;
             let members = environment.repositories.into_iter().map(|repository| WantedRepository {
                 repo_owner: repository.repo_owner,
                 repo_name: repository.repo_name,

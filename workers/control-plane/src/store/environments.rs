@@ -18,8 +18,7 @@ struct Row {
     updated_at: i64,
 }
 
-const COLUMNS: &str =
-    "id, name, description, prebuild_enabled, channel_associations, version, created_at, updated_at";
+const COLUMNS: &str = "id, name, description, prebuild_enabled, channel_associations, version, created_at, updated_at";
 
 #[derive(Deserialize)]
 struct Member {

@@ -316,10 +316,8 @@ pub async fn under_old_keys(db: &impl Database, keys: &KeyRing, most: i64) -> Re
     }
     let these = vec!["?"; values.len()].join(", ");
     values.push(most.into());
-    let sql = format!(
-        "SELECT {} FROM secrets WHERE key_id IN ({these}) AND unreadable = 0 LIMIT ?",
-        StoredSecret::COLUMNS
-    );
+    let sql =
+        format!("SELECT {} FROM secrets WHERE key_id IN ({these}) AND unreadable = 0 LIMIT ?", StoredSecret::COLUMNS);
     db.rows(&sql, values).await
 }
 
@@ -450,11 +448,11 @@ mod tests {
         for scope in [&SecretScope::Global, &SecretScope::Repository(7), &SecretScope::Repository(8), &environment] {
             set(&db, &ring, scope, &[("A", "mine"), ("B", "other")]).expect("fits");
         }
-        for attack in [
-            "UPDATE secrets SET sealed_value = (SELECT sealed_value FROM secrets WHERE scope_id = '7' AND name = 'A'),
+        for attack in
+            ["UPDATE secrets SET sealed_value = (SELECT sealed_value FROM secrets WHERE scope_id = '7' AND name = 'A'),
                 key_id = (SELECT key_id FROM secrets WHERE scope_id = '7' AND name = 'A')
-                WHERE NOT (scope_id = '7' AND name = 'A')",
-        ] {
+                WHERE NOT (scope_id = '7' AND name = 'A')"]
+        {
             block_on(db.change(attack, vec![])).expect("runs");
         }
         let seven = SecretScope::Repository(7);
@@ -589,7 +587,10 @@ mod tests {
         }
         let db = Native::new();
         for (sql, count) in [
-            ("SELECT * FROM secrets WHERE (scope_kind = ? AND scope_id = ?) OR (scope_kind = ? AND scope_id = ?) ORDER BY name", 4),
+            (
+                "SELECT * FROM secrets WHERE (scope_kind = ? AND scope_id = ?) OR (scope_kind = ? AND scope_id = ?) ORDER BY name",
+                4,
+            ),
             ("SELECT * FROM secrets WHERE key_id IN (?, ?) AND unreadable = 0 LIMIT ?", 3),
             ("SELECT name FROM secrets WHERE scope_kind = ? AND scope_id = ? ORDER BY name", 2),
         ] {
