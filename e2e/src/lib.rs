@@ -62,6 +62,9 @@ macro_rules! check {
 /// Fails when two values differ, showing both.
 #[macro_export]
 macro_rules! check_eq {
+    ($left:expr, $right:expr $(,)?) => {
+        $crate::check_eq!($left, $right, "{}", stringify!($left))
+    };
     ($left:expr, $right:expr, $($arg:tt)+) => {
         let (left, right) = (&$left, &$right);
         if left != right {

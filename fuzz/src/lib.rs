@@ -1,8 +1,9 @@
-//! What must hold of the sockets' frames, whatever the bytes. One function a target of `cargo xtask fuzz`.
+//! What must hold of the sockets' frames and of pasted texts, whatever the bytes. One function a target of `cargo xtask fuzz`.
 //!
-//! The ordinary tests include `frames` and `session` by path and feed them the files of `seeds/`, so a crashing input
+//! The ordinary tests include `dotenv`, `frames` and `session` by path and feed them the files of `seeds/`, so a crashing input
 //! that is put there stays a test.
 
+pub mod dotenv;
 pub mod frames;
 pub mod session;
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use oi_protocol::{client_socket, diff, error, event, forges, identity, inbox, rest, session_state, settings};
+use oi_protocol::{
+    client_socket, diff, environments, error, event, forges, identity, inbox, rest, secrets, session_state, settings,
+};
 use ts_rs::{Config, TS, TypeVisitor};
 
 struct Collector<'a> {
@@ -65,6 +67,12 @@ fn generate() -> String {
     collector.visit::<settings::Skill>();
     collector.visit::<settings::SkillProfile>();
     collector.visit::<settings::KeyboardShortcuts>();
+    collector.visit::<environments::EnvironmentList>();
+    collector.visit::<environments::EnvironmentAnswer>();
+    collector.visit::<environments::RepositoryMetadataAnswer>();
+    collector.visit::<secrets::SecretList>();
+    collector.visit::<secrets::SecretsChanged>();
+    collector.visit::<secrets::SecretRotation>();
     let declarations: Vec<String> = collector.declarations.into_values().collect();
     format!(
         "// Generated from the Rust types in `protocol` by `cargo xtask types`. Do not edit.\n\n{}",

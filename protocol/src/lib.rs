@@ -9,6 +9,8 @@
 pub mod callback;
 pub mod client_socket;
 pub mod diff;
+pub mod dotenv;
+pub mod environments;
 pub mod error;
 pub mod event;
 pub mod identity;
@@ -20,6 +22,7 @@ pub mod limits;
 pub mod local_backend;
 pub mod rest;
 pub mod sandbox_socket;
+pub mod secrets;
 pub mod session_state;
 pub mod settings;
 pub mod text;
@@ -27,6 +30,7 @@ pub mod time;
 
 mod serde_rules;
 
+pub use environments::EnvironmentId;
 pub use error::{ErrorBody, ErrorCode};
 pub use ids::{ArtifactId, MessageId, ParticipantId, SessionId};
 pub use time::UnixMillis;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::client_socket::AttachmentRef;
+use crate::environments::{EnvironmentId, EnvironmentRepository, RepositoryMetadata, WantedRepository};
 use crate::ids::{ArtifactId, MessageId, ParticipantId, SessionId};
 use crate::serde_rules::absent;
 use crate::session_state::{PromptSource, SessionStatus, SpawnSource};
@@ -37,6 +38,14 @@ pub struct CreateSessionRequest {
     #[serde(default, deserialize_with = "absent", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub reasoning_effort: Option<String>,
+    /// Several repositories, the primary first, in place of the one above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional = nullable))]
+    pub repositories: Option<Vec<WantedRepository>>,
+    /// An environment, in place of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional = nullable))]
+    pub environment_id: Option<EnvironmentId>,
 }
 
 /// Answer of `POST /sessions`
@@ -142,6 +151,10 @@ pub struct SessionListItem {
     pub pr_count: u32,
     /// Environment.
     pub environment_id: Option<String>,
+    /// Its repositories, the primary first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "typescript", ts(optional, as = "Option<Vec<EnvironmentRepository>>"))]
+    pub repositories: Vec<EnvironmentRepository>,
     /// When it was created.
     pub created_at: UnixMillis,
     /// When it last changed.
@@ -234,6 +247,10 @@ pub struct Repository {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "typescript", ts(optional))]
     pub topics: Option<Vec<String>>,
+    /// What people noted of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "typescript", ts(optional))]
+    pub metadata: Option<RepositoryMetadata>,
 }
 
 /// Answer of `GET /api/repos`

@@ -298,7 +298,15 @@ model?: string,
 /**
  * How hard to think.
  */
-reasoningEffort?: string, };
+reasoningEffort?: string, 
+/**
+ * Several repositories, the primary first, in place of the one above.
+ */
+repositories?: Array<WantedRepository> | null, 
+/**
+ * An environment, in place of both.
+ */
+environmentId?: EnvironmentId | null, };
 
 /**
  * Answer of `POST /sessions`
@@ -528,6 +536,99 @@ lastError: DiffError | null,
  * Why there can be none.
  */
 unavailableReason: string | null, };
+
+/**
+ * An environment: repositories that are worked on together, with secrets of their own.
+ */
+export type Environment = { 
+/**
+ * Id.
+ */
+id: EnvironmentId, 
+/**
+ * One of its kind, whatever its case.
+ */
+name: string, 
+/**
+ * What it is for.
+ */
+description: string | null, 
+/**
+ * Whether images are built ahead.
+ */
+prebuildEnabled: boolean, 
+/**
+ * When it was made.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it was last changed.
+ */
+updatedAt: UnixMillis, 
+/**
+ * Chat channels whose sessions use it.
+ */
+channelAssociations?: Array<string>, 
+/**
+ * In order; the first is the primary.
+ */
+repositories: Array<EnvironmentRepository>, 
+/**
+ * Grows with each change; sent with one, it refuses what somebody else has changed since.
+ */
+version: number, };
+
+/**
+ * Answer of `POST /environments` and of `GET` and `PUT /environments/:id`
+ */
+export type EnvironmentAnswer = { 
+/**
+ * It.
+ */
+environment: Environment, };
+
+/**
+ * The id of an environment: `env_` and more.
+ */
+export type EnvironmentId = string;
+
+/**
+ * Answer of `GET /environments`
+ */
+export type EnvironmentList = { 
+/**
+ * Newest first.
+ */
+environments: Array<Environment>, 
+/**
+ * How many there are.
+ */
+total: number, 
+/**
+ * Pass as `cursor` for the next page.
+ */
+nextCursor?: string, };
+
+/**
+ * A repository of an environment.
+ */
+export type EnvironmentRepository = { 
+/**
+ * Owner.
+ */
+repoOwner: string, 
+/**
+ * Name.
+ */
+repoName: string, 
+/**
+ * The forge's number for it.
+ */
+repoId: number | null, 
+/**
+ * Branch that work starts from.
+ */
+baseBranch: string, };
 
 /**
  * The body of every REST refusal. `error` is the sentence for people; `code` is stable.
@@ -1488,7 +1589,11 @@ private: boolean,
 /**
  * Its default branch.
  */
-defaultBranch: string, };
+defaultBranch: string, 
+/**
+ * What people noted of it.
+ */
+metadata?: RepositoryMetadata, };
 
 /**
  * Where the checkout of a repository started.
@@ -1529,9 +1634,160 @@ cached: boolean,
 cachedAt: string, };
 
 /**
+ * What is known of a repository beyond what the forge says. Absent is unset.
+ */
+export type RepositoryMetadata = { 
+/**
+ * What it is.
+ */
+description?: string, 
+/**
+ * Other names that people use for it.
+ */
+aliases?: Array<string>, 
+/**
+ * Chat channels that are about it.
+ */
+channelAssociations?: Array<string>, 
+/**
+ * Words that tell that it is meant.
+ */
+keywords?: Array<string>, 
+/**
+ * Environment of sessions that a bot starts for it.
+ */
+defaultEnvironmentId?: EnvironmentId, 
+/**
+ * Grows with each change; sent with one, it refuses what somebody else has changed since.
+ */
+version?: number, };
+
+/**
+ * Answer of `GET /repos/:owner/:name/metadata`
+ */
+export type RepositoryMetadataAnswer = { 
+/**
+ * `owner/name`
+ */
+repo: string, 
+/**
+ * `null` when nothing was ever set.
+ */
+metadata: RepositoryMetadata | null, };
+
+/**
  * Status of the session's sandbox.
  */
 export type SandboxStatus = "pending" | "spawning" | "connecting" | "warming" | "syncing" | "ready" | "running" | "stale" | "snapshotting" | "stopped" | "failed";
+
+/**
+ * A secret in a list.
+ */
+export type SecretInfo = { 
+/**
+ * Its name.
+ */
+key: string, 
+/**
+ * When it was first set.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it was last set.
+ */
+updatedAt: UnixMillis, };
+
+/**
+ * Secrets under one key of the deployment.
+ */
+export type SecretKeyUse = { 
+/**
+ * Derived from the key.
+ */
+keyId: string, 
+/**
+ * Whether the deployment has the key.
+ */
+known: boolean, 
+/**
+ * How many secrets it seals.
+ */
+secrets: number, 
+/**
+ * How many of them were tried and do not open.
+ */
+unreadable: number, };
+
+/**
+ * Answer of `GET …/secrets`
+ */
+export type SecretList = { 
+/**
+ * By name.
+ */
+secrets: Array<SecretInfo>, 
+/**
+ * Of a repository or an environment: those of the deployment, which it can override.
+ */
+globalSecrets?: Array<SecretInfo>, 
+/**
+ * Grows with each change of the scope; 0 before the first.
+ */
+version: number, };
+
+/**
+ * Answer of `GET /secret-rotation`
+ */
+export type SecretRotation = { 
+/**
+ * The key that new secrets are sealed with.
+ */
+currentKeyId: string, 
+/**
+ * Secrets that are still under another key. At 0 the old keys can be taken out of the configuration.
+ */
+remaining: number, 
+/**
+ * By key.
+ */
+keys: Array<SecretKeyUse>, };
+
+/**
+ * Answer of `PUT …/secrets` and of an import.
+ */
+export type SecretsChanged = { 
+/**
+ * `updated` or `imported`
+ */
+status: string, 
+/**
+ * `owner/name`, of a repository.
+ */
+repo?: string, 
+/**
+ * Of an environment.
+ */
+environmentId?: string, 
+/**
+ * `owner/name` that an import took them from.
+ */
+source?: string, 
+/**
+ * Names that were set, sorted.
+ */
+keys: Array<string>, 
+/**
+ * How many of them are new.
+ */
+created: number, 
+/**
+ * How many were there.
+ */
+updated: number, 
+/**
+ * The scope's version now.
+ */
+version: number, };
 
 /**
  * What the session may send to a client.
@@ -2076,6 +2332,10 @@ prCount: number,
  */
 environmentId: string | null, 
 /**
+ * Its repositories, the primary first.
+ */
+repositories?: Array<EnvironmentRepository>, 
+/**
  * When it was created.
  */
 createdAt: UnixMillis, 
@@ -2556,6 +2816,23 @@ attachments?: Array<PromptAttachment>,
  * Seconds.
  */
 timestamp: number, };
+
+/**
+ * A repository that is asked for.
+ */
+export type WantedRepository = { 
+/**
+ * Owner.
+ */
+repoOwner: string, 
+/**
+ * Name.
+ */
+repoName: string, 
+/**
+ * Branch that work starts from; the repository's default when absent.
+ */
+baseBranch?: string | null, };
 
 /**
  * Something people should know that stopped nothing.

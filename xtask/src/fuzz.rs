@@ -41,9 +41,11 @@ enum Target {
     SandboxFrame,
     /// Frames of both, fed to a session.
     Session,
+    /// The parser of a pasted `.env` text.
+    Dotenv,
 }
 
-const TARGETS: [Target; 3] = [Target::ClientFrame, Target::SandboxFrame, Target::Session];
+const TARGETS: [Target; 4] = [Target::ClientFrame, Target::SandboxFrame, Target::Session, Target::Dotenv];
 
 impl Target {
     const fn name(self) -> &'static str {
@@ -51,6 +53,7 @@ impl Target {
             Self::ClientFrame => "client_frame",
             Self::SandboxFrame => "sandbox_frame",
             Self::Session => "session",
+            Self::Dotenv => "dotenv",
         }
     }
 }

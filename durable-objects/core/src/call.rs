@@ -5,7 +5,7 @@ use oi_protocol::client_socket::AttachmentRef;
 use oi_protocol::diff::DiffBundle;
 use oi_protocol::rest::CreatePullRequestRequest;
 use oi_protocol::session_state::{ArtifactType, PromptSource, SessionRepository, SessionStatus, SpawnSource};
-use oi_protocol::{ArtifactId, ErrorBody, ErrorCode, SessionId, UnixMillis};
+use oi_protocol::{ArtifactId, EnvironmentId, ErrorBody, ErrorCode, SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::allowed_models::AllowedModels;
@@ -70,6 +70,16 @@ impl From<SessionRepository> for InitRepository {
     }
 }
 
+/// The environment that a session was made of, as it was then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InitEnvironment {
+    /// Its id.
+    pub id: EnvironmentId,
+    /// Its name.
+    pub name: String,
+}
+
 /// What a session is created with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -81,6 +91,9 @@ pub struct InitSession {
     pub title: Option<String>,
     /// Position 0 is the primary; empty for a session without a repository.
     pub repositories: Vec<InitRepository>,
+    /// Where the repositories were taken from, if from there: it gives the secrets then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<InitEnvironment>,
     /// `provider/model`
     pub model: String,
     /// Default reasoning effort.

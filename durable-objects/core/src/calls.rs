@@ -264,6 +264,7 @@ impl Turn<'_, '_> {
             status: SessionStatus::Created,
             spawn_source: init.spawn_source,
             parent_session_id: init.child_of.as_ref().map(|child| child.parent_session_id.clone()),
+            environment: init.environment,
             total_cost: 0.0,
             total_tokens: 0,
             message_count: 0,

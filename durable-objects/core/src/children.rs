@@ -9,7 +9,7 @@ use oi_protocol::{ErrorCode, MessageId, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::call::{CallReply, EnqueuePrompt, Person};
+use crate::call::{CallReply, EnqueuePrompt, InitEnvironment, Person};
 use crate::core::{Hot, Turn};
 use crate::job::Job;
 use crate::participants::Participant;
@@ -123,6 +123,9 @@ pub struct SpawnContext {
     pub reasoning_effort: Option<String>,
     /// Where work starts from.
     pub base_branch: Option<String>,
+    /// The environment that the parent was made of.
+    #[serde(default)]
+    pub environment: Option<InitEnvironment>,
     /// Who prompted.
     pub prompt_author: Person,
 }
@@ -143,6 +146,7 @@ pub(crate) fn spawn_context(sql: &dyn Sql, hot: &Hot) -> Result<CallReply, SqlEr
         model: session.model.clone(),
         reasoning_effort: session.reasoning_effort.clone(),
         base_branch: primary.map(|repository| repository.base_branch),
+        environment: session.environment.clone(),
         prompt_author: person(&author),
     };
     Ok(CallReply::json(200, &context))

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::archive;
 use crate::archive_file::{ArchivedRanges, ELSEWHERE};
-use crate::call::{CallReply, InitRepository};
+use crate::call::{CallReply, InitEnvironment, InitRepository};
 use crate::core::{Hot, Turn};
 use crate::job::Job;
 use crate::session_row::load_repositories;
@@ -105,6 +105,9 @@ pub struct ForkPoint {
     pub reasoning_effort: Option<String>,
     /// What the old session works on.
     pub repositories: Vec<InitRepository>,
+    /// The environment that it was made of.
+    #[serde(default)]
+    pub environment: Option<InitEnvironment>,
     /// Its files near the event, when the backend keeps some.
     pub snapshot: Option<BorrowedSnapshot>,
 }
@@ -142,6 +145,7 @@ pub(crate) fn point(
         model: session.model.clone(),
         reasoning_effort: session.reasoning_effort.clone(),
         repositories: load_repositories(sql)?.into_iter().map(Into::into).collect(),
+        environment: session.environment.clone(),
         snapshot: snapshots::nearest(sql, through_sequence)?,
     };
     Ok(CallReply::json(200, &point))

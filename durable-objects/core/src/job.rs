@@ -4,7 +4,7 @@
 //! tokens and model keys when it runs.
 
 use oi_protocol::session_state::SessionStatus;
-use oi_protocol::{ArtifactId, MessageId, SessionId, UnixMillis};
+use oi_protocol::{ArtifactId, EnvironmentId, MessageId, SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::access::SandboxAccess;
@@ -67,6 +67,9 @@ pub struct StartSandbox {
     pub nonce: String,
     /// What to check out.
     pub repositories: Vec<InitRepository>,
+    /// Whose secrets the sandbox gets, in place of the repositories'. The secrets themselves are read when it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_id: Option<EnvironmentId>,
     /// `provider/model` of the session.
     pub model: String,
     /// Limit on the sandbox's life.

@@ -146,6 +146,7 @@ impl Turn<'_, '_> {
     fn start_sandbox(&mut self, source: Source) -> Result<(), SqlError> {
         let Some(session) = &self.hot.session else { return Ok(()) };
         let (session_id, model) = (session.session_id.clone(), session.model.clone());
+        let environment_id = session.environment.as_ref().map(|environment| environment.id.clone());
         let repositories = load_repositories(self.sql)?;
         let now = self.cx.now;
         // Its successor is not kept from starting by one that may never come.
@@ -208,6 +209,7 @@ impl Turn<'_, '_> {
             generation,
             nonce,
             repositories,
+            environment_id,
             model,
             timeout_seconds: life_seconds,
             from,

@@ -57,8 +57,8 @@ fn session_info(sql: &dyn Sql, hot: &Hot, session: &SessionRow) -> Result<Sessio
         ttyd_url: access.and_then(|access| access.ttyd_url.clone()),
         sandbox_dashboard_url: access.and_then(|access| access.dashboard_url.clone()),
         repositories,
-        environment_id: None,
-        environment_name: None,
+        environment_id: session.environment.as_ref().map(|environment| environment.id.as_str().to_owned()),
+        environment_name: session.environment.as_ref().map(|environment| environment.name.clone()),
     })
 }
 

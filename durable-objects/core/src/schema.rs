@@ -157,6 +157,11 @@ pub(crate) const STEPS: &[&[&str]] = &[
         "CREATE TABLE allowed_models (
         one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL, models TEXT NOT NULL)",
     ],
+    &[
+        // The environment that the session was made of.
+        "ALTER TABLE session ADD COLUMN environment_id TEXT",
+        "ALTER TABLE session ADD COLUMN environment_name TEXT",
+    ],
 ];
 
 const STEPS_DONE: &str = "CREATE TABLE schema_steps (one INTEGER PRIMARY KEY CHECK (one = 1), done INTEGER NOT NULL)";

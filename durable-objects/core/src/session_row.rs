@@ -1,8 +1,9 @@
 //! The session's own row and its repositories.
 
 use oi_protocol::session_state::{SessionRepository, SessionStatus, SpawnSource};
-use oi_protocol::{SessionId, UnixMillis};
+use oi_protocol::{EnvironmentId, SessionId, UnixMillis};
 
+use crate::call::InitEnvironment;
 use crate::sql::{Columns, Sql, SqlError, params};
 
 /// What the session is. Kept in memory as a cache; `save` writes it whole.
@@ -15,6 +16,7 @@ pub(crate) struct SessionRow {
     pub status: SessionStatus,
     pub spawn_source: SpawnSource,
     pub parent_session_id: Option<SessionId>,
+    pub environment: Option<InitEnvironment>,
     pub total_cost: f64,
     pub total_tokens: i64,
     pub message_count: i64,
@@ -29,7 +31,8 @@ impl SessionRow {
     pub fn load(sql: &dyn Sql) -> Result<Option<Self>, SqlError> {
         let rows = sql.run(
             "SELECT session_id, title, model, reasoning_effort, status, spawn_source, parent_session_id, total_cost,
-                message_count, pr_count, active_duration_ms, index_counter, created_at, updated_at, total_tokens FROM session",
+                message_count, pr_count, active_duration_ms, index_counter, created_at, updated_at, total_tokens,
+                environment_id, environment_name FROM session",
             &[],
         )?;
         rows.into_iter().next().map(Self::from_row).transpose()
@@ -53,6 +56,10 @@ impl SessionRow {
             created_at: UnixMillis(c.int()?),
             updated_at: UnixMillis(c.int()?),
             total_tokens: c.int()?,
+            environment: match (c.opt_text()?, c.opt_text()?) {
+                (Some(id), Some(name)) => EnvironmentId::parse(&id).ok().map(|id| InitEnvironment { id, name }),
+                _ => None,
+            },
         })
     }
 
@@ -60,7 +67,8 @@ impl SessionRow {
         sql.run(
             "INSERT OR REPLACE INTO session (one, session_id, title, model, reasoning_effort, status, spawn_source,
                 parent_session_id, total_cost, message_count, pr_count, active_duration_ms, index_counter, created_at,
-                updated_at, total_tokens) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                updated_at, total_tokens, environment_id, environment_name)
+                VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 self.session_id.as_str(),
                 self.title.clone(),
@@ -77,6 +85,8 @@ impl SessionRow {
                 self.created_at.0,
                 self.updated_at.0,
                 self.total_tokens,
+                self.environment.as_ref().map(|environment| environment.id.as_str()),
+                self.environment.as_ref().map(|environment| environment.name.as_str()),
             ],
         )?;
         Ok(())

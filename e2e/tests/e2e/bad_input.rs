@@ -128,8 +128,8 @@ pub async fn every_route_refuses_bad_input_with_a_stable_code(world: &World) -> 
     let unknown = json!({"repoOwner": "acme", "repoName": "no-such-repository"});
     let answer = ada.call(Method::POST, "/api/sessions", Some(&unknown)).await?;
     refused(&answer, 404, "a repository that is not installed")?;
-    let later = json!({"repoOwner": "acme", "repoName": "sample-service", "environmentId": UNKNOWN});
-    refused(&ada.call(Method::POST, "/api/sessions", Some(&later)).await?, 501, "what is not built yet")?;
+    let both = json!({"repoOwner": "acme", "repoName": "sample-service", "environmentId": "env_1"});
+    refused(&ada.call(Method::POST, "/api/sessions", Some(&both)).await?, 400, "a repository and an environment")?;
     let traversal = json!({"repoOwner": "..", "repoName": "../../user"});
     let answer = ada.call(Method::POST, "/api/sessions", Some(&traversal)).await?;
     check!(matches!(answer.status.as_u16(), 400 | 404), "a traversal in a name: {} {}", answer.status, answer.text);

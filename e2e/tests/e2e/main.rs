@@ -14,6 +14,7 @@ mod family;
 mod identity;
 mod forges;
 mod main_job;
+mod secrets;
 mod settings;
 mod store;
 mod webhooks;
@@ -77,6 +78,11 @@ const PLAYED: &[(&str, Test)] = tests![
     endurance::a_session_sleeps_and_wakes_with_its_sockets,
     endurance::a_sleeping_session_answers_a_ping_without_waking,
     endurance::a_session_of_20_000_events_wakes_at_the_cost_of_a_short_one,
+    secrets::secrets_of_each_scope_are_set_listed_and_deleted,
+    secrets::secrets_of_a_member_are_imported_into_an_environment,
+    secrets::environments_are_made_changed_by_one_at_a_time_and_deleted,
+    secrets::what_is_noted_of_a_repository_is_listed_with_it,
+    secrets::a_sandbox_gets_the_secrets_of_its_target_by_precedence,
     store::every_store_check_passes_on_the_storage_of_a_durable_object,
     store::a_store_check_that_fails_or_panics_is_seen,
 ];
@@ -115,6 +121,7 @@ const VENDORS: &[(&str, Test)] = tests![
 const REAL: &[(&str, Test)] = tests![
     main_job::a_prompt_becomes_a_pull_request_in_the_persons_name,
     main_job::a_follow_up_waits_for_its_turn_and_stop_stops,
+    secrets::a_hook_and_the_agent_see_the_secrets_and_nobody_else_does,
     browser::two_browsers_do_the_main_job_by_hand,
     crashes::killing_the_bridge_in_a_run_ends_it_visibly,
     crashes::killing_the_agent_in_a_run_ends_it_visibly,

@@ -15,8 +15,8 @@ use oi_protocol::sandbox_socket::SandboxEvent;
 use oi_protocol::text::truncate_bytes;
 use tokio::sync::watch;
 
-use super::hooks;
 use super::places::Places;
+use super::{hooks, workspace_file};
 use crate::agent::opencode::client::OpenCodeClient;
 use crate::agent::opencode::process::Endpoint;
 use crate::agent::opencode::{OpenCode, config};
@@ -147,6 +147,9 @@ impl Boot {
             let workspace = prepared.map_err(|error| error.to_string())?;
             for checkout in &workspace.checkouts {
                 tidy_opencode_folder(&checkout.path);
+            }
+            if let Err(error) = workspace_file::write(&self.places.workspace, &workspace) {
+                tracing::warn!(event = "boot.no_workspace_file", %error);
             }
             Ok(workspace)
         };

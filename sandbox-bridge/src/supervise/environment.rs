@@ -60,6 +60,30 @@ pub fn base(
     variables
 }
 
+/// The same for git that the platform runs itself: without the users' variables, but with those of a backend's image by
+/// which the code host is reached.
+pub fn for_git(
+    places: &Places,
+    sandbox_id: &str,
+    users: &BTreeMap<String, String>,
+    socket: &Path,
+    program: &Path,
+) -> Vec<(OsString, OsString)> {
+    const REACH: [&str; 8] = [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "GIT_SSL_CAINFO",
+        "GIT_SSL_CAPATH",
+    ];
+    let reach = users.iter().filter(|(name, _)| REACH.contains(&name.to_ascii_uppercase().as_str()));
+    let reach = reach.map(|(name, value)| (name.clone(), value.clone())).collect();
+    base(places, sandbox_id, &reach, socket, program)
+}
+
 /// Git's settings as variables: nothing is written to a file. The first, empty helper drops those of the system.
 fn git_configuration(program: &Path) -> Vec<(OsString, OsString)> {
     let quoted = program.display().to_string().replace('\'', r"'\''");
@@ -105,6 +129,12 @@ mod tests {
     use super::*;
 
     fn variables(users: &[(&str, &str)]) -> BTreeMap<String, String> {
+        built(users, base)
+    }
+
+    type Build = fn(&Places, &str, &BTreeMap<String, String>, &Path, &Path) -> Vec<(OsString, OsString)>;
+
+    fn built(users: &[(&str, &str)], build: Build) -> BTreeMap<String, String> {
         let places = Places {
             workspace: "/w".into(),
             home: "/h".into(),
@@ -114,7 +144,7 @@ mod tests {
             tool_path: vec!["/tools".into()],
         };
         let users = users.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        base(&places, "sb", &users, Path::new("/r/s"), Path::new("/it's/sandbox-bridge"))
+        build(&places, "sb", &users, Path::new("/r/s"), Path::new("/it's/sandbox-bridge"))
             .into_iter()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .collect()
@@ -140,6 +170,16 @@ mod tests {
         for absent in ["GIT_AUTHOR_NAME", "OPENCODE_PERMISSION", "BAD=NAME", "NUL"] {
             assert!(!variables.contains_key(absent), "{absent}");
         }
+    }
+
+    #[test]
+    fn the_platforms_own_git_gets_no_variable_of_the_users() {
+        let users =
+            [("MY_SECRET", "v"), ("GIT_DIR", "/evil"), ("https_proxy", "http://proxy"), ("SSL_CERT_FILE", "/ca")];
+        let variables = built(&users, for_git);
+        assert!(!variables.contains_key("MY_SECRET") && !variables.contains_key("GIT_DIR"));
+        assert_eq!((variables["https_proxy"].as_str(), variables["SSL_CERT_FILE"].as_str()), ("http://proxy", "/ca"));
+        assert_eq!((variables["HOME"].as_str(), variables["GIT_CONFIG_COUNT"].as_str()), ("/h", "3"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod env_contract;
 pub mod environment;
 pub mod hooks;
 pub mod places;
+pub mod workspace_file;
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -105,7 +106,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
     let program = std::env::current_exe()?;
     let socket = places.socket()?;
     let environment = environment::base(&places, &config.sandbox_id, &config.env, &socket, &program);
-    let git = Git::new(environment.clone());
+    let git = Git::new(environment::for_git(&places, &config.sandbox_id, &config.env, &socket, &program));
     let (workspace, workspace_seen) = watch::channel(None);
     let control_plane =
         Arc::new(ControlPlane::new(&config.control_plane_url, &config.session_id, stamp.sandbox_id.clone(), token)?);

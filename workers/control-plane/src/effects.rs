@@ -279,6 +279,7 @@ mod tests {
                 base_branch: "main".to_owned(),
                 base_sha: None,
             }],
+            environment_id: None,
             model: "demo/scripted".to_owned(),
             timeout_seconds: 7200,
             from: StartFrom::Fresh,

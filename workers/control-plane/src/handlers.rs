@@ -8,6 +8,7 @@ mod auth;
 mod children;
 mod commit_signing;
 mod diffs;
+mod environments;
 mod faults;
 mod inbox;
 mod integration_settings;
@@ -21,8 +22,10 @@ mod personal_tokens;
 mod provider_accounts;
 mod provider_tokens;
 mod repositories;
+mod repository_metadata;
 mod sandbox_broker;
 mod sandbox_reach;
+mod secrets;
 mod session_calls;
 mod session_life;
 mod session_list;
@@ -100,6 +103,24 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::TunnelUrls => sandbox_reach::tunnel_urls(cx).await,
         Handler::SandboxError => sandbox_reach::error(cx).await,
         Handler::SignOutEverywhere => auth::sign_out_everywhere(cx).await,
+        Handler::ListGlobalSecrets => secrets::list_global(cx).await,
+        Handler::PutGlobalSecrets => secrets::put_global(cx).await,
+        Handler::DeleteGlobalSecret => secrets::delete_global(cx).await,
+        Handler::ListRepositorySecrets => secrets::list_of_repository(cx).await,
+        Handler::PutRepositorySecrets => secrets::put_of_repository(cx).await,
+        Handler::DeleteRepositorySecret => secrets::delete_of_repository(cx).await,
+        Handler::ListEnvironmentSecrets => secrets::list_of_environment(cx).await,
+        Handler::PutEnvironmentSecrets => secrets::put_of_environment(cx).await,
+        Handler::DeleteEnvironmentSecret => secrets::delete_of_environment(cx).await,
+        Handler::ImportSecrets => secrets::import(cx).await,
+        Handler::SecretRotation => secrets::rotation(cx).await,
+        Handler::GetRepositoryMetadata => repository_metadata::get(cx).await,
+        Handler::PutRepositoryMetadata => repository_metadata::put(cx).await,
+        Handler::ListEnvironments => environments::list(cx).await,
+        Handler::CreateEnvironment => environments::create(cx).await,
+        Handler::GetEnvironment => environments::get(cx).await,
+        Handler::UpdateEnvironment => environments::update(cx).await,
+        Handler::DeleteEnvironment => environments::delete(cx).await,
         Handler::ProvokePanic => faults::provoke(cx).await,
         Handler::SessionCosts => faults::session_costs(cx).await,
         Handler::ListPersonalTokens => personal_tokens::list(cx).await,

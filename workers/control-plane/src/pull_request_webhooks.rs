@@ -164,7 +164,8 @@ mod tests {
         let new = NewSession {
             id: id.clone(),
             title: None,
-            repository: None,
+            repositories: vec![],
+            environment_id: None,
             model: "demo/scripted".to_owned(),
             reasoning_effort: None,
             spawn_source: SpawnSource::User,

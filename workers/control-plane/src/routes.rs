@@ -32,6 +32,8 @@ const MCP_SERVER: usize = 1024 * 1024;
 const SIGNED_PAYLOAD: usize = 1024 * 1024;
 /// A revision of 1 MiB as JSON.
 const SKILL: usize = 4 * 1024 * 1024;
+/// The values of a scope as JSON strings, each character escaped, or as a text of twice their size with comments.
+const SECRETS: usize = 512 * 1024;
 
 /// What a tool printed, whole.
 const OUTPUT: usize = oi_protocol::limits::OUTPUT_FILE_MAX_BYTES;
@@ -98,6 +100,24 @@ pub enum Handler {
     TunnelUrls,
     SandboxError,
     SignOutEverywhere,
+    ListGlobalSecrets,
+    PutGlobalSecrets,
+    DeleteGlobalSecret,
+    ListRepositorySecrets,
+    PutRepositorySecrets,
+    DeleteRepositorySecret,
+    ListEnvironmentSecrets,
+    PutEnvironmentSecrets,
+    DeleteEnvironmentSecret,
+    ImportSecrets,
+    SecretRotation,
+    GetRepositoryMetadata,
+    PutRepositoryMetadata,
+    ListEnvironments,
+    CreateEnvironment,
+    GetEnvironment,
+    UpdateEnvironment,
+    DeleteEnvironment,
     ProvokePanic,
     SessionCosts,
     ListPersonalTokens,
@@ -436,6 +456,25 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Get, "/analytics/breakdown", Both, PersonOrService, 0, Handler::AnalyticsBreakdown),
     route(Post, "/internal/webhook-deliveries", Root, Bot, WEBHOOK, Handler::StoreWebhookDelivery),
     route(Get, "/internal/webhook-deliveries", Root, WebService, 0, Handler::ListWebhookDeliveries),
+    // Secrets, repositories' metadata, environments. No bot sees a secret's name or sets anything.
+    route(Get, "/secrets", Both, Person, 0, Handler::ListGlobalSecrets),
+    route(Put, "/secrets", Both, Person, SECRETS, Handler::PutGlobalSecrets),
+    route(Delete, "/secrets/:key", Both, Person, 0, Handler::DeleteGlobalSecret),
+    route(Get, "/secret-rotation", Both, Person, 0, Handler::SecretRotation),
+    route(Get, "/repos/:owner/:name/secrets", Both, Person, 0, Handler::ListRepositorySecrets),
+    route(Put, "/repos/:owner/:name/secrets", Both, Person, SECRETS, Handler::PutRepositorySecrets),
+    route(Delete, "/repos/:owner/:name/secrets/:key", Both, Person, 0, Handler::DeleteRepositorySecret),
+    route(Get, "/repos/:owner/:name/metadata", Both, PersonOrService, 0, Handler::GetRepositoryMetadata),
+    route(Put, "/repos/:owner/:name/metadata", Both, Person, SMALL, Handler::PutRepositoryMetadata),
+    route(Get, "/environments", Both, PersonOrService, 0, Handler::ListEnvironments),
+    route(Post, "/environments", Both, Person, SMALL, Handler::CreateEnvironment),
+    route(Get, "/environments/:id", Both, PersonOrService, 0, Handler::GetEnvironment),
+    route(Put, "/environments/:id", Both, Person, SMALL, Handler::UpdateEnvironment),
+    route(Delete, "/environments/:id", Both, Person, 0, Handler::DeleteEnvironment),
+    route(Get, "/environments/:id/secrets", Both, Person, 0, Handler::ListEnvironmentSecrets),
+    route(Put, "/environments/:id/secrets", Both, Person, SECRETS, Handler::PutEnvironmentSecrets),
+    route(Post, "/environments/:id/secrets/import", Both, Person, SMALL, Handler::ImportSecrets),
+    route(Delete, "/environments/:id/secrets/:key", Both, Person, 0, Handler::DeleteEnvironmentSecret),
     route(Post, "/internal/faults/panic", Root, WebService, SMALL, Handler::ProvokePanic),
     route(Get, "/internal/faults/costs", Root, WebService, 0, Handler::SessionCosts),
     route(Get, "/api/me/tokens", Api, Person, 0, Handler::ListPersonalTokens).token(TokenUse::Never),

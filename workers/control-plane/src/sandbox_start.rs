@@ -12,6 +12,7 @@ use crate::handlers::mcp_servers_for;
 use crate::models::Models;
 use crate::sandbox_access::{self, BackendAccess};
 use crate::sandbox_backend::{self, BackendError, BackendSandbox, Restored, SandboxBackend};
+use crate::secret_injection;
 use crate::source_control::github::user_tokens;
 use crate::store::backend_breakers::{self, Admission};
 use crate::store::{D1, DbError, sandboxes, session_provider_auth, skills};
@@ -99,7 +100,10 @@ async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobRes
     {
         return Ok(started(env, start, found)?);
     }
-    let request = with_settings(env, start, create_request(env, start)?).await.map_err(Failed::from)?;
+    // The users' secrets go from here to the backend and are kept nowhere on the way.
+    let request =
+        CreateSandboxRequest { env: secret_injection::variables(env, start).await?, ..create_request(env, start)? };
+    let request = with_settings(env, start, request).await.map_err(Failed::from)?;
     let sandbox = match &start.from {
         StartFrom::Fresh => backend.create(&request).await?,
         StartFrom::Snapshot { image_id, .. } => backend.restore(&request, Restored::Image(image_id)).await?,

@@ -9,7 +9,7 @@ use crate::store::{
     D1, browser_sessions, forge_leases, oauth_states, personal_tokens, provider_authorizations, sandboxes, service_nonces,
     session_pages,
 };
-use crate::{session_sweeps, webhook_work};
+use crate::{secret_rotation, session_sweeps, webhook_work};
 
 /// Automations that are due, and what must not be left behind.
 const EVERY_MINUTE: &str = "* * * * *";
@@ -43,6 +43,10 @@ async fn every_minute(env: &Env) -> Result<(), Failure> {
     service_nonces::sweep(&db, now).await?;
     oauth_states::sweep(&db, now).await?;
     provider_authorizations::sweep(&db, now).await?;
+    if let Err(failure) = secret_rotation::run(env).await {
+        // Nobody waits for it, and the rest must not.
+        Line::error("control-plane", "secrets.not_resealed").with("error", failure.to_string()).write();
+    }
     session_sweeps::every_minute(env).await?;
     recheck::every_minute(env).await
 }

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod deadline;
 pub mod failure;
 pub mod http_client;
+pub mod key_ring;
 pub mod log;
 pub mod mac;
 pub mod random;

@@ -119,6 +119,7 @@ impl<'s> Played<'s> {
                 base_branch: "main".to_owned(),
                 base_sha: None,
             }],
+            environment: None,
             model: "demo/scripted".to_owned(),
             reasoning_effort: None,
             owner: person(),

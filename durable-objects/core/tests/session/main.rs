@@ -14,6 +14,7 @@ mod calls;
 mod children;
 mod delete;
 mod diffs;
+mod environments;
 mod events;
 mod faults;
 mod fork;

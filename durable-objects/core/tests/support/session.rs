@@ -71,6 +71,7 @@ pub fn init(warm: bool) -> InitSession {
             base_branch: "main".to_owned(),
             base_sha: None,
         }],
+        environment: None,
         model: "demo/scripted".to_owned(),
         reasoning_effort: None,
         owner: person("Ada"),

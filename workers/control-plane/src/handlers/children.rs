@@ -158,7 +158,8 @@ pub(super) async fn spawn(cx: &Cx<'_>) -> Result<Response, Failure> {
     let new = NewSession {
         id: SessionId::from_bytes(random::bytes()),
         title: Some(spawn.title),
-        repository: repository.clone().map(|r| (r.repo_owner, r.repo_name, r.base_branch)),
+        repositories: repository.into_iter().collect(),
+        environment_id: context.environment.as_ref().map(|environment| environment.id.clone()),
         model: model.id.clone(),
         reasoning_effort: effort,
         spawn_source: SpawnSource::Agent,
@@ -171,7 +172,8 @@ pub(super) async fn spawn(cx: &Cx<'_>) -> Result<Response, Failure> {
     let init = InitSession {
         session_id: new.id.clone(),
         title: new.title.clone(),
-        repositories: repository.into_iter().collect(),
+        repositories: new.repositories.clone(),
+        environment: context.environment,
         model: new.model.clone(),
         reasoning_effort: new.reasoning_effort.clone(),
         owner: author.clone(),
@@ -406,6 +408,7 @@ mod tests {
             model: "demo/scripted".to_owned(),
             reasoning_effort: None,
             base_branch: repository.then(|| "main".to_owned()),
+            environment: None,
             prompt_author: identity::anonymous(),
         };
         let ask = |owner: Option<&str>, name: Option<&str>| Spawn {

@@ -1,5 +1,7 @@
 //! Repositories that sessions can work on, and their branches.
 
+use std::collections::BTreeMap;
+
 use oi_protocol::forges::{Branch, BranchList};
 use oi_protocol::rest::{Repository, RepositoryList};
 use oi_worker_kit::log::Line;
@@ -10,7 +12,7 @@ use crate::request::Cx;
 use crate::source_control::cache::Cache;
 use crate::source_control::repository_cache::{self, KeptList};
 use crate::source_control::{BranchPage, Forge, RepositoryFacts, RepositoryName, SourceControl};
-use crate::store::D1;
+use crate::store::{D1, repo_metadata};
 
 /// Without a page, this many pages of a hundred are read: 500 branches.
 const PAGES_AT_ONCE: u32 = 5;
@@ -29,12 +31,19 @@ fn listed(facts: RepositoryFacts) -> Repository {
         archived: false,
         language: facts.language,
         topics: (!facts.topics.is_empty()).then_some(facts.topics),
+        metadata: None,
     }
 }
 
-fn answer(kept: KeptList, cached: bool) -> Result<Response, Failure> {
+/// With what people noted, which is read each time: what is kept is the forge's alone.
+async fn answer(cx: &Cx<'_>, kept: KeptList, cached: bool) -> Result<Response, Failure> {
     let cached_at = clock::iso8601(kept.cached_at);
-    let repos = kept.repositories().into_iter().map(listed).collect();
+    let mut noted: BTreeMap<_, _> = repo_metadata::all(&cx.db()?).await?.into_iter().collect();
+    let with_notes = |facts: RepositoryFacts| {
+        let key = (facts.owner.to_ascii_lowercase(), facts.name.to_ascii_lowercase());
+        Repository { metadata: noted.remove(&key), ..listed(facts) }
+    };
+    let repos = kept.repositories().into_iter().map(with_notes).collect();
     reply::json(200, &RepositoryList { repos, cached, cached_at })
 }
 
@@ -46,7 +55,7 @@ async fn refresh(env: &Env) -> Result<(), Failure> {
 pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (cache, now) = (Cache::of(cx.env)?, clock::now());
     match repository_cache::kept_list(&cache).await.filter(KeptList::may_be_served) {
-        Some(kept) if kept.is_fresh(now) => answer(kept, true),
+        Some(kept) if kept.is_fresh(now) => answer(cx, kept, true).await,
         Some(kept) => {
             let env = cx.env.clone();
             cx.context.wait_until(async move {
@@ -54,11 +63,11 @@ pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
                     Line::warn("control-plane", "repos.not_refreshed").with("error", failure.to_string()).write();
                 }
             });
-            answer(kept, true)
+            answer(cx, kept, true).await
         }
         None => {
             let forge = Forge::of(cx.env)?;
-            answer(repository_cache::read_list(&cache, &cx.db()?, &forge, now).await?, false)
+            answer(cx, repository_cache::read_list(&cache, &cx.db()?, &forge, now).await?, false).await
         }
     }
 }

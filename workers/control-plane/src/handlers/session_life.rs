@@ -72,11 +72,11 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
     let models = Models::enabled(&cx.db()?, cx.env).await?;
     let effort = wanted.reasoning_effort.or(point.reasoning_effort.filter(|_| wanted.model.is_none()));
     let (model, effort) = models.choose(Some(wanted.model.as_deref().unwrap_or(&point.model)), effort.as_deref())?;
-    let primary = point.repositories.first();
     let new = NewSession {
         id: SessionId::from_bytes(random::bytes()),
         title: wanted.title.or(point.title),
-        repository: primary.map(|r| (r.repo_owner.clone(), r.repo_name.clone(), r.base_branch.clone())),
+        repositories: point.repositories.clone(),
+        environment_id: point.environment.as_ref().map(|environment| environment.id.clone()),
         model: model.id.clone(),
         reasoning_effort: effort,
         spawn_source: identity::spawn_source(&cx.who.caller),
@@ -87,6 +87,7 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
         session_id: new.id.clone(),
         title: new.title.clone(),
         repositories: point.repositories,
+        environment: point.environment,
         model: new.model.clone(),
         reasoning_effort: new.reasoning_effort.clone(),
         owner,

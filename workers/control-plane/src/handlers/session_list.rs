@@ -8,6 +8,7 @@ use oi_worker_kit::{Failure, Refusal, reply};
 use worker::Response;
 
 use crate::request::Cx;
+use crate::store::session_repositories;
 use crate::store::sessions::{self, ListQuery, ListedSession};
 
 const DEFAULT_LIMIT: i64 = 50;
@@ -74,6 +75,7 @@ pub(super) fn item(row: ListedSession) -> Option<SessionListItem> {
         message_count: row.message_count,
         pr_count: row.pr_count,
         environment_id: row.environment_id,
+        repositories: Vec::new(),
         created_at: UnixMillis(row.created_at),
         updated_at: UnixMillis(row.updated_at),
     })
@@ -82,15 +84,18 @@ pub(super) fn item(row: ListedSession) -> Option<SessionListItem> {
 pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
     let pairs: Vec<(String, String)> = url::form_urlencoded::parse(cx.head.query.as_bytes()).into_owned().collect();
     let query = query(&pairs, cx.person().map(|person| person.user_id.as_str()))?;
-    let (rows, has_more) = sessions::list(&cx.db()?, &query).await?;
+    let db = cx.db()?;
+    let (rows, has_more) = sessions::list(&db, &query).await?;
+    let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+    let mut repositories = session_repositories::of(&db, &ids).await?;
     let listed = rows.into_iter().filter_map(|row| {
         let id = row.id.clone();
         let item = item(row);
         if item.is_none() {
             // A row that a newer release wrote must not take the whole list with it.
-            Line::error("control-plane", "session.row_unreadable").with("session_id", id).write();
+            Line::error("control-plane", "session.row_unreadable").with("session_id", &id).write();
         }
-        item
+        item.map(|item| SessionListItem { repositories: repositories.remove(&id).unwrap_or_default(), ..item })
     });
     reply::json(200, &SessionList { sessions: listed.collect(), has_more })
 }

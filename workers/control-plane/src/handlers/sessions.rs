@@ -1,10 +1,11 @@
 //! Making a session.
 
+use oi_protocol::environments::WantedRepository;
 use oi_protocol::rest::{CreateSessionRequest, CreateSessionResponse};
 use oi_protocol::session_state::{SessionStatus, SpawnSource};
 use oi_protocol::text::utf16_len;
-use oi_protocol::{ErrorCode, SessionId, limits};
-use oi_session::call::{InitRepository, InitSession, SessionCall};
+use oi_protocol::{EnvironmentId, SessionId, limits};
+use oi_session::call::{InitEnvironment, InitRepository, InitSession, SessionCall};
 use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Fault, Refusal, clock, random, reply, request_body};
 use serde::Deserialize;
@@ -15,18 +16,27 @@ use crate::models::Models;
 use crate::provider_accounts::selection::{self, Selections};
 use crate::request::Cx;
 use crate::session_client;
-use crate::skills::resolve::{self, Selection, Target};
-use crate::source_control::cache::Cache;
-use crate::source_control::{BranchName, Forge, RepositoryName, SourceControl, repository_cache, require_forge};
+use crate::session_target::{self, KnownForge, Named};
+use crate::skills::resolve::{self as skills, Selection};
+use crate::source_control::{RepositoryName, require_forge};
 use crate::store::sessions::{self, NewSession};
-use crate::store::{D1, Statement, session_provider_auth};
+use crate::store::{D1, Statement, environments, session_provider_auth};
 
 const SHAPE: &str = "Invalid session request body";
+
+/// What a session is to work on.
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    Nothing,
+    Repository(Named),
+    Repositories(Vec<Named>),
+    Environment(EnvironmentId),
+}
 
 /// What a body asks for, checked as far as that needs nobody else.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
-    repository: Option<(RepositoryName, Option<BranchName>)>,
+    target: Target,
     title: Option<String>,
     model: Option<String>,
     reasoning_effort: Option<String>,
@@ -42,22 +52,16 @@ struct Pins {
     provider_selections: Selections,
 }
 
-fn wanted(body: &serde_json::Value, request: CreateSessionRequest) -> Result<Wanted, Refusal> {
-    let present = |field: &str| body.get(field).is_some_and(|value| !value.is_null());
-    if present("environmentId") || present("repositories") {
-        // Better refused than made with something else than was asked for.
-        let sentence = "Sessions of an environment or of several repositories are not available yet";
-        return Err(Refusal::new(501, ErrorCode::NotImplemented, sentence));
-    }
+fn target(request: &CreateSessionRequest) -> Result<Target, Refusal> {
     let repository = match (&request.repo_owner, &request.repo_name) {
         (Some(owner), Some(name)) => {
             let name = RepositoryName::parse(owner, name)
                 .ok_or_else(|| Refusal::invalid_body("repoOwner and repoName must name a repository"))?;
-            let branch = request.branch.as_deref().map(|branch| {
-                let plain = branch.bytes().all(|b| b.is_ascii_alphanumeric() || b"_./-".contains(&b));
-                BranchName::parse(branch).filter(|_| plain).ok_or_else(|| Refusal::invalid_body("Invalid branch name"))
-            });
-            Some((name, branch.transpose()?))
+            let branch = request
+                .branch
+                .as_deref()
+                .map(|text| session_target::branch(text).ok_or_else(|| Refusal::invalid_body("Invalid branch name")));
+            Some(Named { name, branch: branch.transpose()? })
         }
         (None, None) if request.branch.is_some() => {
             return Err(Refusal::invalid_body("branch requires repoOwner and repoName"));
@@ -65,46 +69,56 @@ fn wanted(body: &serde_json::Value, request: CreateSessionRequest) -> Result<Wan
         (None, None) => None,
         _ => return Err(Refusal::invalid_body("repoOwner and repoName must be provided together")),
     };
+    match (repository, &request.repositories, &request.environment_id) {
+        (None, None, None) => Ok(Target::Nothing),
+        (Some(named), None, None) => Ok(Target::Repository(named)),
+        (None, Some(list), None) => session_target::named(list).map(Target::Repositories),
+        (None, None, Some(id)) => Ok(Target::Environment(id.clone())),
+        _ => {
+            let sentence = "Only one of repoOwner with repoName, repositories and environmentId may be given";
+            Err(Refusal::invalid_body(sentence))
+        }
+    }
+}
+
+fn wanted(request: CreateSessionRequest) -> Result<Wanted, Refusal> {
+    let target = target(&request)?;
     let title = request.title.map(|title| title.trim().to_owned()).filter(|title| !title.is_empty());
     if title.as_deref().is_some_and(|title| utf16_len(title) > limits::TITLE_MAX_UTF16) {
         return Err(Refusal::invalid_body("title must be 200 characters or fewer"));
     }
-    Ok(Wanted { repository, title, model: request.model, reasoning_effort: request.reasoning_effort })
+    Ok(Wanted { target, title, model: request.model, reasoning_effort: request.reasoning_effort })
 }
 
-async fn resolve(
-    cx: &Cx<'_>,
-    wanted: Option<(RepositoryName, Option<BranchName>)>,
-) -> Result<Option<InitRepository>, Failure> {
-    let Some((name, branch)) = wanted else { return Ok(None) };
-    let forge = Forge::of(cx.env)?;
-    let Some(facts) = repository_cache::facts(&Cache::of(cx.env)?, &forge, &name, clock::now()).await? else {
-        return Err(Refusal::not_found("Repository is not installed for the GitHub App").into());
-    };
-    let base_branch = match branch {
-        Some(branch) if branch.as_str() != facts.default_branch => {
-            if forge.branch_head(&name, &branch).await?.is_none() {
-                let sentence = format!("Branch `{}` does not exist in {}", branch.as_str(), name.as_path());
-                return Err(Refusal::invalid_body(sentence).into());
-            }
-            branch.as_str().to_owned()
+/// The repositories as the forge has them now, and the environment that names them.
+async fn resolve(cx: &Cx<'_>, target: Target) -> Result<(Vec<InitRepository>, Option<InitEnvironment>), Failure> {
+    let (all, environment) = match target {
+        Target::Nothing => return Ok((Vec::new(), None)),
+        Target::Repository(named) => {
+            let found = session_target::resolve_one(&KnownForge::of(cx.env)?, &named).await?;
+            return Ok((vec![found], None));
         }
-        _ => facts.default_branch,
+        Target::Repositories(all) => (all, None),
+        Target::Environment(id) => {
+            let environment = environments::get(&cx.db()?, &id).await?;
+            let environment = environment.ok_or_else(|| Refusal::not_found(format!("Environment not found: {id}")))?;
+            let members = environment.repositories.into_iter().map(|repository| WantedRepository {
+                repo_owner: repository.repo_owner,
+                repo_name: repository.repo_name,
+                base_branch: Some(repository.base_branch),
+            });
+            let all = session_target::of_environment(members);
+            (all, Some(InitEnvironment { id: environment.id, name: environment.name }))
+        }
     };
-    Ok(Some(InitRepository {
-        repo_owner: name.owner().to_owned(),
-        repo_name: name.name().to_owned(),
-        repo_id: facts.id,
-        base_branch,
-        base_sha: None,
-    }))
+    Ok((session_target::resolve(&KnownForge::of(cx.env)?, &all).await?, environment))
 }
 
 pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
     require_forge(cx.env)?;
     let body: serde_json::Value = request_body::parse(&cx.body, "Invalid JSON body")?;
     refuse_claims(&body, NOT_IN_A_NEW_SESSION)?;
-    let wanted = wanted(&body, request_body::parse(&cx.body, SHAPE)?)?;
+    let wanted = wanted(request_body::parse(&cx.body, SHAPE)?)?;
     let pins: Pins = request_body::parse(&cx.body, SHAPE)?;
     let models = Models::enabled(&cx.db()?, cx.env).await?;
     let (model, effort) = models.choose(wanted.model.as_deref(), wanted.reasoning_effort.as_deref())?;
@@ -112,14 +126,15 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
     if cx.person().is_none() && cx.actor().is_none() {
         return Err(Refusal::forbidden("A user identity is required to create a session").into());
     }
-    let repository = resolve(cx, wanted.repository).await?;
+    let (repositories, environment) = resolve(cx, wanted.target).await?;
     let owner = acting_person(cx, &shown)
         .await?
         .ok_or_else(|| Refusal::forbidden("A user identity is required to create a session"))?;
     let new = NewSession {
         id: SessionId::from_bytes(random::bytes()),
         title: wanted.title,
-        repository: repository.clone().map(|r| (r.repo_owner, r.repo_name, r.base_branch)),
+        repositories: repositories.clone(),
+        environment_id: environment.as_ref().map(|environment| environment.id.clone()),
         model: model.id.clone(),
         reasoning_effort: effort,
         spawn_source: identity::spawn_source(&cx.who.caller),
@@ -129,7 +144,8 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
     let init = InitSession {
         session_id: new.id.clone(),
         title: new.title.clone(),
-        repositories: repository.into_iter().collect(),
+        repositories,
+        environment,
         model: new.model.clone(),
         reasoning_effort: new.reasoning_effort.clone(),
         owner,
@@ -145,14 +161,17 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
 async fn pinned(cx: &Cx<'_>, db: &D1, new: &NewSession, pins: Pins) -> Result<Vec<Statement>, Failure> {
     let unattended = !matches!(new.spawn_source, SpawnSource::User);
     let providers = selection::resolve(db, &pins.provider_selections, &new.model, unattended).await?;
-    let repository = new.repository.as_ref().map(|(owner, name, _)| format!("{owner}/{name}").to_ascii_lowercase());
-    let target = Target { repositories: repository.into_iter().collect(), environment: None };
+    let repositories = new.repositories.iter();
+    let target = skills::Target {
+        repositories: repositories.map(|r| format!("{}/{}", r.repo_owner, r.repo_name).to_ascii_lowercase()).collect(),
+        environment: new.environment_id.as_ref().map(ToString::to_string),
+    };
     let user = new.user_id.as_deref().filter(|_| cx.person().is_some() || cx.actor().is_some());
-    let skills = resolve::resolve(db, &target, pins.skill_selection, user).await?;
+    let pinned_skills = skills::resolve(db, &target, pins.skill_selection, user).await?;
     let now = clock::now();
     let mut statements: Vec<Statement> =
         providers.iter().map(|provider| session_provider_auth::pin(&new.id, provider, now)).collect();
-    statements.extend(resolve::pin(&new.id, &skills, now));
+    statements.extend(skills::pin(&new.id, &pinned_skills, now));
     Ok(statements)
 }
 
@@ -183,23 +202,26 @@ pub(super) async fn begin_plain(cx: &Cx<'_>, new: NewSession, init: InitSession)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source_control::BranchName;
     use serde_json::json;
 
     fn read(body: &serde_json::Value) -> Result<Wanted, Refusal> {
-        wanted(body, request_body::parse(body.to_string().as_bytes(), SHAPE)?)
+        wanted(request_body::parse(body.to_string().as_bytes(), SHAPE)?)
     }
 
     #[test]
     fn what_is_asked_for_is_read_whole_or_refused() {
         let good = json!({"repoOwner": "Acme", "repoName": "app", "branch": "a/B", "title": " t ", "unknown": 1});
         let wanted = read(&good).expect("fits");
-        let (name, branch) = wanted.repository.expect("has one");
-        assert_eq!((name.as_path().as_str(), branch.as_ref().map(BranchName::as_str)), ("acme/app", Some("a/B")));
+        let Target::Repository(named) = wanted.target else { panic!("has one") };
+        let branch = named.branch.as_ref().map(BranchName::as_str);
+        assert_eq!((named.name.as_path().as_str(), branch), ("acme/app", Some("a/B")));
         assert_eq!(wanted.title.as_deref(), Some("t"));
     }
 
     #[test]
     fn a_body_that_does_not_fit_says_why() {
+        let one = &json!({"repoOwner": "a", "repoName": "b"});
         for (body, status, sentence) in [
             (json!({"repoOwner": "a"}), 400, "must be provided together"),
             (json!({"repoName": "a"}), 400, "must be provided together"),
@@ -211,12 +233,31 @@ mod tests {
             (json!({"title": 5}), 400, "Invalid session request body"),
             (json!({"title": "x".repeat(201)}), 400, "200 characters"),
             (json!({"model": null}), 400, "Invalid session request body"),
-            (json!({"environmentId": "env_1"}), 501, "not available yet"),
-            (json!({"repositories": []}), 501, "not available yet"),
+            (json!({"environmentId": "prod"}), 400, "Invalid session request body"),
+            (json!({"environmentId": 1}), 400, "Invalid session request body"),
+            (json!({"repositories": []}), 400, "1 to 10"),
+            (json!({"repositories": {}}), 400, "Invalid session request body"),
+            (json!({"repositories": [{"repoOwner": "a"}]}), 400, "Invalid session request body"),
+            (json!({"repositories": [one, one]}), 400, "listed twice"),
+            (json!({"repositories": [one], "environmentId": "env_1"}), 400, "Only one of"),
+            (json!({"repositories": [one], "repoOwner": "a", "repoName": "b"}), 400, "Only one of"),
+            (json!({"environmentId": "env_1", "repoOwner": "a", "repoName": "b"}), 400, "Only one of"),
+            (json!({"environmentId": "env_1", "branch": "x"}), 400, "branch requires"),
         ] {
             let refusal = read(&body).expect_err("does not fit");
             assert!(refusal.status == status && refusal.sentence.contains(sentence), "{body}: {refusal}");
         }
-        assert!(read(&json!({"repoOwner": null, "repoName": null, "environmentId": null})).is_ok());
+        let nulls = json!({"repoOwner": null, "repoName": null, "environmentId": null, "repositories": null});
+        assert_eq!(read(&nulls).expect("fits").target, Target::Nothing);
+    }
+
+    #[test]
+    fn several_repositories_or_an_environment_are_read() {
+        let list = json!({"repositories": [{"repoOwner": " Acme", "repoName": "B"}, {"repoOwner": "acme", "repoName": "a", "baseBranch": "dev"}]});
+        let Target::Repositories(all) = read(&list).expect("fits").target else { panic!("has several") };
+        let shown: Vec<_> = all.iter().map(|named| (named.name.as_path(), named.branch.is_some())).collect();
+        assert_eq!(shown, [("acme/b".to_owned(), false), ("acme/a".to_owned(), true)]);
+        let environment = read(&json!({"environmentId": "env_1"})).expect("fits").target;
+        assert_eq!(environment, Target::Environment(EnvironmentId::parse("env_1").expect("an id")));
     }
 }

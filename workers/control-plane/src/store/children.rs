@@ -5,7 +5,7 @@ use oi_protocol::{SessionId, UnixMillis};
 use serde::Deserialize;
 
 use super::sessions::{ListedSession, NewSession};
-use super::{Database, DbError, params};
+use super::{Database, DbError, params, session_repositories};
 
 /// Levels below a session that a person started.
 pub const MAX_DEPTH: i64 = 2;
@@ -116,6 +116,9 @@ pub async fn admit(
             ],
         )
         .await?;
+    if changed > 0 && !child.repositories.is_empty() {
+        db.batch(session_repositories::insert(&child.id, &child.repositories).collect()).await?;
+    }
     Ok(changed > 0)
 }
 
@@ -249,7 +252,8 @@ mod tests {
         NewSession {
             id: id(byte),
             title: Some(format!("t{byte}")),
-            repository: Some(("acme".to_owned(), "app".to_owned(), "main".to_owned())),
+            repositories: vec![],
+            environment_id: None,
             model: "demo/scripted".to_owned(),
             reasoning_effort: None,
             spawn_source: SpawnSource::User,

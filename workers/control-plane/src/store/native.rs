@@ -16,6 +16,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../d1-migrations/0006_sandbox_lifecycle.sql"),
     include_str!("../../../../d1-migrations/0007_session_pull_requests.sql"),
     include_str!("../../../../d1-migrations/0010_identity.sql"),
+    include_str!("../../../../d1-migrations/0020_secrets.sql"),
+    include_str!("../../../../d1-migrations/0021_repositories_environments.sql"),
     include_str!("../../../../d1-migrations/0030_settings.sql"),
     include_str!("../../../../d1-migrations/0031_provider_accounts.sql"),
     include_str!("../../../../d1-migrations/0032_inbox.sql"),

@@ -98,7 +98,8 @@ mod tests {
         let new = NewSession {
             id: SessionId::from_bytes([session; 16]),
             title: None,
-            repository: None,
+            repositories: vec![],
+            environment_id: None,
             model: "demo/scripted".to_owned(),
             reasoning_effort: None,
             spawn_source: SpawnSource::User,

@@ -1,11 +1,12 @@
 //! `sessions`: the list. The session's own object holds the truth.
 
 use oi_protocol::session_state::{SessionStatus, SpawnSource};
-use oi_protocol::{SessionId, UnixMillis};
+use oi_protocol::{EnvironmentId, SessionId, UnixMillis};
+use oi_session::call::InitRepository;
 use oi_session::job::IndexSession;
 use serde::Deserialize;
 
-use super::{Database, DbError, Param, Statement, params};
+use super::{Database, DbError, Param, Statement, params, session_repositories};
 
 /// A session that is about to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +15,10 @@ pub struct NewSession {
     pub id: SessionId,
     /// Title.
     pub title: Option<String>,
-    /// Owner, name and base branch.
-    pub repository: Option<(String, String, String)>,
+    /// What it works on, the primary first.
+    pub repositories: Vec<InitRepository>,
+    /// The environment that names them.
+    pub environment_id: Option<EnvironmentId>,
     /// `provider/model`
     pub model: String,
     /// Default reasoning effort.
@@ -29,10 +32,10 @@ pub struct NewSession {
 }
 
 impl NewSession {
-    /// Owner, name and base branch of its repository, as the columns have them.
+    /// Owner, name and base branch of its primary repository, as the columns have them.
     pub fn repository_columns(&self) -> (Option<&str>, Option<&str>, Option<&str>) {
-        self.repository.as_ref().map_or((None, None, None), |(owner, name, branch)| {
-            (Some(owner.as_str()), Some(name.as_str()), Some(branch.as_str()))
+        self.repositories.first().map_or((None, None, None), |primary| {
+            (Some(primary.repo_owner.as_str()), Some(primary.repo_name.as_str()), Some(primary.base_branch.as_str()))
         })
     }
 }
@@ -51,6 +54,7 @@ pub async fn insert_with(
     pinned: Vec<Statement>,
 ) -> Result<(), DbError> {
     let mut statements = vec![listing(session, now)];
+    statements.extend(session_repositories::insert(&session.id, &session.repositories));
     statements.extend(pinned);
     db.batch(statements).await.map(|_| ())
 }
@@ -59,8 +63,8 @@ fn listing(session: &NewSession, now: UnixMillis) -> Statement {
     let (owner, name, branch) = session.repository_columns();
     (
         "INSERT INTO sessions (id, title, repo_owner, repo_name, base_branch, model, reasoning_effort, status,
-            spawn_source, scm_login, user_id, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'created', ?8, ?9, ?10, ?11, ?11)",
+            spawn_source, scm_login, user_id, created_at, updated_at, environment_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'created', ?8, ?9, ?10, ?11, ?11, ?12)",
         params![
             session.id.as_str(),
             session.title.clone(),
@@ -73,6 +77,7 @@ fn listing(session: &NewSession, now: UnixMillis) -> Statement {
             session.scm_login.clone(),
             session.user_id.clone(),
             now.0,
+            session.environment_id.as_ref().map(EnvironmentId::as_str),
         ],
     )
 }
@@ -252,11 +257,21 @@ mod tests {
     use crate::store::native::Native;
     use futures_executor::block_on;
 
+    fn app() -> InitRepository {
+        InitRepository {
+            repo_owner: "acme".to_owned(),
+            repo_name: "app".to_owned(),
+            repo_id: 7,
+            base_branch: "main".to_owned(),
+        }
+    }
+
     fn new(byte: u8) -> NewSession {
         NewSession {
             id: SessionId::from_bytes([byte; 16]),
             title: None,
-            repository: Some(("acme".to_owned(), "app".to_owned(), "main".to_owned())),
+            repositories: vec![app()],
+            environment_id: None,
             model: "demo/scripted".to_owned(),
             reasoning_effort: None,
             spawn_source: if byte == 3 { SpawnSource::GithubBot } else { SpawnSource::User },
@@ -311,6 +326,26 @@ mod tests {
         assert_eq!(drafts(4), vec![id(3)]);
         let active = ListQuery { status: Some(SessionStatus::Active), limit: 10, ..ListQuery::default() };
         assert_eq!(block_on(list(&db, &active)).expect("runs").0.len(), 1, "what is in use is not archived");
+    }
+
+    #[test]
+    fn what_a_session_works_on_is_listed_with_it_in_its_order_and_goes_with_it() {
+        let db = Native::new();
+        let environment_id = EnvironmentId::parse("env_1").ok();
+        let other = InitRepository { repo_name: "other".to_owned(), repo_id: 8, ..app() };
+        let two = NewSession { repositories: vec![other, app()], environment_id, ..new(1) };
+        block_on(insert(&db, &two, UnixMillis(1))).expect("runs");
+        block_on(insert(&db, &NewSession { repositories: vec![], ..new(2) }, UnixMillis(2))).expect("runs");
+        let (rows, _) = block_on(list(&db, &ListQuery { limit: 10, ..ListQuery::default() })).expect("runs");
+        let shown: Vec<_> = rows.iter().map(|row| (row.repo_name.as_deref(), row.environment_id.as_deref())).collect();
+        assert_eq!(shown, [(None, None), (Some("other"), Some("env_1"))]);
+        let names = || {
+            let found = block_on(session_repositories::of(&db, &[two.id.as_str(), rows[0].id.as_str()])).expect("runs");
+            found.into_values().flatten().map(|repository| repository.repo_name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(), ["other", "app"]);
+        block_on(db.change("DELETE FROM sessions", vec![])).expect("runs");
+        assert_eq!(names(), Vec::<String>::new());
     }
 
     #[test]
