@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use oi_protocol::{client_socket, diff, error, event, rest, session_state};
+use oi_protocol::{client_socket, diff, error, event, rest, search, session_state};
 use ts_rs::{Config, TS, TypeVisitor};
 
 struct Collector<'a> {
@@ -43,6 +43,7 @@ fn generate() -> String {
     collector.visit::<rest::AppConfig>();
     collector.visit::<rest::RepositoryList>();
     collector.visit::<diff::DiffState>();
+    collector.visit::<search::SearchResults>();
     let declarations: Vec<String> = collector.declarations.into_values().collect();
     format!(
         "// Generated from the Rust types in `protocol` by `cargo xtask types`. Do not edit.\n\n{}",

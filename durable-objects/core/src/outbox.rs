@@ -125,6 +125,7 @@ impl Turn<'_, '_> {
             }
             Job::CopyTimeline(_) => self.copy_failed(error),
             Job::IndexSession(_)
+            | Job::IndexTurn(_)
             | Job::BotCallback(_)
             | Job::TellParent(_)
             | Job::OfferResult(_)

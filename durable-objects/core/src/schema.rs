@@ -152,6 +152,10 @@ pub(crate) const STEPS: &[&[&str]] = &[
         "CREATE TABLE session_diff_patches (file_id TEXT PRIMARY KEY, patch TEXT NOT NULL)",
         "CREATE TABLE pull_request_refreshes (one INTEGER PRIMARY KEY CHECK (one = 1), asked_at INTEGER NOT NULL)",
     ],
+    &[
+        // What search finds of a turn, as it ended: `{answer, paths}`.
+        "ALTER TABLE messages ADD COLUMN searchable TEXT",
+    ],
 ];
 
 /// Whether the session was ever created here; an object that was not stays empty.

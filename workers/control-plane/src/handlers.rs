@@ -11,6 +11,7 @@ mod outputs;
 mod repositories;
 mod sandbox_broker;
 mod sandbox_reach;
+mod search;
 mod session_calls;
 mod session_life;
 mod session_list;
@@ -81,6 +82,8 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::TunnelUrls => sandbox_reach::tunnel_urls(cx).await,
         Handler::SandboxError => sandbox_reach::error(cx).await,
         Handler::SignOutEverywhere => auth::sign_out_everywhere(cx).await,
+        Handler::Search => search::search(cx).await,
+        Handler::RebuildSearch => search::rebuild(cx).await,
         Handler::ProvokePanic => faults::provoke(cx).await,
         Handler::SessionCosts => faults::session_costs(cx).await,
     }

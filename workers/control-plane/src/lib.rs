@@ -25,6 +25,8 @@ mod sandbox_access;
 mod sandbox_backend;
 mod sandbox_start;
 mod schedule;
+mod search_index;
+mod search_query;
 mod session_client;
 mod session_object;
 mod session_sweeps;

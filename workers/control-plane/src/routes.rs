@@ -83,6 +83,8 @@ pub enum Handler {
     TunnelUrls,
     SandboxError,
     SignOutEverywhere,
+    Search,
+    RebuildSearch,
     ProvokePanic,
     SessionCosts,
 }
@@ -177,6 +179,8 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Post, "/api/auth/revoke-sessions", Api, Person, SMALL, Handler::SignOutEverywhere),
     route(Post, "/internal/webhook-deliveries", Root, Bot, WEBHOOK, Handler::StoreWebhookDelivery),
     route(Get, "/internal/webhook-deliveries", Root, WebService, 0, Handler::ListWebhookDeliveries),
+    route(Get, "/search", Both, Person, 0, Handler::Search),
+    route(Post, "/internal/search/rebuild", Root, WebService, SMALL, Handler::RebuildSearch),
     route(Post, "/internal/faults/panic", Root, WebService, SMALL, Handler::ProvokePanic),
     route(Get, "/internal/faults/costs", Root, WebService, 0, Handler::SessionCosts),
 ];

@@ -5,7 +5,7 @@ use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
 use crate::store::{D1, browser_sessions, oauth_states, sandboxes, service_nonces, session_pages};
-use crate::{session_sweeps, webhook_work};
+use crate::{search_index, session_sweeps, webhook_work};
 
 /// Automations that are due, and what must not be left behind.
 const EVERY_MINUTE: &str = "* * * * *";
@@ -38,6 +38,7 @@ async fn every_minute(env: &Env) -> Result<(), Failure> {
     let (db, now) = (D1::of(env)?, clock::now());
     service_nonces::sweep(&db, now).await?;
     oauth_states::sweep(&db, now).await?;
+    search_index::every_minute(env).await?;
     session_sweeps::every_minute(env).await
 }
 

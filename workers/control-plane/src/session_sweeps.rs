@@ -11,7 +11,7 @@ use worker::Env;
 use crate::handlers::abandon_child;
 use crate::store::session_pages::{self, Pages};
 use crate::store::{D1, children, deleted_sessions, sessions};
-use crate::{family_effects, session_client};
+use crate::{family_effects, search_index, session_client};
 
 /// A draft that nothing changed for this long is archived, in ms.
 const DRAFT_AGE_MS: i64 = 8 * 3_600_000;
@@ -52,6 +52,7 @@ async fn finish_deletion(env: &Env, id: &str) -> Result<bool, Failure> {
     if answer.status != 404 {
         return Ok(false);
     }
+    search_index::forget(env, &id).await?;
     let emptied = family_effects::collect_storage(env, &CollectStorage { session_id: id }).await;
     Ok(matches!(emptied, Ok(JobResult::Done)))
 }

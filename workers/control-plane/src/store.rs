@@ -6,6 +6,7 @@ pub mod children;
 pub mod deleted_sessions;
 pub mod oauth_states;
 pub mod sandboxes;
+pub mod search;
 pub mod service_nonces;
 pub mod session_pages;
 pub mod session_pull_requests;

@@ -29,7 +29,18 @@ impl Native {
         }
         Self(RefCell::new(connection))
     }
+
+    /// The same for the database of search.
+    pub fn search() -> Self {
+        let connection = Connection::open_in_memory().expect("SQLite opens in memory");
+        for migration in SEARCH_MIGRATIONS {
+            connection.execute_batch(migration).expect("a migration applies");
+        }
+        Self(RefCell::new(connection))
+    }
 }
+
+const SEARCH_MIGRATIONS: [&str; 1] = [include_str!("../../../../d1-search-migrations/0001_search.sql")];
 
 #[expect(clippy::needless_pass_by_value, reason = "it is passed to `map_err`")]
 fn failed(error: rusqlite::Error) -> DbError {

@@ -5,6 +5,7 @@ use oi_protocol::{SessionId, UnixMillis};
 use oi_session::job::IndexSession;
 use serde::Deserialize;
 
+use super::search::SessionFacts;
 use super::{Database, DbError, Param, params};
 
 /// A session that is about to be.
@@ -129,6 +130,26 @@ pub async fn exists(db: &impl Database, id: &SessionId) -> Result<bool, DbError>
     struct One {}
     let row: Option<One> = db.row("SELECT 1 AS one FROM sessions WHERE id = ?", params![id.as_str()]).await?;
     Ok(row.is_some())
+}
+
+/// What search keeps of a session; none of one that was deleted.
+pub async fn search_facts(db: &impl Database, id: &str) -> Result<Option<SessionFacts>, DbError> {
+    db.row(
+        "SELECT id, counter, title, repo_owner, repo_name, user_id, status, created_at, updated_at FROM sessions
+            WHERE id = ?",
+        params![id],
+    )
+    .await
+}
+
+/// The same of the sessions after one, in the order of their ids.
+pub async fn search_facts_after(db: &impl Database, after: &str, limit: i64) -> Result<Vec<SessionFacts>, DbError> {
+    db.rows(
+        "SELECT id, counter, title, repo_owner, repo_name, user_id, status, created_at, updated_at FROM sessions
+            WHERE id > ? ORDER BY id LIMIT ?",
+        params![after, limit],
+    )
+    .await
 }
 
 /// What to list.
