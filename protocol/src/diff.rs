@@ -144,6 +144,7 @@ pub enum DiffRepository {
 /// `PUT /sessions/:id/diff`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffBundle {
     /// 1
     pub version: u32,
@@ -204,6 +205,7 @@ pub struct DiffState {
 /// Answer of `PUT /sessions/:id/diff`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffStored {
     /// The new bundle's name.
     pub revision_id: String,
@@ -212,6 +214,7 @@ pub struct DiffStored {
 /// `POST /sessions/:id/diff/failure`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffFailure {
     /// 1 to 2000 UTF-16 units.
     pub error: String,

@@ -32,7 +32,7 @@ macro_rules! minted_id {
         #[serde(transparent)]
         #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
         #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-        pub struct $name(String);
+        pub struct $name(#[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[0-9a-f]{32}$")))] String);
 
         impl $name {
             /// An id from 16 random bytes.

@@ -250,6 +250,7 @@ pub struct RepositoryList {
 /// `POST /sessions/:id/pr`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreatePullRequestRequest {
     /// Non-blank.
     pub title: String,
@@ -275,6 +276,7 @@ pub struct CreatePullRequestRequest {
 /// Answer of `POST /sessions/:id/pr`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreatePullRequestResponse {
     /// Number in the repository.
     pub pr_number: i64,
@@ -292,6 +294,7 @@ pub struct CreatePullRequestResponse {
 
 /// Answer of `POST /sessions/:id/scm-credentials`
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScmCredentials {
     /// `x-access-token` on GitHub.
     pub username: String,
@@ -322,6 +325,7 @@ pub struct AttachmentResponse {
 /// Answer of `POST /sessions/:id/media`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MediaResponse {
     /// The artifact.
     pub artifact_id: ArtifactId,

@@ -56,9 +56,9 @@ enum Chore {
     Test(tests_run::Options),
     /// Check formatting, lints of the native crates and the Workers, and the page's lints and types.
     Check,
-    /// Write the TypeScript of the wire from the Rust types.
+    /// Write the TypeScript of the wire and `docs/openapi.json` from the Rust types and the table of routes.
     Types {
-        /// Write nothing; fail when the file differs.
+        /// Write nothing; fail when a file differs.
         #[arg(long)]
         check: bool,
     },

@@ -15,6 +15,8 @@ mod media_fields;
 mod media_store;
 mod models;
 mod multipart;
+#[cfg(test)]
+mod openapi;
 mod policy;
 mod pull_request_effects;
 mod pull_request_webhooks;

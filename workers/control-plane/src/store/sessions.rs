@@ -299,6 +299,26 @@ mod tests {
     }
 
     #[test]
+    fn the_list_is_read_by_an_index_in_its_order() {
+        let db = Native::new();
+        let all = ListQuery { limit: 50, ..ListQuery::default() };
+        for (query, index) in [
+            (all.clone(), "sessions_updated"),
+            (ListQuery { exclude_status: Some(SessionStatus::Archived), ..all.clone() }, "sessions_updated"),
+            (ListQuery { exclude_automation_lineage: true, ..all.clone() }, "sessions_updated"),
+            (ListQuery { status: Some(SessionStatus::Active), ..all.clone() }, "sessions_status_updated"),
+            (ListQuery { created_by: vec!["u1".to_owned()], ..all.clone() }, "sessions_user_updated"),
+        ] {
+            db.plans();
+            block_on(list(&db, &query)).expect("runs");
+            let steps = db.plans();
+            assert!(steps[0].contains(&format!("INDEX {index}")), "{query:?}: {steps:?}");
+            // Only rows of the same moment are sorted, by their ids.
+            assert!(!steps.iter().any(|step| step == "USE TEMP B-TREE FOR ORDER BY"), "{query:?}: {steps:?}");
+        }
+    }
+
+    #[test]
     fn the_list_is_paged_and_filtered() {
         let db = Native::new();
         for byte in 1..=3 {
