@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use oi_protocol::session_state::{
-    ArtifactType, Author, MessageStatus, PromptAttachment, PromptSource, SessionArtifact, SessionStatus,
+    MessageStatus, PromptAttachment, PromptSource, SessionArtifact, SessionStatus,
 };
-use oi_protocol::{ArtifactId, MessageId, ParticipantId, SessionId, UnixMillis};
+use oi_protocol::{MessageId, ParticipantId, SessionId, UnixMillis};
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 

@@ -66,25 +66,22 @@ fn clean(text: &str) -> String {
 }
 
 /// Takes an older document of the name away.
-fn replace(session_id: &str, name: &str, version: i64, unless: &'static str, more: &[Param]) -> [Statement; 2] {
-    let mut values = params![session_id, name, version];
-    values.extend_from_slice(more);
-    // Written twice, since a statement is a constant.
-    let (text, row) = if unless.is_empty() {
-        (
-            "DELETE FROM search_text WHERE rowid =
-                (SELECT id FROM search_documents WHERE session_id = ?1 AND name = ?2 AND version < ?3)",
-            "DELETE FROM search_documents WHERE session_id = ?1 AND name = ?2 AND version < ?3",
-        )
-    } else {
-        (
-            "DELETE FROM search_text WHERE rowid =
-                (SELECT id FROM search_documents WHERE session_id = ?1 AND name = ?2 AND version < ?3)
-                AND NOT EXISTS (SELECT 1 FROM search_sessions WHERE session_id = ?1 AND title IS ?4)",
-            "DELETE FROM search_documents WHERE session_id = ?1 AND name = ?2 AND version < ?3
-                AND NOT EXISTS (SELECT 1 FROM search_sessions WHERE session_id = ?1 AND title IS ?4)",
-        )
-    };
+fn replace(session_id: &str, name: &str, version: i64) -> [Statement; 2] {
+    let text = "DELETE FROM search_text WHERE rowid =
+        (SELECT id FROM search_documents WHERE session_id = ?1 AND name = ?2 AND version < ?3)";
+    let row = "DELETE FROM search_documents WHERE session_id = ?1 AND name = ?2 AND version < ?3";
+    let values = params![session_id, name, version];
+    [(text, values.clone()), (row, values)]
+}
+
+/// Takes an older title away, unless it is the same.
+fn replace_title(session_id: &str, version: i64, title: Option<&str>) -> [Statement; 2] {
+    let text = "DELETE FROM search_text WHERE rowid =
+        (SELECT id FROM search_documents WHERE session_id = ?1 AND name = 'title' AND version < ?2)
+        AND NOT EXISTS (SELECT 1 FROM search_sessions WHERE session_id = ?1 AND title IS ?3)";
+    let row = "DELETE FROM search_documents WHERE session_id = ?1 AND name = 'title' AND version < ?2
+        AND NOT EXISTS (SELECT 1 FROM search_sessions WHERE session_id = ?1 AND title IS ?3)";
+    let values = params![session_id, version, title];
     [(text, values.clone()), (row, values)]
 }
 
@@ -116,7 +113,7 @@ fn add(session_id: &str, name: &str, version: i64, at: i64, texts: Texts<'_>, fa
 /// Takes over what the list knows of a session, and its title, unless something newer is there.
 pub async fn put_session(db: &impl Database, facts: &SessionFacts) -> Result<(), DbError> {
     let id = facts.id.as_str();
-    let mut statements = Vec::from(replace(id, "title", facts.counter, "same title", &params![facts.title.clone()]));
+    let mut statements = Vec::from(replace_title(id, facts.counter, facts.title.as_deref()));
     statements.push((
         "INSERT INTO search_sessions (session_id, counter, title, repo_owner, repo_name, user_id, status, created_at,
             updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -155,7 +152,7 @@ pub async fn put_turns(db: &impl Database, facts: &SessionFacts, turns: &[TurnDo
         let name = format!("turn:{}", turn.message_id);
         let texts = Texts { prompt: &turn.prompt, answer: &turn.answer, paths: &turn.paths, ..Texts::default() };
         let facets = facts.facets(turn.user_id.as_deref().or(facts.user_id.as_deref()));
-        statements.extend(replace(&facts.id, &name, TURN_VERSION, "", &[]));
+        statements.extend(replace(&facts.id, &name, TURN_VERSION));
         statements.extend(add(&facts.id, &name, TURN_VERSION, turn.at.0, texts, &facets));
     }
     in_batches(db, statements).await
@@ -171,7 +168,7 @@ pub async fn put_pull_requests(
     for pull_request in pull_requests {
         let name = format!("pull_request:{}", pull_request.artifact_id);
         let (at, texts) = (pull_request.at.0, Texts { title: &pull_request.title, ..Texts::default() });
-        statements.extend(replace(&facts.id, &name, at, "", &[]));
+        statements.extend(replace(&facts.id, &name, at));
         statements.extend(add(&facts.id, &name, at, at, texts, &facts.facets(facts.user_id.as_deref())));
     }
     in_batches(db, statements).await
