@@ -7,7 +7,9 @@ use oi_protocol::callback::CallbackContext;
 use oi_protocol::diff::{DiffBundle, DiffFailure};
 use oi_protocol::rest::{CreatePullRequestRequest, CreateSessionRequest, PromptRequest};
 use oi_worker_kit::request_body;
-use oi_worker_kit::service_signature::{FRESH_MS, PresentedSignature, Service, SignatureRefusal, Signed, canonical_query};
+use oi_worker_kit::service_signature::{
+    FRESH_MS, PresentedSignature, Service, SignatureRefusal, Signed, canonical_query,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,8 +21,7 @@ const NOW: UnixMillis = UnixMillis(1_753_142_400_000);
 pub fn service_signature(bytes: &[u8]) {
     // Headers and URLs that are not UTF-8 reach nobody.
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let empty =
-        Signed { service: Service::Web, method: "GET", pathname: "/", query: "", body: b"", actor: "" };
+    let empty = Signed { service: Service::Web, method: "GET", pathname: "/", query: "", body: b"", actor: "" };
     match PresentedSignature::read(text, NOW) {
         Ok(presented) => {
             assert!(text.starts_with("sig1.") && text.is_ascii(), "{text}");

@@ -48,13 +48,8 @@ enum Target {
     RestBody,
 }
 
-const TARGETS: [Target; 5] = [
-    Target::ClientFrame,
-    Target::SandboxFrame,
-    Target::Session,
-    Target::ServiceSignature,
-    Target::RestBody,
-];
+const TARGETS: [Target; 5] =
+    [Target::ClientFrame, Target::SandboxFrame, Target::Session, Target::ServiceSignature, Target::RestBody];
 
 impl Target {
     const fn name(self) -> &'static str {

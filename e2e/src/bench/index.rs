@@ -164,7 +164,11 @@ pub async fn index() -> Outcome {
         let begun = Instant::now();
         seed(&folder.path().join("state"), &me, from..sessions + 1, turns, now)?;
         from = sessions + 1;
-        say(&format!("<!-- {sessions} sessions, {} documents, written in {:.0} ms -->", sessions * (turns + 1), ms(begun)));
+        say(&format!(
+            "<!-- {sessions} sessions, {} documents, written in {:.0} ms -->",
+            sessions * (turns + 1),
+            ms(begun)
+        ));
         let stack = Stack::start(options()).await?;
         let ada = Person::sign_in(&stack.ready, "ada").await?;
         results.push(measure(&ada, sessions).await?);

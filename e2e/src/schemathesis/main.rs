@@ -28,8 +28,7 @@ const SESSIONS: usize = 6;
 /// Those sign the person out, delete what the others need, or are to fail.
 const LEFT_OUT: [&str; 4] = ["apiSignOut", "apiSignOutEverywhere", "apiDeleteSession", "apiSignIn"];
 /// What an answer is compared with.
-const CHECKS: &str =
-    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method";
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method";
 /// Largest body that the counter passes on.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -73,7 +72,8 @@ impl Counter {
         for own in ["host", "connection", "content-length", "transfer-encoding", "accept-encoding"] {
             headers.remove(own);
         }
-        let sent = self.client.request(head.method, format!("{}{target}", self.base)).headers(headers).body(body).send();
+        let sent =
+            self.client.request(head.method, format!("{}{target}", self.base)).headers(headers).body(body).send();
         let answer = sent.await?;
         let status = answer.status();
         let mut response = Response::builder().status(status);
@@ -116,7 +116,9 @@ fn narrowed(document: &Value, sessions: &[String], wanted: impl Fn(&str, &Value)
         for (path, methods) in paths.iter_mut() {
             let Some(methods) = methods.as_object_mut() else { continue };
             methods.retain(|_, operation| wanted(path, operation));
-            for parameter in methods.values_mut().filter_map(|operation| operation["parameters"].as_array_mut()).flatten() {
+            for parameter in
+                methods.values_mut().filter_map(|operation| operation["parameters"].as_array_mut()).flatten()
+            {
                 if parameter["in"] == "path" && parameter["name"] == "id" {
                     parameter["schema"] = json!({"type": "string", "enum": ids});
                 }
@@ -140,7 +142,14 @@ fn operations(document: &Value) -> usize {
 }
 
 /// Runs Schemathesis once; whether it found nothing.
-async fn run(folder: &Path, url: &str, document: &Value, headers: &[String], examples: u64, seed: u64) -> Outcome<bool> {
+async fn run(
+    folder: &Path,
+    url: &str,
+    document: &Value,
+    headers: &[String],
+    examples: u64,
+    seed: u64,
+) -> Outcome<bool> {
     let binary = std::env::var("OI_SCHEMATHESIS").map_err(|_| Failed("OI_SCHEMATHESIS is not set".to_owned()))?;
     let file: PathBuf = folder.join("openapi.json");
     std::fs::write(&file, document.to_string())?;

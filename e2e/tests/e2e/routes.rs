@@ -183,9 +183,7 @@ impl Caller<'_> {
                 let header = signature.header();
                 let header = if *wrong == Wrong::Form { header.replace("sig1.", "sig2.") } else { header };
                 let service = if *wrong == Wrong::Service { "another-bot" } else { service };
-                request
-                    .header("X-OpenInspect-Service", service)
-                    .header("X-OpenInspect-Service-Signature", header)
+                request.header("X-OpenInspect-Service", service).header("X-OpenInspect-Service-Signature", header)
             }
         }
     }

@@ -23,9 +23,9 @@ async fn until(person: &Person, query: &str, session: &str, there: bool) -> Outc
     loop {
         let answer = search(person, query).await?;
         check_eq!(answer.status.as_u16(), 200, "{query} ({})", answer.text);
-        let found = answer.json["results"].as_array().and_then(|results| {
-            results.iter().find(|result| result["sessionId"] == session)
-        });
+        let found = answer.json["results"]
+            .as_array()
+            .and_then(|results| results.iter().find(|result| result["sessionId"] == session));
         if found.is_some() == there {
             return Ok(found.cloned().unwrap_or_default());
         }
@@ -118,8 +118,7 @@ pub async fn what_a_session_says_is_found_and_goes_with_it(world: &World) -> Out
     check_eq!(found["matches"], 1, "it is there once ({found})");
 
     ada.call(Method::DELETE, &format!("/api/sessions/{session}"), None).await?;
-    until(&grace, "q=platypus", &session, false).await
-        .and(Ok(()))
+    until(&grace, "q=platypus", &session, false).await.and(Ok(()))
 }
 
 pub async fn a_search_is_paged_and_what_is_no_search_is_refused(world: &World) -> Outcome {
@@ -150,12 +149,24 @@ pub async fn a_search_is_paged_and_what_is_no_search_is_refused(world: &World) -
     found.sort_unstable();
     check_eq!(found, sessions, "each once, on all pages");
     let long = "x".repeat(257);
-    for bad in ["", "q=", "q=*", "q=%22%22", "q=a&limit=0", "q=a&cursor=x", "q=a&repository=..", "q=a&author=ada", &format!("q={long}")] {
+    for bad in [
+        "",
+        "q=",
+        "q=*",
+        "q=%22%22",
+        "q=a&limit=0",
+        "q=a&cursor=x",
+        "q=a&repository=..",
+        "q=a&author=ada",
+        &format!("q={long}"),
+    ] {
         let answer = search(&ada, bad).await?;
         check_eq!(answer.status.as_u16(), 400, "`{bad}` ({})", answer.text);
     }
     // Whatever stands in it, it is words.
-    for odd in ["q=a+OR+%28", "q=title%3A", "q=NEAR%28a+b%29", "q=%27%3B--", "q=%F0%9F%98%80+a", "q=a%00b", "q=%22a%22%22b"] {
+    for odd in
+        ["q=a+OR+%28", "q=title%3A", "q=NEAR%28a+b%29", "q=%27%3B--", "q=%F0%9F%98%80+a", "q=a%00b", "q=%22a%22%22b"]
+    {
         let answer = search(&ada, odd).await?;
         check_eq!(answer.status.as_u16(), 200, "`{odd}` ({})", answer.text);
     }

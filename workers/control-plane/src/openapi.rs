@@ -98,28 +98,44 @@ fn refusal(sentence: &str) -> Value {
     json!({"description": sentence, "content": {"application/json": {"schema": schema}}})
 }
 
-/// Refusals that follow from the route itself.
+/// Refusals that follow from the table of routes: status, name, sentence.
+const REFUSALS: [(u16, &str, &str); 6] = [
+    (400, "Malformed", "The body, or a parameter, is not of the expected shape"),
+    (401, "Unauthorized", "No credential, or a wrong one"),
+    (403, "Forbidden", "The caller may not do this, or the request does not come from this site"),
+    (404, "NotFound", "Nothing has this name"),
+    (413, "TooLarge", "The body is larger than the route allows"),
+    (0, "Refused", "Refused, or something of ours failed"),
+];
+
+/// One of them, by its status; 0 is any other.
+fn known_refusal(status: u16) -> Value {
+    let known = REFUSALS.iter().find(|(known, ..)| *known == status).expect("it is in the table");
+    json!({"$ref": format!("#/components/responses/{}", known.1)})
+}
+
+/// Refusals of a route.
 fn refusals(route: &Route<Handler>, operation: &Operation, is_api: bool, names: &[&str]) -> Map<String, Value> {
     let mut refused = Map::new();
-    let mut may = |status: u16, sentence: &str| refused.insert(status.to_string(), refusal(sentence));
+    let mut may = |status: u16| refused.insert(status.to_string(), known_refusal(status));
     if operation.body.is_some() || !operation.query.is_empty() || !names.is_empty() || route.max_body > 0 {
-        may(400, "The body, or a parameter, is not of the expected shape");
+        may(400);
     }
     if route.policy != Policy::Public {
-        may(401, "No credential, or a wrong one");
-        may(403, "The caller may not do this");
+        may(401);
+        may(403);
     }
     if is_api && route.method != Method::Get {
-        may(403, "The request does not come from this site, or the caller may not do this");
+        may(403);
     }
     if !names.is_empty() {
-        may(404, "Nothing has this name");
+        may(404);
     }
     if route.max_body > 0 {
-        may(413, "The body is larger than the route allows");
+        may(413);
     }
     for (status, sentence) in &operation.refused {
-        may(*status, sentence);
+        refused.insert(status.to_string(), refusal(sentence));
     }
     refused
 }
@@ -153,7 +169,7 @@ fn described(route: &Route<Handler>, operation: &Operation, is_api: bool, names:
     }
     let mut responses = answers(operation);
     responses.extend(refusals(route, operation, is_api, names));
-    responses.insert("default".to_owned(), refusal("Refused, or something of ours failed"));
+    responses.insert("default".to_owned(), known_refusal(0));
     let mut written = json!({
         "operationId": operation_id(route.handler, is_api),
         "summary": operation.summary,
@@ -208,6 +224,7 @@ fn document() -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas.finish(),
+            "responses": REFUSALS.map(|(_, name, sentence)| (name.to_owned(), refusal(sentence))).into_iter().collect::<Map<_, _>>(),
             "securitySchemes": {
                 COOKIE: {"type": "apiKey", "in": "cookie", "name": "openinspect.session_token",
                     "description": "A browser that is signed in; with `__Secure-` before the name where the site is \

@@ -59,11 +59,8 @@ pub async fn session_changed(env: &Env, id: &SessionId) -> Result<(), Failure> {
 pub async fn pull_request(env: &Env, record: &RecordPullRequest) -> Result<(), Failure> {
     let (Some(db), Some(title)) = (D1::search(env), &record.snapshot.title) else { return Ok(()) };
     let Some(facts) = facts(env, &record.session_id).await? else { return Ok(()) };
-    let document = PullRequestDocument {
-        artifact_id: record.artifact_id.clone(),
-        at: record.updated_at,
-        title: title.clone(),
-    };
+    let document =
+        PullRequestDocument { artifact_id: record.artifact_id.clone(), at: record.updated_at, title: title.clone() };
     search::put_session(&db, &facts).await?;
     search::put_pull_requests(&db, &facts, &[document]).await?;
     Ok(())

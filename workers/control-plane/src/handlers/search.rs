@@ -214,7 +214,8 @@ mod tests {
 
     fn read(query: &str) -> Result<Asked, Refusal> {
         let pairs: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        let value = |name: &str| pairs.iter().find(|(key, value)| key == name && !value.is_empty()).map(|p| p.1.clone());
+        let value =
+            |name: &str| pairs.iter().find(|(key, value)| key == name && !value.is_empty()).map(|p| p.1.clone());
         asked(value, Some("0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f"))
     }
 

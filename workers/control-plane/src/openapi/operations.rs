@@ -140,12 +140,12 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
             )
             .answers(201, "It is listed, and its sandbox warms", s.answer::<CreateSessionResponse>())
             .refuses(&[(404, "The repository is not installed for the App"), LATER, UPSTREAM]),
-        Handler::ListSessions => op("Sessions, newest change first")
-            .query(s.query::<shapes::SessionsQuery>())
-            .ok(s.answer::<SessionList>()),
-        Handler::SessionSnapshot => op("A session at this moment")
-            .query(s.query::<shapes::SnapshotQuery>())
-            .ok(s.answer::<Snapshot>()),
+        Handler::ListSessions => {
+            op("Sessions, newest change first").query(s.query::<shapes::SessionsQuery>()).ok(s.answer::<SessionList>())
+        }
+        Handler::SessionSnapshot => {
+            op("A session at this moment").query(s.query::<shapes::SnapshotQuery>()).ok(s.answer::<Snapshot>())
+        }
         Handler::UpdateTitle => op("Gives a session another title")
             .body(s.body::<shapes::TitleBody>(), json!({"title": "Fix the login"}))
             .ok(s.answer::<shapes::Title>()),
@@ -203,10 +203,9 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
         Handler::ReportDiffFailure => op("A sandbox says why it cannot tell what changed")
             .body(s.body::<DiffFailure>(), json!({"error": "git is missing"}))
             .answers(204, "It is shown beside the last good one", Content::Nothing),
-        Handler::GetDiffFile => op("A patch of the newest diff").ok(Content::Text).refuses(&[(
-            409,
-            "The revision is not the newest; `currentRevisionId` is",
-        )]),
+        Handler::GetDiffFile => op("A patch of the newest diff")
+            .ok(Content::Text)
+            .refuses(&[(409, "The revision is not the newest; `currentRevisionId` is")]),
         Handler::RetryDiff => {
             op("Asks a sandbox for a new diff").answers(202, "It is asked", s.answer::<shapes::Accepted>())
         }
@@ -247,9 +246,9 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
             .answers(201, "It is started", s.answer::<CreateSessionResponse>())
             .refuses(&[CONFLICT, (429, "There is no room for another one")]),
         Handler::ListChildren => op("Children of a session").ok(s.answer::<shapes::Children>()),
-        Handler::GetChild => op("What a child does")
-            .query(s.query::<shapes::ChildQuery>())
-            .ok(Content::Json(json!({"type": "object"}))),
+        Handler::GetChild => {
+            op("What a child does").query(s.query::<shapes::ChildQuery>()).ok(Content::Json(json!({"type": "object"})))
+        }
         Handler::PromptChild => op("A parent's agent prompts a child")
             .body(s.body::<shapes::FollowUpBody>(), json!({"content": "And the rest"}))
             .ok(s.answer::<PromptResponse>())
@@ -266,9 +265,9 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
         Handler::ListDeliveries => {
             op("What a session has yet to do outside, and what it gave up").ok(s.answer::<shapes::Jobs>())
         }
-        Handler::SandboxAccess => op("How people reach a session's sandbox")
-            .ok(Content::Json(json!({"type": "object"})))
-            .refuses(&[CONFLICT]),
+        Handler::SandboxAccess => {
+            op("How people reach a session's sandbox").ok(Content::Json(json!({"type": "object"}))).refuses(&[CONFLICT])
+        }
         Handler::TunnelUrls => op("Addresses of a sandbox's open ports")
             .ok(s.answer::<shapes::TunnelUrls>())
             .refuses(&[(410, "The sandbox was stopped or replaced")]),

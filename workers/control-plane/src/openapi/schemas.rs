@@ -1,7 +1,7 @@
 //! Schemas of the document: one of each type, as it is read in requests and as it is written in answers.
 
-use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::JsonSchema;
+use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::operations::Content;

@@ -5,9 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use oi_protocol::session_state::{
-    MessageStatus, PromptAttachment, PromptSource, SessionArtifact, SessionStatus,
-};
+use oi_protocol::session_state::{MessageStatus, PromptAttachment, PromptSource, SessionArtifact, SessionStatus};
 use oi_protocol::{MessageId, ParticipantId, SessionId, UnixMillis};
 use schemars::JsonSchema;
 use serde_json::{Map, Value};

@@ -342,9 +342,8 @@ pub struct Excerpts {
 /// through D1 is none.
 fn excerpting(documents: &[i64]) -> String {
     // `char(2)` and `char(3)` are the marks.
-    let column = |number: usize, name: &str| {
-        format!("snippet(search_text, {number}, char(2), char(3), '…', 32) AS {name}")
-    };
+    let column =
+        |number: usize, name: &str| format!("snippet(search_text, {number}, char(2), char(3), '…', 32) AS {name}");
     format!(
         "SELECT rowid AS id, {}, {}, {}, {} FROM search_text WHERE search_text MATCH ? AND rowid IN ({})",
         column(0, "title"),
