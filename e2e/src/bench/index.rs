@@ -86,7 +86,7 @@ fn seed(state: &Path, me: &str, sessions: std::ops::Range<u64>, turns: u64, now:
         let at = now - (newest - session) as i64 * 1_000;
         let name = format!("repo-{}", session % 10);
         let status = ["completed", "failed", "archived", "active"][(session % 4) as usize];
-        let user = (session % 5 == 0).then_some(me);
+        let user = session.is_multiple_of(5).then_some(me);
         let title = format!("Session {session} about word{}", session % 5_000);
         main.execute(
             "INSERT INTO sessions (id, title, repo_owner, repo_name, base_branch, model, status, spawn_source, user_id,
