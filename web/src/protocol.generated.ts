@@ -1104,6 +1104,124 @@ cachedAt: string, };
 export type SandboxStatus = "pending" | "spawning" | "connecting" | "warming" | "syncing" | "ready" | "running" | "stale" | "snapshotting" | "stopped" | "failed";
 
 /**
+ * The part of a text that was found.
+ */
+export type SearchField = "title" | "prompt" | "answer" | "paths";
+
+/**
+ * A range of a text, in UTF-16 code units.
+ */
+export type SearchMark = { 
+/**
+ * Its first unit.
+ */
+start: number, 
+/**
+ * After its last.
+ */
+end: number, };
+
+/**
+ * Where something was found.
+ */
+export type SearchPlace = { "type": "title" } | { "type": "turn", 
+/**
+ * The prompt.
+ */
+messageId: MessageId, } | { "type": "pull_request", 
+/**
+ * The artifact.
+ */
+artifactId: ArtifactId, };
+
+/**
+ * A session in which something was found.
+ */
+export type SearchResult = { 
+/**
+ * The session.
+ */
+sessionId: SessionId, 
+/**
+ * Its title.
+ */
+title: string | null, 
+/**
+ * Its repository.
+ */
+repoOwner: string | null, 
+/**
+ * Its repository.
+ */
+repoName: string | null, 
+/**
+ * Its status.
+ */
+status: SessionStatus, 
+/**
+ * Whose it is.
+ */
+userId: string | null, 
+/**
+ * When it was created.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it last changed.
+ */
+updatedAt: UnixMillis, 
+/**
+ * Turns and titles of it that match, of the newest that match at all.
+ */
+matches: number, 
+/**
+ * Where the best of them is.
+ */
+place: SearchPlace, 
+/**
+ * When that was.
+ */
+at: UnixMillis, 
+/**
+ * What was found there.
+ */
+snippets: Array<SearchSnippet>, };
+
+/**
+ * Answer of `GET /search`
+ */
+export type SearchResults = { 
+/**
+ * The best first; each session once.
+ */
+results: Array<SearchResult>, 
+/**
+ * Whether more follow.
+ */
+hasMore: boolean, 
+/**
+ * For the next page; absent after the last.
+ */
+cursor?: string, };
+
+/**
+ * A piece of a text, and what in it was found. Plain text, never markup.
+ */
+export type SearchSnippet = { 
+/**
+ * Of which text.
+ */
+field: SearchField, 
+/**
+ * The piece.
+ */
+text: string, 
+/**
+ * What was found in it, in order.
+ */
+marks: Array<SearchMark>, };
+
+/**
  * What the session may send to a client.
  */
 export type ServerMessage = { "type": "pong", 
