@@ -63,6 +63,8 @@ pub struct Options {
     pub vars: Vec<(String, String)>,
     /// Keep the state below this folder, not below the one for temporary files.
     pub below: Option<PathBuf>,
+    /// Keep the state in this folder, and after the stack too.
+    pub state: Option<PathBuf>,
 }
 
 /// A running system; stopped when dropped.
@@ -95,7 +97,7 @@ impl Stack {
             .args(["dev", "--headless", "--no-build", "--port", "0", "--ready-file"])
             .arg(&ready_file)
             .arg("--state-dir")
-            .arg(folder.path().join("state"))
+            .arg(options.state.clone().unwrap_or_else(|| folder.path().join("state")))
             .stdin(Stdio::null())
             .stdout(Stdio::from(std::fs::File::create(folder.path().join("dev.out"))?))
             .stderr(Stdio::from(std::fs::File::create(folder.path().join("dev.err"))?))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use oi_protocol::{
-    client_socket, diff, environments, error, event, forges, identity, inbox, rest, secrets, session_state, settings,
+    client_socket, diff, environments, error, event, forges, identity, inbox, rest, search, secrets, session_state, settings,
 };
 use ts_rs::{Config, TS, TypeVisitor};
 
@@ -73,6 +73,7 @@ fn generate() -> String {
     collector.visit::<secrets::SecretList>();
     collector.visit::<secrets::SecretsChanged>();
     collector.visit::<secrets::SecretRotation>();
+    collector.visit::<search::SearchResults>();
     let declarations: Vec<String> = collector.declarations.into_values().collect();
     format!(
         "// Generated from the Rust types in `protocol` by `cargo xtask types`. Do not edit.\n\n{}",

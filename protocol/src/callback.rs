@@ -8,6 +8,7 @@ const TEXT_MAX_BYTES: usize = 1_024;
 /// Where a bot's prompt came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "source", rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum CallbackContext {
     /// A message in Slack.
     Slack(SlackContext),
@@ -18,6 +19,7 @@ pub enum CallbackContext {
 /// A message in Slack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SlackContext {
     /// The channel.
     pub channel: String,
@@ -41,6 +43,7 @@ pub struct SlackContext {
 /// An issue in Linear.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LinearContext {
     /// The issue.
     pub issue_id: String,

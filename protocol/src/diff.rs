@@ -17,6 +17,7 @@ pub const VERSION: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum DiffFileStatus {
     /// It is new.
     Added,
@@ -38,6 +39,7 @@ pub enum DiffFileStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum DiffRenderState {
     /// It has a patch.
     Renderable,
@@ -53,6 +55,7 @@ pub enum DiffRenderState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffFile {
     /// Unique in the bundle: 1 to 200 of `A-Z a-z 0-9 . _ -`.
     pub id: String,
@@ -98,6 +101,7 @@ pub struct DiffFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case", rename_all_fields = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum DiffRepository {
     /// It was compared.
     Ready {
@@ -140,6 +144,7 @@ pub enum DiffRepository {
 /// `PUT /sessions/:id/diff`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffBundle {
     /// 1
     pub version: u32,
@@ -156,6 +161,7 @@ pub struct DiffBundle {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffManifest {
     /// Names it; each bundle has another.
     pub revision_id: String,
@@ -172,6 +178,7 @@ pub struct DiffManifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffError {
     /// The sentence.
     pub message: String,
@@ -183,6 +190,7 @@ pub struct DiffError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffState {
     /// 1
     pub version: u32,
@@ -197,6 +205,7 @@ pub struct DiffState {
 /// Answer of `PUT /sessions/:id/diff`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffStored {
     /// The new bundle's name.
     pub revision_id: String,
@@ -205,6 +214,7 @@ pub struct DiffStored {
 /// `POST /sessions/:id/diff/failure`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiffFailure {
     /// 1 to 2000 UTF-16 units.
     pub error: String,

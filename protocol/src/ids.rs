@@ -31,7 +31,8 @@ macro_rules! minted_id {
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
-        pub struct $name(String);
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+        pub struct $name(#[cfg_attr(feature = "schema", schemars(regex(pattern = r"^[0-9a-f]{32}$")))] String);
 
         impl $name {
             /// An id from 16 random bytes.

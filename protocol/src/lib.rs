@@ -22,6 +22,7 @@ pub mod limits;
 pub mod local_backend;
 pub mod rest;
 pub mod sandbox_socket;
+pub mod search;
 pub mod secrets;
 pub mod session_state;
 pub mod settings;

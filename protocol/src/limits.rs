@@ -49,6 +49,8 @@ pub const QUEUE_CUT_BYTES: usize = 8 * 1024;
 pub const ARTIFACTS_MAX: usize = 100;
 /// Their size, in bytes.
 pub const ARTIFACTS_MAX_BYTES: usize = 128 * 1024;
+/// Longest text that is searched for, in UTF-16 code units.
+pub const SEARCH_QUERY_MAX_UTF16: usize = 256;
 /// Longest session title, in UTF-16 code units.
 pub const TITLE_MAX_UTF16: usize = 200;
 /// Largest file of a prompt, in bytes.

@@ -6,23 +6,25 @@ use crate::failure::Result;
 use crate::program::Program;
 use crate::progress::{self, Outcome};
 use crate::setup::Ready;
-use crate::workers::Worker;
+use crate::workers::{DATABASES, Worker};
 
 const DEADLINE: Duration = Duration::from_secs(10 * 60);
 const DRY_RUN_DEADLINE: Duration = Duration::from_secs(3 * 60);
 
-/// Migrates the database, then deploys the control plane, then the bots that reach it.
+/// Migrates the databases, then deploys the control plane, then the bots that reach it.
 pub fn run(ready: &Ready, workers: &[Worker]) -> Result<()> {
     for worker in workers {
         if *worker == Worker::ControlPlane {
-            progress::step("Migrating the database", || {
-                wrangler(ready, "the migration", DEADLINE)
-                    .args(["d1", "migrations", "apply", "DB", "--remote", "-c"])
-                    .args([worker.config(&ready.places)])
-                    .env("CI", "true")
-                    .run()
-                    .map(|()| Outcome::Done)
-            })?;
+            for (binding, _) in DATABASES {
+                progress::step(&format!("Migrating the database {binding}"), || {
+                    wrangler(ready, "the migration", DEADLINE)
+                        .args(["d1", "migrations", "apply", binding, "--remote", "-c"])
+                        .args([worker.config(&ready.places)])
+                        .env("CI", "true")
+                        .run()
+                        .map(|()| Outcome::Done)
+                })?;
+            }
         }
         progress::step(&format!("Deploying the {} Worker", worker.name()), || {
             wrangler(ready, &format!("deploying the {} Worker", worker.name()), DEADLINE)

@@ -26,7 +26,7 @@ use crate::program::{Program, find_on_path};
 use crate::progress::{self, Outcome, human};
 use crate::setup::{self, Ready, Wants};
 use crate::stamps::{Inputs, Stamp};
-use crate::workers::Worker;
+use crate::workers::{DATABASES, Worker};
 
 use ports::{Asked, Leases};
 use secrets::Secrets;
@@ -219,7 +219,8 @@ fn migrate(ready: &Ready, state: &Path, stack: &Stack<'_>) -> Result<()> {
     let root = &ready.places.root;
     progress::step("Migrating the local database", || {
         let inputs = Inputs::default()
-            .path(root, &root.join("d1-migrations"))?
+            .path(root, &root.join(DATABASES[0].1))?
+            .path(root, &root.join(DATABASES[1].1))?
             .path(root, &Worker::ControlPlane.config(&ready.places))?
             .finish();
         // Beside the database, so that both go together.

@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: bytes that nobody would think of, for both sockets' parsers and for the session.
+//! `cargo xtask fuzz`: bytes that nobody would think of, for both sockets' parsers, for the session, for services'
+//! signatures and for bodies of REST.
 //!
 //! It needs no nightly. What cargo-fuzz asks of the compiler without a sanitizer are `-C` flags, so the stable that
 //! builds all else builds the targets too, and `RUSTC_BOOTSTRAP` is not needed. A sanitizer (`-Z`) would need a
@@ -22,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(10 * 60);
 /// An input that takes longer is a finding.
 const INPUT_SECONDS: u32 = 10;
 
-/// Feed mutated frames to both sockets' parsers and to a session: no panic, no fault, nothing lost in reading.
+/// Feed mutated frames, signatures and bodies to their parsers and to a session: no panic, no fault, nothing lost.
 #[derive(clap::Args)]
 pub struct Options {
     /// How long each target runs.
@@ -43,9 +44,20 @@ enum Target {
     Session,
     /// The parser of a pasted `.env` text.
     Dotenv,
+    /// A service's signature, and requests that are signed.
+    ServiceSignature,
+    /// Bodies of REST, as each type that there is.
+    RestBody,
 }
 
-const TARGETS: [Target; 4] = [Target::ClientFrame, Target::SandboxFrame, Target::Session, Target::Dotenv];
+const TARGETS: [Target; 6] = [
+    Target::ClientFrame,
+    Target::SandboxFrame,
+    Target::Session,
+    Target::Dotenv,
+    Target::ServiceSignature,
+    Target::RestBody,
+];
 
 impl Target {
     const fn name(self) -> &'static str {
@@ -54,6 +66,8 @@ impl Target {
             Self::SandboxFrame => "sandbox_frame",
             Self::Session => "session",
             Self::Dotenv => "dotenv",
+            Self::ServiceSignature => "service_signature",
+            Self::RestBody => "rest_body",
         }
     }
 }

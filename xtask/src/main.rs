@@ -13,6 +13,7 @@ mod interrupt;
 mod places;
 mod program;
 mod progress;
+mod schemathesis;
 mod setup;
 mod simulate;
 mod stamps;
@@ -56,9 +57,9 @@ enum Chore {
     Test(tests_run::Options),
     /// Check formatting, lints of the native crates and the Workers, and the page's lints and types.
     Check,
-    /// Write the TypeScript of the wire from the Rust types.
+    /// Write the TypeScript of the wire and `docs/openapi.json` from the Rust types and the table of routes.
     Types {
-        /// Write nothing; fail when the file differs.
+        /// Write nothing; fail when a file differs.
         #[arg(long)]
         check: bool,
     },
@@ -70,6 +71,7 @@ enum Chore {
     },
     Simulate(simulate::Options),
     Fuzz(fuzz::Options),
+    Schemathesis(schemathesis::Options),
     /// Deploy the Workers to Cloudflare, after a build. Needs `CLOUDFLARE_API_TOKEN` and `CLOUDFLARE_ACCOUNT_ID`, the
     /// resources of each `wrangler.toml`, and the secrets set with `wrangler secret put`; see docs/DEPLOY.md.
     Deploy {
@@ -138,6 +140,12 @@ fn run(chore: Chore) -> Result<()> {
         }
         Chore::Simulate(options) => simulate::run(&places, &options)?,
         Chore::Fuzz(options) => fuzz::run(&places, &options)?,
+        Chore::Schemathesis(options) => {
+            let binary = setup::schemathesis(&places)?;
+            let ready = setup::prepare(&places, Wants::ALL)?;
+            build::everything(&ready)?;
+            schemathesis::run(&ready, &binary, &options)?;
+        }
         Chore::Deploy { workers, dry_run } => {
             let ready = setup::prepare(&places, Wants { web: true, ..Wants::default() })?;
             build::everything(&ready)?;

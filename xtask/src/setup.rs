@@ -4,6 +4,7 @@
 mod cargo_tools;
 mod debian;
 mod node_tools;
+mod python_tools;
 mod wasm;
 mod web;
 
@@ -71,6 +72,12 @@ pub fn cargo_fuzz(places: &Places) -> Result<PathBuf> {
         debian::install(places, &["g++"])?;
     }
     cargo_tools::cargo_fuzz(places)
+}
+
+/// Schemathesis. Only `cargo xtask schemathesis` needs it.
+pub fn schemathesis(places: &Places) -> Result<PathBuf> {
+    let _lock = Lock::take(places)?;
+    python_tools::schemathesis(places)
 }
 
 /// One set-up at a time for all clones that share the cache. The lock goes with the process.

@@ -1,4 +1,4 @@
-//! The TypeScript of the wire, generated from `protocol`.
+//! What is generated from the Rust types: the TypeScript of the wire, and the OpenAPI document of the routes.
 
 use std::time::Duration;
 
@@ -9,9 +9,17 @@ use crate::program::Program;
 
 const GENERATED: &str = "web/src/protocol.generated.ts";
 
-/// Writes the file, or with `check` fails when it is not what would be written.
+/// Writes the files, or with `check` fails when one is not what would be written.
 pub fn run(places: &Places, check: bool) -> Result<()> {
-    generator(places, check).run()
+    generator(places, check).run()?;
+    openapi(places, check).run()
+}
+
+/// A test of the control plane compares `docs/openapi.json`, or writes it.
+fn openapi(places: &Places, check: bool) -> Program {
+    cargo::native(places, "generating `docs/openapi.json`", Duration::from_secs(15 * 60))
+        .args(["test", "-q", "-p", "oi-control-plane", "--lib", "openapi::the_checked_in_document"])
+        .envs((!check).then_some(("OI_WRITE_OPENAPI", "1")))
 }
 
 pub fn generator(places: &Places, check: bool) -> Program {

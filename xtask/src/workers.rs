@@ -24,6 +24,9 @@ const DEADLINE: Duration = Duration::from_secs(25 * 60);
 /// Bump when the build command changes what comes out of the same sources.
 const RECIPE: &str = "3";
 
+/// The control plane's databases: binding, and folder of migrations.
+pub const DATABASES: [(&str, &str); 2] = [("DB", "d1-migrations"), ("SEARCH_DB", "d1-search-migrations")];
+
 /// A deployable Worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Worker {

@@ -5,7 +5,7 @@ use oi_protocol::client_socket::AttachmentRef;
 use oi_protocol::diff::DiffBundle;
 use oi_protocol::rest::CreatePullRequestRequest;
 use oi_protocol::session_state::{ArtifactType, PromptSource, SessionRepository, SessionStatus, SpawnSource};
-use oi_protocol::{ArtifactId, EnvironmentId, ErrorBody, ErrorCode, SessionId, UnixMillis};
+use oi_protocol::{ArtifactId, EnvironmentId, ErrorBody, ErrorCode, MessageId, SessionId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::allowed_models::AllowedModels;
@@ -417,6 +417,15 @@ pub enum SessionCall {
     RefreshPullRequests,
     /// The models that prompts of pages may name; an older list changes nothing. → 200 `{status:"ok"}`
     AllowModels(Box<AllowedModels>),
+    /// What search finds: one turn, or a page of all from a place on. → 200 [`crate::search::SearchPage`]
+    SearchTurns {
+        /// The turn of this prompt alone.
+        #[serde(default)]
+        message_id: Option<MessageId>,
+        /// After this place: 0, or `next` of the page before.
+        #[serde(default)]
+        after: i64,
+    },
 }
 
 /// A call with its caller and what finds it in the logs.

@@ -210,6 +210,7 @@ impl Turn<'_, '_> {
             | SessionCall::Artifact { .. }
             | SessionCall::DiffState
             | SessionCall::DiffFile { .. }
+            | SessionCall::SearchTurns { .. }
             | SessionCall::ArchiveFile { .. } => not_found(),
         };
         self.answer(reply, answer)

@@ -13,6 +13,7 @@ use crate::callbacks::{BotCallback, Notice};
 use crate::children::{OfferResult, TellParent};
 use crate::fork::{CopyTimeline, TimelinePage};
 use crate::pull_request_snapshots::{PullRequestSnapshot, RecordPullRequest, RefreshPullRequests};
+use crate::search::IndexTurn;
 
 /// Facts of the session for the D1 index. D1 accepts them only when `counter` is greater than the one it holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -270,6 +271,8 @@ pub enum Job {
     RefreshPullRequests(RefreshPullRequests),
     /// Tell D1 of a pull request.
     RecordPullRequest(Box<RecordPullRequest>),
+    /// Tell the search index of a turn.
+    IndexTurn(IndexTurn),
 }
 
 impl Job {
@@ -292,13 +295,14 @@ impl Job {
             Self::ReportUsage(_) => "report_usage",
             Self::RefreshPullRequests(_) => "refresh_pull_requests",
             Self::RecordPullRequest(_) => "record_pull_request",
+            Self::IndexTurn(_) => "index_turn",
         }
     }
 
     /// Attempts before it is given up, visibly.
     pub const fn attempt_budget(&self) -> i64 {
         match self {
-            Self::IndexSession(_) | Self::ReportUsage(_) => 12,
+            Self::IndexSession(_) | Self::ReportUsage(_) | Self::IndexTurn(_) => 12,
             Self::StopSandbox(_)
             | Self::ArchiveEvents(_)
             | Self::CopyTimeline(_)
@@ -325,6 +329,7 @@ impl Job {
             Self::IndexSession(_)
             | Self::ReportUsage(_)
             | Self::RecordPullRequest(_)
+            | Self::IndexTurn(_)
             | Self::ReadArchive(_)
             | Self::BotCallback(_)
             | Self::TellParent(_)

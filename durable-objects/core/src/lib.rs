@@ -27,6 +27,7 @@ pub mod input;
 pub mod job;
 pub mod media;
 pub mod pull_request_snapshots;
+pub mod search;
 pub mod sql;
 #[cfg(feature = "native")]
 pub mod sql_native;

@@ -127,6 +127,7 @@ impl Turn<'_, '_> {
             }
             Job::CopyTimeline(_) => self.copy_failed(error),
             Job::IndexSession(_)
+            | Job::IndexTurn(_)
             | Job::BotCallback(_)
             | Job::TellParent(_)
             | Job::OfferResult(_)

@@ -49,7 +49,9 @@ impl Turn<'_, '_> {
         self.close_all_parts()?;
         self.withdraw_questions(&running.message_id)?;
         self.close_account(&running.message_id, &running.author_id)?;
-        self.record_end(&running.message_id, outcome, error, sandbox_id, timestamp)?;
+        let searchable = self.searchable(&running.message_id)?;
+        self.record_end(&running.message_id, outcome, error, sandbox_id, timestamp, Some(searchable))?;
+        self.index_turn(&running.message_id)?;
         let ran = self.cx.now.since(running.started_at).max(0);
         if let Some(session) = &mut self.hot.session {
             session.active_duration_ms += ran;
@@ -71,6 +73,7 @@ impl Turn<'_, '_> {
         error: Option<String>,
         sandbox_id: String,
         timestamp: f64,
+        searchable: Option<String>,
     ) -> Result<(), SqlError> {
         let success = outcome == Outcome::Done;
         let word = match outcome {
@@ -81,13 +84,14 @@ impl Turn<'_, '_> {
             Outcome::Cancelled => "cancelled",
         };
         self.sql.run(
-            "UPDATE messages SET status = ?, outcome = ?, error_message = ?, completed_at = ? WHERE id = ?
-                AND status IN ('pending', 'processing')",
+            "UPDATE messages SET status = ?, outcome = ?, error_message = ?, completed_at = ?, searchable = ?
+                WHERE id = ?                AND status IN ('pending', 'processing')",
             params![
                 if success { "completed" } else { "failed" },
                 word,
                 error.clone(),
                 self.cx.now.0,
+                searchable,
                 message_id.as_str(),
             ],
         )?;
@@ -121,7 +125,7 @@ impl Turn<'_, '_> {
     ) -> Result<(), SqlError> {
         for message_id in message_ids {
             let timestamp = self.cx.now.as_event_timestamp();
-            self.record_end(message_id, outcome, Some(error.to_owned()), String::new(), timestamp)?;
+            self.record_end(message_id, outcome, Some(error.to_owned()), String::new(), timestamp, None)?;
         }
         self.hot.pending -= message_ids.len() as i64;
         self.reconcile_status()?;

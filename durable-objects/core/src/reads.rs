@@ -139,6 +139,7 @@ pub(crate) fn read(
             | SessionCall::DiffState
             | SessionCall::DiffFile { .. }
             | SessionCall::ArchiveFile { .. }
+            | SessionCall::SearchTurns { .. }
             | SessionCall::SpawnContext
             | SessionCall::ChildSummary(_)
             | SessionCall::Deliveries
@@ -176,6 +177,7 @@ pub(crate) fn read(
         SessionCall::DiffState => diffs::state(sql)?,
         SessionCall::DiffFile { revision_id, file_id } => diffs::file(sql, revision_id, file_id)?,
         SessionCall::ArchiveFile { first_seq, last_seq } => archive::file(sql, *first_seq, *last_seq)?,
+        SessionCall::SearchTurns { message_id, after } => crate::search::turns(sql, message_id.as_ref(), *after)?,
         SessionCall::SpawnContext => crate::children::spawn_context(sql, hot)?,
         SessionCall::ChildSummary(query) => crate::child_summary::summary(sql, hot, query)?,
         SessionCall::Deliveries => crate::outbox::deliveries(sql)?,

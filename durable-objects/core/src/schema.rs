@@ -162,6 +162,10 @@ pub(crate) const STEPS: &[&[&str]] = &[
         "ALTER TABLE session ADD COLUMN environment_id TEXT",
         "ALTER TABLE session ADD COLUMN environment_name TEXT",
     ],
+    &[
+        // What search finds of a turn, as it ended: `{answer, paths}`.
+        "ALTER TABLE messages ADD COLUMN searchable TEXT",
+    ],
 ];
 
 const STEPS_DONE: &str = "CREATE TABLE schema_steps (one INTEGER PRIMARY KEY CHECK (one = 1), done INTEGER NOT NULL)";

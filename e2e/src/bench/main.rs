@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: what a person waits for, and what a sandbox costs, on a whole local system.
 //!
-//! `streams`, `openings`, `costs` or `waits` as an argument measures only that part. Prints a Markdown table of medians;
+//! `streams`, `openings`, `costs`, `waits` or `index` as an argument measures only that part. Prints a Markdown table of medians;
 //! docs/PERFORMANCE.md holds a run of it.
 
 mod costs;
 mod echo;
+mod index;
 mod streams;
 
 use std::time::{Duration, Instant};
@@ -150,6 +151,9 @@ async fn run() -> Outcome {
     }
     if wanted("costs") {
         Box::pin(costs::all()).await?;
+    }
+    if wanted("index") {
+        Box::pin(index::index()).await?;
     }
     if wanted("waits") {
         Box::pin(played()).await?;

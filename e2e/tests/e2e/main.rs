@@ -14,6 +14,8 @@ mod family;
 mod identity;
 mod forges;
 mod main_job;
+mod routes;
+mod search;
 mod secrets;
 mod settings;
 mod store;
@@ -78,6 +80,12 @@ const PLAYED: &[(&str, Test)] = tests![
     endurance::a_session_sleeps_and_wakes_with_its_sockets,
     endurance::a_sleeping_session_answers_a_ping_without_waking,
     endurance::a_session_of_20_000_events_wakes_at_the_cost_of_a_short_one,
+    routes::no_route_lets_a_caller_in_without_the_right_credential,
+    routes::every_route_refuses_bodies_that_do_not_fit,
+    routes::every_route_says_that_nothing_has_an_unknown_name,
+    routes::every_path_says_which_methods_it_takes,
+    search::what_a_session_says_is_found_and_goes_with_it,
+    search::a_search_is_paged_and_what_is_no_search_is_refused,
     secrets::secrets_of_each_scope_are_set_listed_and_deleted,
     secrets::secrets_of_a_member_are_imported_into_an_environment,
     secrets::environments_are_made_changed_by_one_at_a_time_and_deleted,

@@ -21,6 +21,7 @@ use crate::pull_request_effects;
 use crate::pull_request_opening;
 use crate::sandbox_backend::{self, BackendError, SandboxBackend};
 use crate::sandbox_start;
+use crate::search_index;
 use crate::session_client;
 use crate::source_control::{ForgeError, RepositoryName, clone_url, git_host, web_url};
 use crate::store::{D1, sessions, usage};
@@ -99,6 +100,7 @@ impl Effects for ControlPlaneEffects {
             Job::CollectStorage(collect) => family_effects::collect_storage(&self.env, collect).await,
             Job::RefreshPullRequests(refresh) => pull_request_effects::refresh(&self.env, refresh).await,
             Job::RecordPullRequest(record) => pull_request_effects::record(&self.env, record).await,
+            Job::IndexTurn(turn) => search_index::index_turn(&self.env, turn).await,
         };
         outcome.unwrap_or_else(|failed| {
             Line::warn("control-plane", "job.failed")
@@ -153,6 +155,7 @@ pub(crate) fn permanent(error: impl Into<String>) -> Failed {
 
 async fn index(env: &Env, facts: &oi_session::job::IndexSession) -> Result<JobResult, Failed> {
     sessions::project(&D1::of(env)?, facts).await.map_err(Failure::from)?;
+    search_index::session_changed(env, &facts.session_id).await?;
     Ok(JobResult::Done)
 }
 

@@ -25,6 +25,7 @@ mod repositories;
 mod repository_metadata;
 mod sandbox_broker;
 mod sandbox_reach;
+mod search;
 mod secrets;
 mod session_calls;
 mod session_life;
@@ -121,6 +122,8 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::GetEnvironment => environments::get(cx).await,
         Handler::UpdateEnvironment => environments::update(cx).await,
         Handler::DeleteEnvironment => environments::delete(cx).await,
+        Handler::Search => search::search(cx).await,
+        Handler::RebuildSearch => search::rebuild(cx).await,
         Handler::ProvokePanic => faults::provoke(cx).await,
         Handler::SessionCosts => faults::session_costs(cx).await,
         Handler::ListPersonalTokens => personal_tokens::list(cx).await,

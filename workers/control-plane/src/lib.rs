@@ -18,6 +18,8 @@ mod media_fields;
 mod media_store;
 mod models;
 mod multipart;
+#[cfg(test)]
+mod openapi;
 mod policy;
 mod provider_accounts;
 mod pull_request_effects;
@@ -31,6 +33,8 @@ mod sandbox_access;
 mod sandbox_backend;
 mod sandbox_start;
 mod schedule;
+mod search_index;
+mod search_query;
 mod secret_injection;
 mod secret_rotation;
 mod session_client;

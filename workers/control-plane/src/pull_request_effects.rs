@@ -9,6 +9,7 @@ use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
 use crate::effects::Failed;
+use crate::search_index;
 use crate::source_control::{Forge, RepositoryName, SourceControl};
 use crate::store::{D1, session_pull_requests};
 
@@ -47,5 +48,6 @@ pub async fn refresh(env: &Env, refresh: &RefreshPullRequests) -> Result<JobResu
 /// Tells D1.
 pub async fn record(env: &Env, record: &RecordPullRequest) -> Result<JobResult, Failed> {
     session_pull_requests::record(&D1::of(env)?, record).await.map_err(Failure::from)?;
+    search_index::pull_request(env, record).await?;
     Ok(JobResult::Done)
 }

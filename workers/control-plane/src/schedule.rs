@@ -9,7 +9,7 @@ use crate::store::{
     D1, browser_sessions, forge_leases, oauth_states, personal_tokens, provider_authorizations, sandboxes, service_nonces,
     session_pages,
 };
-use crate::{secret_rotation, session_sweeps, webhook_work};
+use crate::{search_index, secret_rotation, session_sweeps, webhook_work};
 
 /// Automations that are due, and what must not be left behind.
 const EVERY_MINUTE: &str = "* * * * *";
@@ -47,6 +47,7 @@ async fn every_minute(env: &Env) -> Result<(), Failure> {
         // Nobody waits for it, and the rest must not.
         Line::error("control-plane", "secrets.not_resealed").with("error", failure.to_string()).write();
     }
+    search_index::every_minute(env).await?;
     session_sweeps::every_minute(env).await?;
     recheck::every_minute(env).await
 }

@@ -12,7 +12,7 @@ use crate::enabled_models;
 use crate::handlers::abandon_child;
 use crate::store::session_pages::{self, Pages};
 use crate::store::{D1, children, deleted_sessions, sessions};
-use crate::{family_effects, session_client};
+use crate::{family_effects, search_index, session_client};
 
 fn log(event: &'static str, id: &str, failure: &Failure) {
     Line::error("control-plane", event).with("session_id", id).with("error", failure.to_string()).write();
@@ -53,6 +53,7 @@ async fn finish_deletion(env: &Env, id: &str) -> Result<bool, Failure> {
     if answer.status != 404 {
         return Ok(false);
     }
+    search_index::forget(env, &id).await?;
     let emptied = family_effects::collect_storage(env, &CollectStorage { session_id: id }).await;
     Ok(matches!(emptied, Ok(JobResult::Done)))
 }

@@ -22,6 +22,7 @@ pub mod provider_authorizations;
 pub mod provider_credentials;
 pub mod repo_metadata;
 pub mod sandboxes;
+pub mod search;
 pub mod secrets;
 pub mod service_nonces;
 pub mod session_models;

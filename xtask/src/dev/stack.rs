@@ -13,7 +13,7 @@ use super::{CONTROL_PLANE, wrangler_config};
 use crate::failure::{Failure, Result};
 use crate::program::Program;
 use crate::setup::Ready;
-use crate::workers::Worker;
+use crate::workers::{DATABASES, Worker};
 
 /// The forge's one App and its installation. The numbers mean nothing.
 const GITHUB_APP_ID: &str = "4242";
@@ -113,18 +113,22 @@ impl Stack<'_> {
         Ok(specs)
     }
 
-    /// Brings the local D1 up to date.
+    /// Brings the local D1 databases up to date.
     pub fn migrate(&self) -> Result<()> {
+        DATABASES.into_iter().try_for_each(|(binding, _)| self.migrate_one(binding))
+    }
+
+    fn migrate_one(&self, binding: &str) -> Result<()> {
         let config = self.config(Worker::ControlPlane)?;
         Program::new("applying the D1 migrations", self.ready.node.node(), std::time::Duration::from_secs(120))
             .args([self.ready.node.wrangler().as_os_str()])
-            .args(["d1", "migrations", "apply", "DB", "--local", "-c"])
+            .args(["d1", "migrations", "apply", binding, "--local", "-c"])
             .args([config.as_os_str(), "--persist-to".as_ref(), self.persist().as_os_str()])
             .dir(&self.ready.places.root)
             .envs(self.wrangler_env())
             // It asks nothing then.
             .env("CI", "true")
-            .log(self.state.join("logs/migrations.log"))
+            .log(self.state.join(format!("logs/migrations-{binding}.log")))
             .run()
     }
 

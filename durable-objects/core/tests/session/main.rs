@@ -36,6 +36,7 @@ mod queue_model;
 mod sandbox_life;
 mod sandbox_model;
 mod sandbox_wire;
+mod search;
 #[path = "../../../../fuzz/src/seeds.rs"]
 mod seeds;
 mod snapshots;

@@ -202,11 +202,31 @@ impl World {
                 return Err(format!("usage: of {id} D1 knows {known}, stored is {usd}"));
             }
         }
+        self.check_search()?;
         self.check_told()?;
         let doubled = self
             .count("SELECT COUNT(*) FROM (SELECT 1 FROM artifacts WHERE type = 'pr' GROUP BY url HAVING COUNT(*) > 1)");
         if doubled != 0 {
             return Err("once: a pull request is listed twice".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Search knows each turn that ended, with its prompt and what is stored of the agent's words.
+    fn check_search(&self) -> Result<(), String> {
+        for row in self.rows("SELECT id, content FROM messages WHERE started_at IS NOT NULL AND outcome IS NOT NULL") {
+            let (id, content) = (text(&row[0]), text(&row[1]));
+            let Some(known) = self.outside.turns.get(&id) else {
+                if self.is_given_up(&format!("turn:{id}")) {
+                    continue;
+                }
+                return Err(format!("search: the turn {id} is not known"));
+            };
+            let known = value(known)["turns"][0].clone();
+            let prompt = known["prompt"].as_str().unwrap_or_default();
+            if known["messageId"] != json!(id) || prompt.is_empty() || !content.starts_with(&prompt[..1]) {
+                return Err(format!("search: of {id}, {content}, it knows {known}"));
+            }
         }
         Ok(())
     }

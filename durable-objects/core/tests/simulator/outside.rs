@@ -76,6 +76,8 @@ pub struct Told {
 pub struct Outside {
     pub attempts: Vec<Attempt>,
     pub index: Option<IndexSession>,
+    /// Turns that search knows, as the session told them.
+    pub turns: BTreeMap<String, String>,
     /// Pull requests by head.
     pub pulls: BTreeMap<String, i64>,
     /// What is in the bucket.
@@ -158,7 +160,7 @@ impl Outside {
 
     fn is_down(&self, job: &Job, now: i64) -> bool {
         let until = match job {
-            Job::IndexSession(_) | Job::ReportUsage(_) => self.d1_down_until,
+            Job::IndexSession(_) | Job::ReportUsage(_) | Job::IndexTurn(_) => self.d1_down_until,
             Job::StartSandbox(_) | Job::StopSandbox(_) | Job::TakeSnapshot(_) | Job::DeleteSnapshot(_) => {
                 self.backend_down_until
             }
@@ -424,6 +426,26 @@ impl World {
                         self.outside.files.insert(archive.key.clone(), answer.body);
                         JobResult::Done
                     }
+                    answer => {
+                        return Ok(JobResult::Failed { error: format!("{answer:?}"), transient: answer.is_none() });
+                    }
+                }
+            }
+            Job::IndexTurn(index) => {
+                let call = SessionCall::SearchTurns { message_id: Some(index.message_id.clone()), after: 0 };
+                let answer = self.host.call(Principal::Platform, call).ok();
+                match answer.and_then(|reply| self.host.replies.remove(&reply)) {
+                    Some(answer) if answer.status == 200 => {
+                        // Whenever it is asked, a turn is told in the same words.
+                        let before = self.outside.turns.insert(index.message_id.to_string(), answer.body.clone());
+                        if let Some(before) = before.filter(|before| *before != answer.body) {
+                            return Err(format!("search: {before} is told as {} later", answer.body));
+                        }
+                        self.tally.one("turns indexed");
+                        JobResult::Done
+                    }
+                    // It is being deleted.
+                    Some(answer) if answer.status == 404 => JobResult::Done,
                     answer => {
                         return Ok(JobResult::Failed { error: format!("{answer:?}"), transient: answer.is_none() });
                     }

@@ -33,7 +33,7 @@ fn it_sees_a_host_that_forgets_the_alarm() {
 
 #[test]
 fn it_sees_a_host_that_drops_jobs() {
-    finds(Bug::DropsJobs, 60, &["index", "rest", "stray", "usage", "told", "image"]);
+    finds(Bug::DropsJobs, 60, &["index", "rest", "stray", "usage", "told", "image", "search"]);
 }
 
 #[test]
@@ -44,6 +44,11 @@ fn it_sees_strays_that_are_not_stopped() {
 #[test]
 fn it_sees_bots_that_are_not_told() {
     finds(Bug::DropsCallbacks, 60, &["told"]);
+}
+
+#[test]
+fn it_sees_turns_that_search_does_not_know() {
+    finds(Bug::DropsTurns, 60, &["search"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What must happen often enough. The number: of so many seeds it happens in one, about, or more often.
-const EXPECTED: [(&str, u64); 50] = [
+const EXPECTED: [(&str, u64); 51] = [
     ("prompts", 1),
     ("done", 1),
     ("stopped", 2),
@@ -54,6 +54,7 @@ const EXPECTED: [(&str, u64); 50] = [
     ("reordered prompts", 4),
     ("prompts sent now", 8),
     ("budgets reached", 20),
+    ("turns indexed", 1),
 ];
 
 #[derive(Debug, Default, Clone)]

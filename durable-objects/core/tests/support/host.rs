@@ -49,6 +49,8 @@ pub enum Bug {
     LeavesStrays,
     /// Bots are not told.
     DropsCallbacks,
+    /// Search is not told of turns.
+    DropsTurns,
     /// Snapshots that should be deleted are not.
     KeepsImages,
     /// The bucket of a deleted session is not emptied.
@@ -334,6 +336,7 @@ impl Host {
             let lost = match bug {
                 Some(Bug::DropsJobs) => job.id % 3 == 0,
                 Some(Bug::LeavesStrays) => matches!(job.job, Job::StopSandbox(_)),
+                Some(Bug::DropsTurns) => matches!(job.job, Job::IndexTurn(_)),
                 Some(Bug::DropsCallbacks) => matches!(job.job, Job::BotCallback(_)),
                 Some(Bug::KeepsImages) => matches!(job.job, Job::DeleteSnapshot(_)),
                 Some(Bug::KeepsFiles) => matches!(job.job, Job::CollectStorage(_)),

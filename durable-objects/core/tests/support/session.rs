@@ -240,6 +240,7 @@ impl Session {
                     JobResult::Done
                 }
                 Job::IndexSession(_)
+                | Job::IndexTurn(_)
                 | Job::BotCallback(_)
                 | Job::TellParent(_)
                 | Job::OfferResult(_)

@@ -349,7 +349,8 @@ pub(super) async fn cancel(cx: &Cx<'_>) -> Result<Response, Failure> {
         let error = format!("Failed to cancel: {}", failed.join(", "));
         return reply::json(
             502,
-            &json!({"error": error, "code": ErrorCode::UpstreamFailed, "cancelledDescendantIds": done}),
+            &json!({"error": error, "code": ErrorCode::UpstreamFailed, "requestId": cx.trace.request_id,
+                "cancelledDescendantIds": done}),
         );
     }
     if !answer.is_success() {

@@ -20,6 +20,7 @@ use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_c
 use crate::media_store::MediaStore;
 use crate::models::Models;
 use crate::request::Cx;
+use crate::search_index;
 use crate::session_client;
 use crate::source_control::require_forge;
 use crate::store::sessions::{self, NewSession};
@@ -167,6 +168,10 @@ pub(super) async fn delete(cx: &Cx<'_>) -> Result<Response, Failure> {
         Ok(answer) => Some(format!("status {}", answer.status)),
         Err(failure) => Some(failure.to_string()),
     };
+    // What fails here is done by the sweep, and so is what a job adds after this.
+    if let Err(failure) = search_index::forget(cx.env, &id).await {
+        Line::warn("control-plane", "search.not_forgotten").with("error", failure.to_string()).write();
+    }
     let line = Line::info("control-plane", "session.deleted").trace(cx.trace).with("session_id", id.as_str());
     line.with("left_to_the_sweep", trouble.unwrap_or_default()).write();
     reply::json(200, &json!({"status": "deleted", "sessionId": id}))

@@ -17,13 +17,18 @@ extern "C" {
     fn batch(this: &RawDatabase, statements: &Array) -> Result<Promise, JsValue>;
 }
 
-/// The binding `DB`.
+/// The binding `DB`, or `SEARCH_DB`.
 pub struct D1(D1Database);
 
 impl D1 {
     /// The database of the deployment.
     pub fn of(env: &Env) -> Result<Self, Failure> {
         env.d1("DB").map(Self).map_err(|_| Refusal::not_configured("Database not configured").into())
+    }
+
+    /// The database of search, where the deployment has one.
+    pub fn search(env: &Env) -> Option<Self> {
+        env.d1("SEARCH_DB").map(Self).ok()
     }
 
     fn prepare(&self, sql: &str, params: &[Param]) -> Result<D1PreparedStatement, DbError> {

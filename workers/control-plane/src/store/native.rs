@@ -25,7 +25,7 @@ const MIGRATIONS: &[&str] = &[
 ];
 
 /// A new, empty, migrated database in memory.
-pub(crate) struct Native(RefCell<Connection>);
+pub(crate) struct Native(RefCell<Connection>, RefCell<Vec<String>>);
 
 impl Native {
     pub fn new() -> Self {
@@ -34,9 +34,35 @@ impl Native {
         for migration in MIGRATIONS {
             connection.execute_batch(migration).expect("a migration applies");
         }
-        Self(RefCell::new(connection))
+        Self(RefCell::new(connection), RefCell::default())
+    }
+
+    /// The same for the database of search.
+    pub fn search() -> Self {
+        let connection = Connection::open_in_memory().expect("SQLite opens in memory");
+        for migration in SEARCH_MIGRATIONS {
+            connection.execute_batch(migration).expect("a migration applies");
+        }
+        Self(RefCell::new(connection), RefCell::default())
+    }
+
+    /// How the queries so far were read, step by step as SQLite explains it; forgets them.
+    pub fn plans(&self) -> Vec<String> {
+        self.1.take()
+    }
+
+    fn note_plan(&self, sql: &str, params: &[Param]) -> rusqlite::Result<()> {
+        let connection = self.0.borrow();
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+        let steps = statement.query_map(bound(params), |row| row.get::<_, String>("detail"))?;
+        for step in steps {
+            self.1.borrow_mut().push(step?);
+        }
+        Ok(())
     }
 }
+
+const SEARCH_MIGRATIONS: [&str; 1] = [include_str!("../../../../d1-search-migrations/0001_search.sql")];
 
 #[expect(clippy::needless_pass_by_value, reason = "it is passed to `map_err`")]
 fn failed(error: rusqlite::Error) -> DbError {
@@ -54,6 +80,7 @@ fn bound(params: &[Param]) -> impl rusqlite::Params {
 
 impl Database for Native {
     async fn rows<T: DeserializeOwned>(&self, sql: &str, params: Vec<Param>) -> Result<Vec<T>, DbError> {
+        self.note_plan(sql, &params).map_err(failed)?;
         let connection = self.0.borrow();
         let mut statement = connection.prepare(sql).map_err(failed)?;
         let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();

@@ -6,6 +6,7 @@ use oi_session::call::InitRepository;
 use oi_session::job::IndexSession;
 use serde::Deserialize;
 
+use super::search::SessionFacts;
 use super::{Database, DbError, Param, Statement, params, session_repositories};
 
 /// A session that is about to be.
@@ -168,6 +169,26 @@ pub struct Owner {
 /// Whose a session is; `None` when it is not listed.
 pub async fn owner(db: &impl Database, id: &SessionId) -> Result<Option<Owner>, DbError> {
     db.row("SELECT user_id FROM sessions WHERE id = ?", params![id.as_str()]).await
+}
+
+/// What search keeps of a session; none of one that was deleted.
+pub async fn search_facts(db: &impl Database, id: &str) -> Result<Option<SessionFacts>, DbError> {
+    db.row(
+        "SELECT id, counter, title, repo_owner, repo_name, user_id, status, created_at, updated_at FROM sessions
+            WHERE id = ?",
+        params![id],
+    )
+    .await
+}
+
+/// The same of the sessions after one, in the order of their ids.
+pub async fn search_facts_after(db: &impl Database, after: &str, limit: i64) -> Result<Vec<SessionFacts>, DbError> {
+    db.rows(
+        "SELECT id, counter, title, repo_owner, repo_name, user_id, status, created_at, updated_at FROM sessions
+            WHERE id > ? ORDER BY id LIMIT ?",
+        params![after, limit],
+    )
+    .await
 }
 
 /// What to list.
@@ -346,6 +367,26 @@ mod tests {
         assert_eq!(names(), ["other", "app"]);
         block_on(db.change("DELETE FROM sessions", vec![])).expect("runs");
         assert_eq!(names(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_list_is_read_by_an_index_in_its_order() {
+        let db = Native::new();
+        let all = ListQuery { limit: 50, ..ListQuery::default() };
+        for (query, index) in [
+            (all.clone(), "sessions_updated"),
+            (ListQuery { exclude_status: Some(SessionStatus::Archived), ..all.clone() }, "sessions_updated"),
+            (ListQuery { exclude_automation_lineage: true, ..all.clone() }, "sessions_updated"),
+            (ListQuery { status: Some(SessionStatus::Active), ..all.clone() }, "sessions_status_updated"),
+            (ListQuery { created_by: vec!["u1".to_owned()], ..all.clone() }, "sessions_user_updated"),
+        ] {
+            db.plans();
+            block_on(list(&db, &query)).expect("runs");
+            let steps = db.plans();
+            assert!(steps[0].contains(&format!("INDEX {index}")), "{query:?}: {steps:?}");
+            // Only rows of the same moment are sorted, by their ids.
+            assert!(!steps.iter().any(|step| step == "USE TEMP B-TREE FOR ORDER BY"), "{query:?}: {steps:?}");
+        }
     }
 
     #[test]
