@@ -21,9 +21,12 @@ pub const WORD_MAX_UTF16: usize = 64;
 
 /// The id of an environment: `env_` and more.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
-pub struct EnvironmentId(String);
+pub struct EnvironmentId(
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^env_[A-Za-z0-9_-]+$")))] String,
+);
 
 impl EnvironmentId {
     /// A new one.
@@ -60,6 +63,7 @@ impl<'de> Deserialize<'de> for EnvironmentId {
 
 /// A repository that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct WantedRepository {
@@ -75,6 +79,7 @@ pub struct WantedRepository {
 
 /// A repository of an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct EnvironmentRepository {
@@ -90,6 +95,7 @@ pub struct EnvironmentRepository {
 
 /// An environment: repositories that are worked on together, with secrets of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Environment {
@@ -117,6 +123,7 @@ pub struct Environment {
 
 /// Answer of `GET /environments`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct EnvironmentList {
@@ -132,6 +139,7 @@ pub struct EnvironmentList {
 
 /// Answer of `POST /environments` and of `GET` and `PUT /environments/:id`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct EnvironmentAnswer {
@@ -141,6 +149,7 @@ pub struct EnvironmentAnswer {
 
 /// What is known of a repository beyond what the forge says. Absent is unset.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct RepositoryMetadata {
@@ -172,6 +181,7 @@ pub struct RepositoryMetadata {
 
 /// Answer of `GET /repos/:owner/:name/metadata`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct RepositoryMetadataAnswer {

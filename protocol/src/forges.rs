@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A branch of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Branch {
@@ -13,6 +14,7 @@ pub struct Branch {
 
 /// Answer of `GET /repos/:owner/:name/branches`: the first 500, or with `?page=` one page of at most a hundred.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct BranchList {

@@ -113,6 +113,7 @@ pub fn is_reserved(name: &str) -> bool {
 
 /// The name of a secret: upper case, not reserved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct SecretName(String);
@@ -178,10 +179,12 @@ impl<'de> Deserialize<'de> for NamedValues {
 
 /// `PUT …/secrets`: one of `secrets` and `text`. What is not named stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PutSecrets {
     /// Values by name.
     #[serde(default, deserialize_with = "absent")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<std::collections::BTreeMap<String, String>>"))]
     pub secrets: Option<NamedValues>,
     /// The same as a `.env` text; a name that is there twice has its last value.
     #[serde(default, deserialize_with = "absent")]
@@ -193,6 +196,7 @@ pub struct PutSecrets {
 
 /// A pasted `.env` text.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct EnvText(pub String);
 
@@ -204,6 +208,7 @@ impl fmt::Debug for EnvText {
 
 /// `POST /environments/:id/secrets/import`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ImportSecrets {
     /// A repository of the environment.
@@ -220,6 +225,7 @@ pub struct ImportSecrets {
 
 /// A secret in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct SecretInfo {
@@ -233,6 +239,7 @@ pub struct SecretInfo {
 
 /// Answer of `GET …/secrets`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct SecretList {
@@ -248,6 +255,7 @@ pub struct SecretList {
 
 /// Answer of `PUT …/secrets` and of an import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct SecretsChanged {
@@ -277,6 +285,7 @@ pub struct SecretsChanged {
 
 /// Secrets under one key of the deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct SecretKeyUse {
@@ -292,6 +301,7 @@ pub struct SecretKeyUse {
 
 /// Answer of `GET /secret-rotation`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct SecretRotation {
