@@ -87,6 +87,73 @@ attachmentId: string,
 mimeType: string, };
 
 /**
+ * What did something.
+ */
+export type AuditActorKind = "person" | "token" | "service" | "sandbox" | "system";
+
+/**
+ * An entry of the audit log.
+ */
+export type AuditEntry = { 
+/**
+ * Grows.
+ */
+id: number, 
+/**
+ * When.
+ */
+at: UnixMillis, 
+/**
+ * What did it.
+ */
+actorKind: AuditActorKind, 
+/**
+ * The person, or whom a service acted for.
+ */
+actorId: string | null, 
+/**
+ * Their name as it is now.
+ */
+actorName: string | null, 
+/**
+ * The token or the service that it was done by.
+ */
+via: string | null, 
+/**
+ * What was done: `role.set`, `secret.delete`.
+ */
+action: string, 
+/**
+ * To what: `person`, `session`, `secret`.
+ */
+subjectKind: string, 
+/**
+ * Which.
+ */
+subjectId: string, 
+/**
+ * What else there is to know; never a value.
+ */
+detail: Record<string, unknown> | null, 
+/**
+ * The request that did it, as the logs name it.
+ */
+requestId: string | null, };
+
+/**
+ * Answer of `GET /audit-log`
+ */
+export type AuditLog = { 
+/**
+ * The newest first.
+ */
+entries: Array<AuditEntry>, 
+/**
+ * For the next page, when there is one.
+ */
+cursor?: string, };
+
+/**
  * Who wrote a prompt.
  */
 export type Author = { 
@@ -144,6 +211,15 @@ timestamp: number, };
  * State of a boot phase.
  */
 export type BootStatus = "started" | "completed" | "failed";
+
+/**
+ * `PATCH /people/:id`
+ */
+export type ChangePerson = { 
+/**
+ * What they may do from now on.
+ */
+role: Role, };
 
 /**
  * What a client may send.
@@ -272,6 +348,23 @@ sandboxId: string,
 timestamp: number, };
 
 /**
+ * `POST /api/me/tokens`
+ */
+export type CreatePersonalToken = { 
+/**
+ * 1 to 100 units, for its owner.
+ */
+name: string, 
+/**
+ * At least one.
+ */
+scopes: Array<TokenScope>, 
+/**
+ * Life in days, 1 to 366.
+ */
+expiresInDays: number, };
+
+/**
  * `POST /sessions`
  */
 export type CreateSessionRequest = { 
@@ -312,6 +405,19 @@ sessionId: SessionId,
  * `created`
  */
 status: SessionStatus, };
+
+/**
+ * Answer of `POST /api/me/tokens`: the only time that the token is shown.
+ */
+export type CreatedPersonalToken = { 
+/**
+ * `oi_pat_` and 64 hex digits.
+ */
+token: string, 
+/**
+ * The rest of it.
+ */
+personalToken: PersonalToken, };
 
 /**
  * Why the newest attempt gave no bundle.
@@ -822,6 +928,98 @@ export type PartKind = "text" | "reasoning";
 export type ParticipantId = string;
 
 /**
+ * A person of the deployment.
+ */
+export type PersonInfo = { 
+/**
+ * Id.
+ */
+id: string, 
+/**
+ * The name to show.
+ */
+displayName: string | null, 
+/**
+ * E-mail.
+ */
+email: string | null, 
+/**
+ * URL of a picture.
+ */
+avatarUrl: string | null, 
+/**
+ * Login at the forge.
+ */
+scmLogin: string | null, 
+/**
+ * What they may do.
+ */
+role: Role, 
+/**
+ * When they were first seen.
+ */
+createdAt: UnixMillis, };
+
+/**
+ * Answer of `GET /people`
+ */
+export type PersonList = { 
+/**
+ * By id.
+ */
+people: Array<PersonInfo>, 
+/**
+ * For the next page, when there is one.
+ */
+cursor?: string, };
+
+/**
+ * A personal token, without the token itself.
+ */
+export type PersonalToken = { 
+/**
+ * Names it in this API.
+ */
+id: string, 
+/**
+ * As its owner called it.
+ */
+name: string, 
+/**
+ * What it may be used for.
+ */
+scopes: Array<TokenScope>, 
+/**
+ * When it was made.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it ends.
+ */
+expiresAt: UnixMillis, 
+/**
+ * When it was last used, within a quarter of an hour.
+ */
+lastUsedAt: UnixMillis | null, 
+/**
+ * When it was revoked.
+ */
+revokedAt: UnixMillis | null, };
+
+/**
+ * Answer of `GET /api/me/tokens`
+ */
+export type PersonalTokenList = { 
+/**
+ * The newest first.
+ */
+tokens: Array<PersonalToken>, 
+/**
+ * For the next page, when there is one.
+ */
+cursor?: string, };
+
+/**
  * Somebody who watches the session.
  */
 export type Presence = { 
@@ -1097,6 +1295,11 @@ cached: boolean,
  * When it was read, ISO 8601.
  */
 cachedAt: string, };
+
+/**
+ * What a person may do.
+ */
+export type Role = "member" | "admin";
 
 /**
  * Status of the session's sandbox.
@@ -1862,6 +2065,11 @@ event: Event, };
  * How `subscribed` fills the client's timeline (dialect 2).
  */
 export type TimelineMode = "delta" | "snapshot";
+
+/**
+ * What a personal token may be used for, within its owner's role.
+ */
+export type TokenScope = "read" | "sessions" | "settings" | "admin";
 
 /**
  * A tool call and its state.
