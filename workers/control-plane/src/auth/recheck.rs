@@ -117,11 +117,10 @@ async fn ask_again(env: &Env, db: &D1, due: &Due) -> Result<(), Failure> {
     }
     let known = admissions::of_person(db, &due.user_id).await?;
     match lists.standing(&known, now) {
-        Standing::Admitted => Ok(()),
         Standing::Denied => shut_out(env, db, &due.user_id).await,
         // Not even a sign-in from long ago is left.
         Standing::Unknown if known.is_empty() => send_to_sign_in(env, db, &due.user_id).await,
-        Standing::Unknown => Ok(()),
+        Standing::Admitted | Standing::Unknown => Ok(()),
     }
 }
 
