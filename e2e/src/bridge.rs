@@ -13,7 +13,7 @@ use crate::{Failed, Outcome};
 
 /// A bridge and its journal.
 pub struct Bridge {
-    sandbox: CreateSandboxRequest,
+    sandbox: Box<CreateSandboxRequest>,
     socket: Option<Socket>,
     journal: BTreeMap<i64, Value>,
     next: i64,
@@ -28,7 +28,15 @@ pub struct Bridge {
 impl Bridge {
     /// A bridge for a sandbox that the backend was asked for.
     pub fn new(sandbox: CreateSandboxRequest) -> Self {
-        Self { sandbox, socket: None, journal: BTreeMap::new(), next: 1, acked: 0, prompts: Vec::new(), hellos: 0 }
+        Self {
+            sandbox: Box::new(sandbox),
+            socket: None,
+            journal: BTreeMap::new(),
+            next: 1,
+            acked: 0,
+            prompts: Vec::new(),
+            hellos: 0,
+        }
     }
 
     fn headers(&self, dialect: &str) -> Vec<(&'static str, String)> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use devkit::subscriptions::{Subscriptions, Vendor};
 use e2e::api::{Answer, Person, raw, signed};
 use e2e::bridge::Bridge;
-use e2e::socket::{open, subscribe};
+use e2e::socket::subscribe;
 use e2e::{Failed, Outcome, check, check_eq};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -215,10 +215,7 @@ pub async fn a_model_that_is_not_enabled_is_refused_wherever_it_is_named(world: 
     // A page that is open while the choice changes.
     let session = ada.create_session().await?;
     let token = ada.ws_token(&session).await?;
-    let origin = [("Origin", ready.base_url.clone())];
-    let mut page = open(ready, &session, "", &origin).await?.map_err(|status| Failed(format!("refused: {status}")))?;
-    page.send(&subscribe(&token, None)).await?;
-    page.wait_for(SOON, |frame| frame["type"] == "subscribed").await?;
+    let (mut page, _) = subscribe(ready, &session, &token, None).await?;
     let chosen = json!({"enabledModels": ["claude-haiku-4-5", gpt, haiku], "version": before["version"]});
     let now = expect(&ada, 200, Method::PUT, "/model-preferences", Some(chosen.clone())).await?;
     check_eq!(now["enabledModels"], json!([haiku, gpt]), "each once, in its order ({now})");
