@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -132,13 +132,32 @@ fn build_source(ready: &Ready, source: Source, force: bool) -> Result<Outcome> {
             return Ok(Outcome::Cached);
         }
         stamp.forget();
-        worker_build(ready, source).run()?;
+        let wasm_opt = deep_wasm_opt(ready)?;
+        worker_build(ready, source, &wasm_opt).run()?;
         stamp.write(&inputs)?;
         Ok(Outcome::Done)
     })
 }
 
-fn worker_build(ready: &Ready, source: Source) -> Program {
+/// `wasm-opt` with a deep stack. It walks nested blocks by recursion, and one function of the control plane, the
+/// choice between all handlers, is nested deeper than node's usual stack.
+fn deep_wasm_opt(ready: &Ready) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let path = ready.places.target().join("xtask/wasm-opt");
+    let quoted = |path: PathBuf| format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"));
+    let (node, script) = (quoted(ready.node.node()), quoted(ready.node.wasm_opt()));
+    // Node's own limit, in KiB, must stay below the system's, or it ends by a signal.
+    let text = format!(
+        "#!/bin/sh\nif ulimit -s 262144 2>/dev/null; then exec {node} --stack-size=250000 {script} \"$@\"; fi\n\
+        exec {node} {script} \"$@\"\n"
+    );
+    fs::write(&path, text)
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        .map_err(Failure::file("write", &path))?;
+    Ok(path)
+}
+
+fn worker_build(ready: &Ready, source: Source, wasm_opt: &Path) -> Program {
     let places = &ready.places;
     Program::new(format!("building the {} Worker", source.name), &ready.worker_build, DEADLINE)
         // A panic then answers 500 at once and the object lives on, see docs/ARCHITECTURE.md.
@@ -154,7 +173,7 @@ fn worker_build(ready: &Ready, source: Source) -> Program {
         // The features section has to live until `wasm-bindgen` has read it; `wasm-opt` drops the names.
         .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo")
         .env("WASM_BINDGEN_BIN", &ready.wasm_bindgen)
-        .env("WASM_OPT_BIN", ready.node.wasm_opt())
+        .env("WASM_OPT_BIN", wasm_opt)
         .env("ESBUILD_BIN", ready.node.esbuild())
         .log(places.log(&format!("worker-{}", source.name)))
 }

@@ -2,6 +2,7 @@
 //! one, bodies that do not fit, names that nothing has, methods that it does not take. A new route is tested by being
 //! in the document. What routes do when all is well, the other files show.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use e2e::api::Person;
@@ -64,7 +65,7 @@ impl Route {
         });
         let mut path = segments.collect::<Vec<_>>().join("/");
         for (index, name) in self.query.iter().enumerate() {
-            path += &format!("{}{name}={UNKNOWN}", if index == 0 { '?' } else { '&' });
+            let _ = write!(path, "{}{name}={UNKNOWN}", if index == 0 { '?' } else { '&' });
         }
         path
     }

@@ -1,6 +1,8 @@
 //! What a person types into search, as a query of FTS5 that means what it says: words, "phrases", the beginning of a
 //! word with `*`, and words that must not be there with `-`. Whatever is typed, it never becomes an operator.
 
+use std::fmt::Write;
+
 use oi_protocol::limits::SEARCH_QUERY_MAX_UTF16;
 use oi_protocol::text::utf16_len;
 use oi_worker_kit::Refusal;
@@ -50,17 +52,14 @@ impl SearchQuery {
         while !rest.is_empty() {
             let is_unwanted = rest.starts_with('-');
             let begun = rest.trim_start_matches('-');
-            let (text, after, mut is_prefix) = match begun.strip_prefix('"') {
+            let (text, after, mut is_prefix) = if let Some(phrase) = begun.strip_prefix('"') {
                 // A phrase that is not closed yet goes to the end.
-                Some(phrase) => {
-                    let (text, after) = phrase.split_once('"').unwrap_or((phrase, ""));
-                    (text, after, false)
-                }
-                None => {
-                    let end = begun.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(begun.len());
-                    let (word, after) = begun.split_at(end);
-                    (word, after, word.ends_with('*') || after.is_empty())
-                }
+                let (text, after) = phrase.split_once('"').unwrap_or((phrase, ""));
+                (text, after, false)
+            } else {
+                let end = begun.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(begun.len());
+                let (word, after) = begun.split_at(end);
+                (word, after, word.ends_with('*') || after.is_empty())
             };
             is_prefix = is_prefix && !is_unwanted;
             let term = Term { text: text.trim_matches('*').trim().to_owned(), is_prefix };
@@ -84,7 +83,7 @@ impl SearchQuery {
         let all = |terms: &[Term], between: &str| terms.iter().map(Term::written).collect::<Vec<_>>().join(between);
         let mut written = format!("({COLUMNS} : ({}))", all(&self.wanted, " AND "));
         for facet in facets {
-            written += &format!(" AND (facets : \"{facet}\")");
+            let _ = write!(written, " AND (facets : \"{facet}\")");
         }
         if !self.unwanted.is_empty() {
             written = format!("({written}) NOT ({COLUMNS} : ({}))", all(&self.unwanted, " OR "));

@@ -187,9 +187,10 @@ struct RebuildBody {
 
 /// Makes the index again: begins, or goes on with a step; crons do the same every minute until it is done.
 pub(super) async fn rebuild(cx: &Cx<'_>) -> Result<Response, Failure> {
-    let body: RebuildBody = match cx.body.is_empty() {
-        true => RebuildBody::default(),
-        false => request_body::parse(&cx.body, "restart must be a boolean")?,
+    let body: RebuildBody = if cx.body.is_empty() {
+        RebuildBody::default()
+    } else {
+        request_body::parse(&cx.body, "restart must be a boolean")?
     };
     let db = database(cx)?;
     let mut rebuild = search::rebuild(&db).await?;

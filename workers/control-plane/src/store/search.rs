@@ -1,7 +1,9 @@
 //! `search_sessions`, `search_documents`, `search_text`: what search knows. They are in a database of their own, and
 //! each document is written as often as it likes to be: the newest of a name stays.
 
-use oi_protocol::{SessionId, UnixMillis};
+use std::fmt::Write;
+
+use oi_protocol::UnixMillis;
 use oi_session::search::{PullRequestDocument, TurnDocument};
 use oi_worker_kit::mac::sha256_hex;
 use serde::Deserialize;
@@ -287,11 +289,12 @@ fn finding(
     ] {
         if let Some(value) = value {
             values.push(value);
-            sql += &format!(" AND {condition}{}", values.len());
+            let _ = write!(sql, " AND {condition}{}", values.len());
         }
     }
     values.push(RANKED_MAX.into());
-    sql += &format!(
+    let _ = write!(
+        sql,
         " ORDER BY search_text.rowid DESC LIMIT ?{}
         ), ranked AS (
             SELECT *, ROW_NUMBER() OVER (PARTITION BY session_id ORDER BY score, id DESC) AS place,
@@ -304,10 +307,10 @@ fn finding(
     );
     if let Some(after) = after {
         values.extend(params![after.score, after.session_id.as_str()]);
-        sql += &format!(" AND (r.score, r.session_id) > (?{}, ?{})", values.len() - 1, values.len());
+        let _ = write!(sql, " AND (r.score, r.session_id) > (?{}, ?{})", values.len() - 1, values.len());
     }
     values.push(limit.into());
-    sql += &format!(" ORDER BY r.score, r.session_id LIMIT ?{}", values.len());
+    let _ = write!(sql, " ORDER BY r.score, r.session_id LIMIT ?{}", values.len());
     (sql, values)
 }
 
@@ -424,22 +427,13 @@ pub async fn end_rebuild(db: &impl Database, rebuild: &Rebuild) -> Result<(), Db
     db.change("DELETE FROM search_rebuild WHERE started_at = ?", params![rebuild.started_at]).await.map(|_| ())
 }
 
-/// Whether search knows a session.
-pub async fn knows(db: &impl Database, id: &SessionId) -> Result<bool, DbError> {
-    #[derive(Deserialize)]
-    struct One {}
-    let row: Option<One> =
-        db.row("SELECT 1 AS one FROM search_sessions WHERE session_id = ?", params![id.as_str()]).await?;
-    Ok(row.is_some())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::search_query::SearchQuery;
     use crate::store::native::Native;
     use futures_executor::block_on;
-    use oi_protocol::{ArtifactId, MessageId};
+    use oi_protocol::{ArtifactId, MessageId, SessionId};
 
     const NOW: UnixMillis = UnixMillis(1_000_000_000_000);
 
@@ -526,7 +520,7 @@ mod tests {
         assert_eq!(hits.iter().map(|hit| hit.matches).collect::<Vec<_>>(), [1, 1]);
         block_on(forget(&db, &first.id)).expect("runs");
         assert_eq!((texts(&db), found(&db, "login").len()), (3, 1));
-        assert_eq!((block_on(knows(&db, &id(1))), block_on(knows(&db, &id(2)))), (Ok(false), Ok(true)));
+        assert_eq!(block_on(known_after(&db, "", 10)), Ok(vec![second.id.clone()]));
         block_on(put_turns(&db, &first, &turns)).expect("runs");
         assert_eq!(texts(&db), 3, "a late job brings nothing back");
     }
