@@ -146,6 +146,32 @@ timestamp: number, };
 export type BootStatus = "started" | "completed" | "failed";
 
 /**
+ * A branch of a repository.
+ */
+export type Branch = { 
+/**
+ * Its name.
+ */
+name: string, };
+
+/**
+ * Answer of `GET /repos/:owner/:name/branches`: the first 500, or with `?page=` one page of at most a hundred.
+ */
+export type BranchList = { 
+/**
+ * In the code host's order.
+ */
+branches: Array<Branch>, 
+/**
+ * The last page that is in it, from 1, a hundred branches each.
+ */
+page: number, 
+/**
+ * Whether another page follows.
+ */
+hasMore: boolean, };
+
+/**
  * What a client may send.
  */
 export type ClientMessage = { "type": "ping" } | { "type": "subscribe", 
@@ -1058,7 +1084,19 @@ private: boolean,
 /**
  * Its default branch.
  */
-defaultBranch: string, };
+defaultBranch: string, 
+/**
+ * Always false: one that is archived is not listed.
+ */
+archived: boolean, 
+/**
+ * The language that most of it is written in.
+ */
+language?: string, 
+/**
+ * Its topics.
+ */
+topics?: Array<string>, };
 
 /**
  * Where the checkout of a repository started.
