@@ -521,7 +521,7 @@ async fn update(
 }
 
 #[derive(Deserialize)]
-struct Refresh {
+struct TokenRequest {
     client_id: String,
     client_secret: String,
     grant_type: String,
@@ -531,7 +531,9 @@ struct Refresh {
 /// New tokens for a refresh token. Unlike GitHub, GitLab refuses by the status.
 async fn token(State(forge): State<Shared>, body: Bytes) -> Response {
     let refuse = |status: StatusCode, error: &str| (status, Json(json!({ "error": error }))).into_response();
-    let Ok(request) = Body::parse::<Refresh>(&body) else { return refuse(StatusCode::BAD_REQUEST, "invalid_request") };
+    let Ok(request) = Body::parse::<TokenRequest>(&body) else {
+        return refuse(StatusCode::BAD_REQUEST, "invalid_request");
+    };
     let oauth = &forge.config.oauth;
     if request.client_id != oauth.client_id || !oauth.client_secret.matches(&request.client_secret) {
         return refuse(StatusCode::UNAUTHORIZED, "invalid_client");

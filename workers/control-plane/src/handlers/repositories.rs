@@ -54,22 +54,33 @@ async fn refresh(env: &Env) -> Result<(), Failure> {
 
 pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (cache, now) = (Cache::of(cx.env)?, clock::now());
-    match repository_cache::kept_list(&cache).await.filter(KeptList::may_be_served) {
-        Some(kept) if kept.is_fresh(now) => answer(cx, kept, true).await,
-        Some(kept) => {
+    let kept = match repository_cache::kept_list(&cache).await {
+        Some(kept) if kept.is_fresh(now) => return answer(cx, kept, true).await,
+        Some(kept) if kept.may_be_served() => {
             let env = cx.env.clone();
             cx.context.wait_until(async move {
                 if let Err(failure) = refresh(&env).await {
-                    Line::warn("control-plane", "repos.not_refreshed").with("error", failure.to_string()).write();
+                    not_refreshed(&failure);
                 }
             });
-            answer(cx, kept, true).await
+            return answer(cx, kept, true).await;
         }
-        None => {
-            let forge = Forge::of(cx.env)?;
-            answer(cx, repository_cache::read_list(&cache, &cx.db()?, &forge, now).await?, false).await
+        kept => kept,
+    };
+    let forge = Forge::of(cx.env)?;
+    match (repository_cache::read_list(&cache, &cx.db()?, &forge, now).await, kept) {
+        (Ok(fresh), _) => answer(cx, fresh, false).await,
+        // An old list is better than none while the code host is down.
+        (Err(error), Some(old)) if error.is_transient() => {
+            not_refreshed(&error.into());
+            answer(cx, old, true).await
         }
+        (Err(error), _) => Err(error.into()),
     }
+}
+
+fn not_refreshed(failure: &Failure) {
+    Line::warn("control-plane", "repos.not_refreshed").with("error", failure.to_string()).write();
 }
 
 /// The repository that the path names.

@@ -45,9 +45,11 @@ impl GithubUrls {
     pub fn of(vars: &impl Vars) -> Self {
         let base = |text: String| text.trim_end_matches('/').to_owned();
         let web = base(vars.get_or("GITHUB_URL", "https://github.com"));
-        let api = vars.get("GITHUB_API_URL").map(base).unwrap_or_else(|| {
-            if web == "https://github.com" { "https://api.github.com".to_owned() } else { format!("{web}/api/v3") }
-        });
+        let api = match vars.get("GITHUB_API_URL") {
+            Some(api) => base(api),
+            None if web == "https://github.com" => "https://api.github.com".to_owned(),
+            None => format!("{web}/api/v3"),
+        };
         Self { web, api }
     }
 }

@@ -99,6 +99,7 @@ impl Client {
 }
 
 /// A token that acts for a person at GitHub; `None` when there is none that works, and the App acts instead.
+#[allow(dead_code, reason = "for who asks GitHub about a person again, after their sign-in")]
 pub async fn valid_token(db: &impl Database, vars: &impl Vars, user_id: &str) -> Result<Option<String>, Failure> {
     Ok(acting_token(db, vars, Provider::Github, user_id).await?.map(|acting| acting.token))
 }

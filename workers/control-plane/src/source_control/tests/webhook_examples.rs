@@ -57,7 +57,7 @@ fn every_example_is_taken_or_ignored() {
                 pull_request_webhooks::read(&text).unwrap_or_else(|why| panic!("{}: {why}: {text}", claimed.event));
             assert_eq!(snapshot.number, body["number"].as_i64().expect("a number"));
             assert_eq!(snapshot.url, body["pull_request"]["html_url"].as_str().expect("an address"));
-            assert!(snapshot.provider_updated_at.is_some_and(|at| at.0 > 1_500_000_000_000), "{:?}", snapshot);
+            assert!(snapshot.provider_updated_at.is_some_and(|at| at.0 > 1_500_000_000_000), "{snapshot:?}");
         } else if repository_webhooks::is_about_repositories(&claimed) {
             lists += 1;
             let names = repository_webhooks::affected(&text).expect("is of a known form");
