@@ -134,15 +134,11 @@ impl<'t> Reader<'t> {
             return Err(Wrong::Name);
         }
         let blanks = after.len() - after.trim_start_matches(is_blank).len();
-        let value = match after[blanks..].chars().next() {
-            Some(quote @ ('"' | '\'')) => {
-                let skipped = before.len() + 1 + blanks + 1;
-                self.quoted(quote, skipped)?
-            }
-            _ => {
-                self.take_line();
-                bare(after).to_owned()
-            }
+        let value = if let Some(quote @ ('"' | '\'')) = after[blanks..].chars().next() {
+            self.quoted(quote, before.len() + 1 + blanks + 1)?
+        } else {
+            self.take_line();
+            bare(after).to_owned()
         };
         Ok(Some((name.to_owned(), value)))
     }

@@ -61,7 +61,8 @@ proptest! {
         second in prop::collection::vec((name(), value()), 0..4),
     ) {
         let write = |all: &[(String, String)]| -> String {
-            all.iter().filter(|(_, value)| in_single_quotes(value)).map(|(name, value)| format!("{name}='{value}'\n")).collect()
+            let quotable = all.iter().filter(|(_, value)| in_single_quotes(value));
+            quotable.flat_map(|(name, value)| [name, "='", value, "'\n"]).collect()
         };
         let (one, two) = (write(&first), write(&second));
         let apart = [pairs(&one), pairs(&two)].concat();

@@ -33,9 +33,26 @@ enum Given<T> {
     Yes(T),
 }
 
+impl<T> Given<T> {
+    /// What becomes of an optional value: it stays, goes, or is another.
+    fn over(self, current: Option<T>) -> Option<T> {
+        match self {
+            Self::No => current,
+            Self::Null => None,
+            Self::Yes(value) => Some(value),
+        }
+    }
+}
+
+impl<T> From<Option<T>> for Given<T> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Self::Yes)
+    }
+}
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Option::deserialize(deserializer)?.map_or(Self::Null, Self::Yes))
+        Option::deserialize(deserializer).map(Self::from)
     }
 }
 
@@ -89,20 +106,17 @@ pub(super) fn words(path: &str, list: Vec<String>) -> Result<Vec<String>, Refusa
     if kept.len() > WORDS_MAX { Err(at(path, format_args!("at most {WORDS_MAX}"))) } else { Ok(kept) }
 }
 
-fn channels(given: Given<Vec<String>>) -> Result<Option<Option<Vec<String>>>, Refusal> {
-    Ok(match given {
-        Given::No => None,
-        Given::Null => Some(None),
-        Given::Yes(list) => Some(Some(words("channelAssociations", list)?).filter(|list| !list.is_empty())),
-    })
+fn channels(given: Given<Vec<String>>) -> Result<Given<Vec<String>>, Refusal> {
+    let Given::Yes(list) = given else { return Ok(given) };
+    Ok(Some(words("channelAssociations", list)?).filter(|list| !list.is_empty()).into())
 }
 
 /// What a body says, checked as far as that needs nobody else.
 struct Asked {
     name: Option<String>,
-    description: Option<Option<String>>,
+    description: Given<String>,
     prebuild_enabled: Option<bool>,
-    channel_associations: Option<Option<Vec<String>>>,
+    channel_associations: Given<Vec<String>>,
     repositories: Option<Vec<session_target::Named>>,
     version: Option<i64>,
 }
@@ -117,9 +131,8 @@ fn not_null<T>(path: &str, given: Given<T>) -> Result<Option<T>, Refusal> {
 
 fn asked(body: Body) -> Result<Asked, Refusal> {
     let described = match body.description {
-        Given::No => None,
-        Given::Null => Some(None),
-        Given::Yes(text) => Some(description(&text)?),
+        Given::Yes(text) => description(&text)?.into(),
+        given => given,
     };
     Ok(Asked {
         name: not_null("name", body.name)?.map(|text| name(&text)).transpose()?,
@@ -206,11 +219,11 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
     let environment = Environment {
         id: EnvironmentId::from_bytes(random::bytes()),
         name,
-        description: asked.description.flatten(),
+        description: asked.description.over(None),
         prebuild_enabled: asked.prebuild_enabled.unwrap_or(false),
         created_at: now,
         updated_at: now,
-        channel_associations: asked.channel_associations.flatten(),
+        channel_associations: asked.channel_associations.over(None),
         repositories: members(found),
         version: 1,
     };
@@ -240,9 +253,9 @@ pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
         }
         let next = Environment {
             name: asked.name.clone().unwrap_or(current.name),
-            description: asked.description.clone().unwrap_or(current.description),
+            description: asked.description.clone().over(current.description),
             prebuild_enabled: asked.prebuild_enabled.unwrap_or(current.prebuild_enabled),
-            channel_associations: asked.channel_associations.clone().unwrap_or(current.channel_associations),
+            channel_associations: asked.channel_associations.clone().over(current.channel_associations),
             repositories: found.clone().map_or(current.repositories, members),
             updated_at: clock::now(),
             version: current.version + 1,
@@ -282,13 +295,13 @@ mod tests {
     #[test]
     fn what_is_left_out_stays_and_what_is_null_goes() {
         let nothing = read(&json!({})).expect("fits");
-        assert!(nothing.name.is_none() && nothing.description.is_none() && nothing.channel_associations.is_none());
+        assert_eq!((nothing.name, nothing.description, nothing.channel_associations), (None, Given::No, Given::No));
         let cleared = read(&json!({"description": null, "channelAssociations": []})).expect("fits");
-        assert_eq!((cleared.description, cleared.channel_associations), (Some(None), Some(None)));
+        assert_eq!((cleared.description, cleared.channel_associations), (Given::Null, Given::Null));
         let blank = read(&json!({"name": " A ", "description": "  ", "channelAssociations": ["C1", " C1 ", "C2"]}));
         let blank = blank.expect("fits");
-        assert_eq!((blank.name.as_deref(), blank.description), (Some("A"), Some(None)));
-        assert_eq!(blank.channel_associations, Some(Some(vec!["C1".to_owned(), "C2".to_owned()])));
+        assert_eq!((blank.name.as_deref(), blank.description), (Some("A"), Given::Null));
+        assert_eq!(blank.channel_associations, Given::Yes(vec!["C1".to_owned(), "C2".to_owned()]));
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn wrong(refusal: &Refusal) -> Refusal {
 }
 
 /// A body within its limits.
-fn checked(body: RepositoryMetadata) -> Result<RepositoryMetadata, Refusal> {
+fn checked(body: &RepositoryMetadata) -> Result<RepositoryMetadata, Refusal> {
     let list = |path: &str, list: Option<Vec<String>>| list.map(|list| words(path, list)).transpose();
     let checked = || {
         Ok(RepositoryMetadata {
@@ -50,7 +50,7 @@ pub(super) async fn get(cx: &Cx<'_>) -> Result<Response, Failure> {
 
 pub(super) async fn put(cx: &Cx<'_>) -> Result<Response, Failure> {
     let name = named(cx)?;
-    let wanted = checked(request_body::parse(&cx.body, SHAPE)?)?;
+    let wanted = checked(&request_body::parse(&cx.body, SHAPE)?)?;
     let db = cx.db()?;
     for _ in 0..ATTEMPTS {
         if let Some(id) = &wanted.default_environment_id {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     fn read(body: &serde_json::Value) -> Result<RepositoryMetadata, Refusal> {
-        checked(request_body::parse(body.to_string().as_bytes(), SHAPE)?)
+        checked(&request_body::parse(body.to_string().as_bytes(), SHAPE)?)
     }
 
     #[test]
