@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use oi_protocol::{
-    client_socket, diff, environments, error, event, forges, identity, inbox, rest, search, secrets, session_state, settings,
+    client_socket, diff, environments, error, event, forges, identity, inbox, rest, search, secrets, session_state,
+    settings,
 };
 use ts_rs::{Config, TS, TypeVisitor};
 

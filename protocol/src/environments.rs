@@ -24,9 +24,7 @@ pub const WORD_MAX_UTF16: usize = 64;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
-pub struct EnvironmentId(
-    #[cfg_attr(feature = "schema", schemars(regex(pattern = r"^env_[A-Za-z0-9_-]+$")))] String,
-);
+pub struct EnvironmentId(#[cfg_attr(feature = "schema", schemars(regex(pattern = r"^env_[A-Za-z0-9_-]+$")))] String);
 
 impl EnvironmentId {
     /// A new one.

@@ -87,6 +87,73 @@ attachmentId: string,
 mimeType: string, };
 
 /**
+ * What did something.
+ */
+export type AuditActorKind = "person" | "token" | "service" | "sandbox" | "system";
+
+/**
+ * An entry of the audit log.
+ */
+export type AuditEntry = { 
+/**
+ * Grows.
+ */
+id: number, 
+/**
+ * When.
+ */
+at: UnixMillis, 
+/**
+ * What did it.
+ */
+actorKind: AuditActorKind, 
+/**
+ * The person, or whom a service acted for.
+ */
+actorId: string | null, 
+/**
+ * Their name as it is now.
+ */
+actorName: string | null, 
+/**
+ * The token or the service that it was done by.
+ */
+via: string | null, 
+/**
+ * What was done: `role.set`, `secret.delete`.
+ */
+action: string, 
+/**
+ * To what: `person`, `session`, `secret`.
+ */
+subjectKind: string, 
+/**
+ * Which.
+ */
+subjectId: string, 
+/**
+ * What else there is to know; never a value.
+ */
+detail: Record<string, unknown> | null, 
+/**
+ * The request that did it, as the logs name it.
+ */
+requestId: string | null, };
+
+/**
+ * Answer of `GET /audit-log`
+ */
+export type AuditLog = { 
+/**
+ * The newest first.
+ */
+entries: Array<AuditEntry>, 
+/**
+ * For the next page, when there is one.
+ */
+cursor?: string, };
+
+/**
  * Who wrote a prompt.
  */
 export type Author = { 
@@ -144,6 +211,41 @@ timestamp: number, };
  * State of a boot phase.
  */
 export type BootStatus = "started" | "completed" | "failed";
+
+/**
+ * A branch of a repository.
+ */
+export type Branch = { 
+/**
+ * Its name.
+ */
+name: string, };
+
+/**
+ * Answer of `GET /repos/:owner/:name/branches`: the first 500, or with `?page=` one page of at most a hundred.
+ */
+export type BranchList = { 
+/**
+ * In the code host's order.
+ */
+branches: Array<Branch>, 
+/**
+ * The last page that is in it, from 1, a hundred branches each.
+ */
+page: number, 
+/**
+ * Whether another page follows.
+ */
+hasMore: boolean, };
+
+/**
+ * `PATCH /people/:id`
+ */
+export type ChangePerson = { 
+/**
+ * What they may do from now on.
+ */
+role: Role, };
 
 /**
  * What a client may send.
@@ -272,6 +374,23 @@ sandboxId: string,
 timestamp: number, };
 
 /**
+ * `POST /api/me/tokens`
+ */
+export type CreatePersonalToken = { 
+/**
+ * 1 to 100 units, for its owner.
+ */
+name: string, 
+/**
+ * At least one.
+ */
+scopes: Array<TokenScope>, 
+/**
+ * Life in days, 1 to 366.
+ */
+expiresInDays: number, };
+
+/**
  * `POST /sessions`
  */
 export type CreateSessionRequest = { 
@@ -320,6 +439,19 @@ sessionId: SessionId,
  * `created`
  */
 status: SessionStatus, };
+
+/**
+ * Answer of `POST /api/me/tokens`: the only time that the token is shown.
+ */
+export type CreatedPersonalToken = { 
+/**
+ * `oi_pat_` and 64 hex digits.
+ */
+token: string, 
+/**
+ * The rest of it.
+ */
+personalToken: PersonalToken, };
 
 /**
  * A device that waits for its person.
@@ -1203,6 +1335,98 @@ export type PartKind = "text" | "reasoning";
 export type ParticipantId = string;
 
 /**
+ * A person of the deployment.
+ */
+export type PersonInfo = { 
+/**
+ * Id.
+ */
+id: string, 
+/**
+ * The name to show.
+ */
+displayName: string | null, 
+/**
+ * E-mail.
+ */
+email: string | null, 
+/**
+ * URL of a picture.
+ */
+avatarUrl: string | null, 
+/**
+ * Login at the forge.
+ */
+scmLogin: string | null, 
+/**
+ * What they may do.
+ */
+role: Role, 
+/**
+ * When they were first seen.
+ */
+createdAt: UnixMillis, };
+
+/**
+ * Answer of `GET /people`
+ */
+export type PersonList = { 
+/**
+ * By id.
+ */
+people: Array<PersonInfo>, 
+/**
+ * For the next page, when there is one.
+ */
+cursor?: string, };
+
+/**
+ * A personal token, without the token itself.
+ */
+export type PersonalToken = { 
+/**
+ * Names it in this API.
+ */
+id: string, 
+/**
+ * As its owner called it.
+ */
+name: string, 
+/**
+ * What it may be used for.
+ */
+scopes: Array<TokenScope>, 
+/**
+ * When it was made.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it ends.
+ */
+expiresAt: UnixMillis, 
+/**
+ * When it was last used, within a quarter of an hour.
+ */
+lastUsedAt: UnixMillis | null, 
+/**
+ * When it was revoked.
+ */
+revokedAt: UnixMillis | null, };
+
+/**
+ * Answer of `GET /api/me/tokens`
+ */
+export type PersonalTokenList = { 
+/**
+ * The newest first.
+ */
+tokens: Array<PersonalToken>, 
+/**
+ * For the next page, when there is one.
+ */
+cursor?: string, };
+
+/**
  * Somebody who watches the session.
  */
 export type Presence = { 
@@ -1591,6 +1815,18 @@ private: boolean,
  */
 defaultBranch: string, 
 /**
+ * Always false: one that is archived is not listed.
+ */
+archived: boolean, 
+/**
+ * The language that most of it is written in.
+ */
+language?: string, 
+/**
+ * Its topics.
+ */
+topics?: Array<string>, 
+/**
  * What people noted of it.
  */
 metadata?: RepositoryMetadata, };
@@ -1676,9 +1912,132 @@ repo: string,
 metadata: RepositoryMetadata | null, };
 
 /**
+ * What a person may do.
+ */
+export type Role = "member" | "admin";
+
+/**
  * Status of the session's sandbox.
  */
 export type SandboxStatus = "pending" | "spawning" | "connecting" | "warming" | "syncing" | "ready" | "running" | "stale" | "snapshotting" | "stopped" | "failed";
+
+/**
+ * The part of a text that was found.
+ */
+export type SearchField = "title" | "prompt" | "answer" | "paths";
+
+/**
+ * A range of a text, in UTF-16 code units.
+ */
+export type SearchMark = { 
+/**
+ * Its first unit.
+ */
+start: number, 
+/**
+ * After its last.
+ */
+end: number, };
+
+/**
+ * Where something was found.
+ */
+export type SearchPlace = { "type": "title" } | { "type": "turn", 
+/**
+ * The prompt.
+ */
+messageId: MessageId, } | { "type": "pull_request", 
+/**
+ * The artifact.
+ */
+artifactId: ArtifactId, };
+
+/**
+ * A session in which something was found.
+ */
+export type SearchResult = { 
+/**
+ * The session.
+ */
+sessionId: SessionId, 
+/**
+ * Its title.
+ */
+title: string | null, 
+/**
+ * Its repository.
+ */
+repoOwner: string | null, 
+/**
+ * Its repository.
+ */
+repoName: string | null, 
+/**
+ * Its status.
+ */
+status: SessionStatus, 
+/**
+ * Whose it is.
+ */
+userId: string | null, 
+/**
+ * When it was created.
+ */
+createdAt: UnixMillis, 
+/**
+ * When it last changed.
+ */
+updatedAt: UnixMillis, 
+/**
+ * Turns and titles of it that match, of the newest that match at all.
+ */
+matches: number, 
+/**
+ * Where the best of them is.
+ */
+place: SearchPlace, 
+/**
+ * When that was.
+ */
+at: UnixMillis, 
+/**
+ * What was found there.
+ */
+snippets: Array<SearchSnippet>, };
+
+/**
+ * Answer of `GET /search`
+ */
+export type SearchResults = { 
+/**
+ * The best first; each session once.
+ */
+results: Array<SearchResult>, 
+/**
+ * Whether more follow.
+ */
+hasMore: boolean, 
+/**
+ * For the next page; absent after the last.
+ */
+cursor?: string, };
+
+/**
+ * A piece of a text, and what in it was found. Plain text, never markup.
+ */
+export type SearchSnippet = { 
+/**
+ * Of which text.
+ */
+field: SearchField, 
+/**
+ * The piece.
+ */
+text: string, 
+/**
+ * What was found in it, in order.
+ */
+marks: Array<SearchMark>, };
 
 /**
  * A secret in a list.
@@ -2709,6 +3068,11 @@ event: Event, };
  * How `subscribed` fills the client's timeline (dialect 2).
  */
 export type TimelineMode = "delta" | "snapshot";
+
+/**
+ * What a personal token may be used for, within its owner's role.
+ */
+export type TokenScope = "read" | "sessions" | "settings" | "admin";
 
 /**
  * A tool call and its state.

@@ -44,15 +44,8 @@ struct Repository<'a> {
 }
 
 /// Options of every comparison.
-const COMPARED: [&str; 7] = [
-    "--no-pager",
-    "-c",
-    "diff.noprefix=false",
-    "diff",
-    "--no-ext-diff",
-    "--no-textconv",
-    "--no-color",
-];
+const COMPARED: [&str; 7] =
+    ["--no-pager", "-c", "diff.noprefix=false", "diff", "--no-ext-diff", "--no-textconv", "--no-color"];
 
 impl Repository<'_> {
     async fn list(&self, what: &str, args: &[&str]) -> Result<Vec<u8>, String> {

@@ -37,7 +37,7 @@ fn security(policy: Policy, is_api: bool) -> Value {
     match policy {
         Policy::Public => json!([]),
         Policy::WebService | Policy::Bot => json!([service()]),
-        Policy::Person => person(vec![]),
+        Policy::Person | Policy::Admin => person(vec![]),
         Policy::PersonOrService => person(vec![service()]),
         Policy::Sandbox => Value::Array(sandbox()),
         Policy::PersonServiceOrSandbox => {

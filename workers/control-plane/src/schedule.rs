@@ -6,8 +6,8 @@ use worker::Env;
 
 use crate::auth::recheck;
 use crate::store::{
-    D1, browser_sessions, forge_leases, oauth_states, personal_tokens, provider_authorizations, sandboxes, service_nonces,
-    session_pages,
+    D1, browser_sessions, forge_leases, oauth_states, personal_tokens, provider_authorizations, sandboxes,
+    service_nonces, session_pages,
 };
 use crate::{search_index, secret_rotation, session_sweeps, webhook_work};
 

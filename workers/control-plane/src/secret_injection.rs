@@ -152,6 +152,7 @@ mod tests {
             repo_name: format!("app{id}"),
             repo_id: *id,
             base_branch: "main".to_owned(),
+            base_sha: None,
         };
         StartSandbox {
             session_id: SessionId::from_bytes([1; 16]),

@@ -246,6 +246,8 @@ mod tests {
                 description: None,
                 private: true,
                 default_branch: "main".to_owned(),
+                language: None,
+                topics: Vec::new(),
             }))
         }
 

@@ -1,8 +1,8 @@
 //! D1: what all sessions and people share. One module a table holds all SQL of that table.
 
 pub mod admissions;
-pub mod audit_log;
 pub mod analytics;
+pub mod audit_log;
 pub mod backend_breakers;
 pub mod browser_sessions;
 pub mod children;

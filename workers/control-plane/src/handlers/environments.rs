@@ -16,7 +16,7 @@ use worker::Response;
 use super::secrets::query_version;
 use crate::request::Cx;
 use crate::session_target::{self, KnownForge};
-use crate::source_control::require_github;
+use crate::source_control::require_forge;
 use crate::store::environments::{self, Update};
 
 const SHAPE: &str = "Invalid environment body";
@@ -210,7 +210,7 @@ pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
 }
 
 pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let asked = asked(request_body::parse(&cx.body, SHAPE)?)?;
     let name = asked.name.ok_or_else(|| at("name", "is required"))?;
     let named = asked.repositories.ok_or_else(|| at("repositories", "is required"))?;
@@ -239,7 +239,7 @@ pub(super) async fn get(cx: &Cx<'_>) -> Result<Response, Failure> {
 }
 
 pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let asked = asked(request_body::parse(&cx.body, SHAPE)?)?;
     let mut current = environment_of(cx).await?;
     let found = match &asked.repositories {

@@ -9,7 +9,7 @@ use worker::Response;
 use super::environments::{description, words};
 use crate::request::Cx;
 use crate::session_target;
-use crate::source_control::{RepositoryName, require_github};
+use crate::source_control::{RepositoryName, require_forge};
 use crate::store::{environments, repo_metadata};
 
 const SHAPE: &str = "Invalid repository metadata";
@@ -17,7 +17,7 @@ const SHAPE: &str = "Invalid repository metadata";
 const ATTEMPTS: u32 = 4;
 
 fn named(cx: &Cx<'_>) -> Result<RepositoryName, Failure> {
-    require_github(cx.env)?;
+    require_forge(cx.env)?;
     let segment = |index: usize| cx.parameters.get(index).map(String::as_str).unwrap_or_default();
     Ok(session_target::of_path(segment(0), segment(1))?)
 }

@@ -206,12 +206,14 @@ pub fn mark_read(user: &str, session: &SessionId, message: &str, now: UnixMillis
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::audit_log::{Author, Entry};
     use crate::store::native::Native;
     use crate::store::sessions::NewSession;
     use crate::store::{children, deleted_sessions, sessions};
     use futures_executor::block_on;
     use oi_protocol::MessageId;
     use oi_protocol::session_state::{SessionStatus, SpawnSource};
+    use oi_session::call::InitRepository;
     use oi_session::job::{IndexSession, LatestOutput};
     use std::cell::Cell;
 
@@ -243,7 +245,14 @@ mod tests {
             NewSession {
                 id: id(byte),
                 title: Some(format!("title {byte} 100%")),
-                repository: Some(("acme".to_owned(), format!("r{byte}"), "main".to_owned())),
+                repositories: vec![InitRepository {
+                    repo_owner: "acme".to_owned(),
+                    repo_name: format!("r{byte}"),
+                    repo_id: i64::from(byte),
+                    base_branch: "main".to_owned(),
+                    base_sha: None,
+                }],
+                environment_id: None,
                 model: "a/b".to_owned(),
                 reasoning_effort: None,
                 spawn_source: SpawnSource::User,
@@ -337,7 +346,8 @@ mod tests {
         assert_eq!(world.roots(InboxCategory::Finished, "ada", &any), [2, 1]);
         world.tell(4, SessionStatus::Completed, 20, Some(0x41));
         assert_eq!(world.all("ada", &any), [vec![1], vec![], vec![2]], "a grandchild has something to read");
-        block_on(deleted_sessions::delete(&world.db, &id(1), UnixMillis(30))).expect("runs");
+        let entry = Entry::new(Author::system(), "session.delete", "session", id(1).as_str(), UnixMillis(30));
+        block_on(deleted_sessions::delete(&world.db, &id(1), UnixMillis(30), &entry)).expect("runs");
         assert_eq!(world.all("ada", &any), [vec![3], vec![], vec![2]], "the child is a root now");
         let listed = block_on(trees(&world.db, InboxCategory::NeedsAttention, "ada", &any)).expect("runs").0;
         let found = block_on(members(&world.db, &listed, "ada", false)).expect("runs");

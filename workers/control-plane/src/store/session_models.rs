@@ -67,7 +67,8 @@ mod tests {
                 let new = NewSession {
                     id: id(byte),
                     title: None,
-                    repository: None,
+                    repositories: vec![],
+                    environment_id: None,
                     model: "a/b".to_owned(),
                     reasoning_effort: None,
                     spawn_source: SpawnSource::User,

@@ -284,6 +284,7 @@ mod tests {
             repo_name: "app".to_owned(),
             repo_id: 7,
             base_branch: "main".to_owned(),
+            base_sha: None,
         }
     }
 
@@ -337,8 +338,8 @@ mod tests {
             block_on(insert(&db, &new(byte), UnixMillis(i64::from(byte)))).expect("runs");
         }
         block_on(project(&db, &facts(2, 1, "used"))).expect("runs");
-        let eight_hours = 28_800_000;
-        let drafts = |after| block_on(abandoned_drafts(&db, UnixMillis(eight_hours + after))).expect("runs");
+        let eight_hours = 28_800_000_i64;
+        let drafts = |after: i64| block_on(abandoned_drafts(&db, UnixMillis(eight_hours + after))).expect("runs");
         let id = |byte| SessionId::from_bytes([byte; 16]).to_string();
         assert_eq!(drafts(4), vec![id(1), id(3)], "one changed at the limit is too young, one in use is no draft");
         assert_eq!((drafts(1_000).len(), drafts(1_000)[49].clone()), (50, id(51)));

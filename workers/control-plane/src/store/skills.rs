@@ -620,7 +620,8 @@ mod tests {
         let new = |byte: u8| NewSession {
             id: SessionId::from_bytes([byte; 16]),
             title: None,
-            repository: None,
+            repositories: vec![],
+            environment_id: None,
             model: "a/b".to_owned(),
             reasoning_effort: None,
             spawn_source: SpawnSource::User,
