@@ -193,22 +193,6 @@ pub fn of_path(owner: &str, name: &str) -> Result<RepositoryName, Refusal> {
     RepositoryName::from_path(owner, name).ok_or_else(wrong)
 }
 
-/// A percent-encoded segment; `None` when it is malformed.
-pub fn decoded(segment: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(if byte == b'%' {
-            let digit = |b: u8| char::from(b).to_digit(16);
-            let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-            (high * 16 + low) as u8
-        } else {
-            byte
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
