@@ -2,6 +2,7 @@
 //! one, bodies that do not fit, names that nothing has, methods that it does not take. A new route is tested by being
 //! in the document. What routes do when all is well, the other files show.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -14,11 +15,32 @@ use serde_json::{Value, json};
 
 use crate::World;
 
-/// Has the form of every kind of id.
+/// Has the form of most ids.
 const UNKNOWN: &str = "00000000000000000000000000000000";
+/// Has the form of a personal token.
+const NOBODYS_TOKEN: &str = "oi_pat_0000000000000000000000000000000000000000000000000000000000000000";
+/// Parts of paths below which any name will do: what is kept by name is there for every one.
+const ANY_NAME: [&str; 3] = ["/integration-settings/", "/scm-settings/", "/metadata"];
 /// No route takes longer to refuse, apart from bodies of megabytes.
 const WITHIN: Duration = Duration::from_secs(30);
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
+/// A name of this kind that nothing has.
+fn unknown(kind: &str) -> &'static str {
+    match kind {
+        "authorization" => "0000000000000000000000000000000000000000000000000000000000000000",
+        "environment" => "env_unknown",
+        "key" => "UNKNOWN",
+        _ => UNKNOWN,
+    }
+}
+
+/// Whether a path has the form of a template.
+fn fits(template: &str, path: &str) -> bool {
+    let (names, segments): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
+    names.len() == segments.len()
+        && names.iter().zip(&segments).all(|(name, segment)| name.starts_with('{') || name == segment)
+}
 
 /// An operation of the document.
 struct Route {
@@ -35,6 +57,12 @@ struct Route {
     required: Option<String>,
     /// Parameters that the query must have.
     query: Vec<String>,
+    /// Headers that it must have.
+    headers: Vec<String>,
+    /// Of names that are one of a few words: the first word.
+    words: BTreeMap<String, String>,
+    /// The scope that a personal token needs; none where none will do.
+    scope: Option<String>,
 }
 
 impl Route {
@@ -44,7 +72,9 @@ impl Route {
 
     fn takes(&self, kind: &str) -> bool {
         match kind {
-            "person" => matches!(self.policy.as_str(), "person" | "person-or-service" | "person-service-or-sandbox"),
+            "person" => {
+                matches!(self.policy.as_str(), "person" | "admin" | "person-or-service" | "person-service-or-sandbox")
+            }
             "bot" => matches!(self.policy.as_str(), "bot" | "person-or-service" | "person-service-or-sandbox"),
             "web" => self.policy == "web-service",
             "sandbox" => matches!(self.policy.as_str(), "sandbox" | "person-service-or-sandbox") && !self.is_api(),
@@ -52,16 +82,27 @@ impl Route {
         }
     }
 
-    fn has_names(&self) -> bool {
-        self.template.contains('{')
+    /// The names in its path.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.template.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
     }
 
-    /// The path, with this session and nothing else that is known, and with what the query needs.
+    /// Whether it has a name that nothing may have.
+    fn has_names(&self) -> bool {
+        self.names().any(|name| !self.words.contains_key(name))
+            && !ANY_NAME.iter().any(|part| self.template.contains(part))
+    }
+
+    /// The path, with this session, with words where only some will do and nothing else that is known, and with what the
+    /// query needs.
     fn path(&self, session: &str) -> String {
-        let segments = self.template.split('/').map(|segment| match segment {
-            "{id}" => session,
-            name if name.starts_with('{') => UNKNOWN,
-            plain => plain,
+        let segments = self.template.split('/').map(|segment| {
+            let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            match name {
+                None => segment,
+                Some("id") => session,
+                Some(name) => self.words.get(name).map_or_else(|| unknown(name), String::as_str),
+            }
         });
         let mut path = segments.collect::<Vec<_>>().join("/");
         for (index, name) in self.query.iter().enumerate() {
@@ -92,7 +133,11 @@ fn routes() -> Outcome<Vec<Route>> {
             let json_body = &operation["requestBody"]["content"]["application/json"];
             let schema = resolve(&document, &json_body["schema"]);
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-            let needed = parameters.iter().filter(|p| p["in"] == "query" && p["required"] == true);
+            let needed = |place: &str| -> Vec<String> {
+                let needed = parameters.iter().filter(|p| p["in"] == place && p["required"] == true);
+                needed.filter_map(|p| p["name"].as_str().map(str::to_owned)).collect()
+            };
+            let word = |p: &Value| Some((p["name"].as_str()?.to_owned(), p["schema"]["enum"][0].as_str()?.to_owned()));
             routes.push(Route {
                 method,
                 template: template.clone(),
@@ -102,7 +147,10 @@ fn routes() -> Outcome<Vec<Route>> {
                 needs_body: operation["requestBody"]["required"] == true,
                 takes_json: !json_body.is_null(),
                 required: schema["required"][0].as_str().map(str::to_owned),
-                query: needed.filter_map(|p| p["name"].as_str().map(str::to_owned)).collect(),
+                query: needed("query"),
+                headers: needed("header"),
+                words: parameters.iter().filter(|p| p["in"] == "path").filter_map(word).collect(),
+                scope: operation["x-token-scope"].as_str().map(str::to_owned),
             });
         }
     }
@@ -192,6 +240,13 @@ impl Caller<'_> {
     async fn call(&self, method: &Method, path: &str, shows: &Shows, body: Option<&[u8]>) -> Outcome<Answered> {
         read(self.request(method, path, shows, body).send().await?).await
     }
+
+    /// The same of a route, with the headers that it needs.
+    async fn ask(&self, route: &Route, path: &str, shows: &Shows, body: Option<&[u8]>) -> Outcome<Answered> {
+        let request = self.request(&route.method, path, shows, body);
+        let request = route.headers.iter().fold(request, |request, name| request.header(name.as_str(), UNKNOWN));
+        read(request.send().await?).await
+    }
 }
 
 /// A refusal has a status of these, a code, a sentence, and the request's id in the body and the header.
@@ -245,7 +300,7 @@ impl<'w> Setting<'w> {
 pub async fn no_route_lets_a_caller_in_without_the_right_credential(world: &World) -> Outcome {
     let setting = Setting::of(world).await?;
     let Setting { caller, ada, session, sandbox, routes } = &setting;
-    check!(routes.len() > 60, "the document has {} operations", routes.len());
+    check!(routes.len() > 200, "the document has {} operations", routes.len());
     let forged = |name: &str| format!("{name}={}", "f".repeat(64));
     let hex = "f".repeat(64);
     for route in routes.iter().filter(|route| route.policy != "public") {
@@ -253,7 +308,7 @@ pub async fn no_route_lets_a_caller_in_without_the_right_credential(world: &Worl
         let body = Setting::example(route);
         let body = body.as_deref();
         let is_read = route.method == Method::GET;
-        let call = async |shows: Shows| caller.call(&route.method, &path, &shows, body).await;
+        let call = async |shows: Shows| caller.ask(route, &path, &shows, body).await;
         // Nothing: below `/api` that is 401, or 403 from another site; elsewhere a GET is the page's.
         let nothing = call(Shows::Nothing).await?;
         if route.is_api() {
@@ -286,6 +341,10 @@ pub async fn no_route_lets_a_caller_in_without_the_right_credential(world: &Worl
             let answer = call(Shows::Bearer(sandbox.clone())).await?;
             refused(&answer, &[401, 403], &format!("{name} with a sandbox's bearer"))?;
         }
+        // A personal token of nobody, where some will do and where none will.
+        let answer = call(Shows::Bearer(NOBODYS_TOKEN.to_owned())).await?;
+        let may: &[u16] = if route.scope.is_some() { &[401] } else { &[401, 403] };
+        refused(&answer, may, &format!("{name} with a personal token of nobody"))?;
         // Signatures that are wrong in every way, also beside a cookie that is right: nothing else is looked at then.
         for wrong in [Wrong::Key, Wrong::Time, Wrong::Path, Wrong::Form, Wrong::Service] {
             let shows = Shows::Signature(if route.policy == "bot" { "github-bot" } else { "web" }, wrong);
@@ -319,7 +378,7 @@ pub async fn every_route_refuses_bodies_that_do_not_fit(world: &World) -> Outcom
         if matches!(shows, Shows::Nothing) && route.policy != "public" {
             continue;
         }
-        let call = async |body: &[u8]| caller.call(&route.method, &path, &shows, Some(body)).await;
+        let call = async |body: &[u8]| caller.ask(route, &path, &shows, Some(body)).await;
         if route.takes_json {
             for bad in ["{", "nonsense", "\u{0}", "[]", "null", "7"] {
                 refused(&call(bad.as_bytes()).await?, &[400, 404], &format!("{name} with the body `{bad}`"))?;
@@ -334,7 +393,7 @@ pub async fn every_route_refuses_bodies_that_do_not_fit(world: &World) -> Outcom
             }
         }
         if route.needs_body && route.takes_json {
-            let answer = caller.call(&route.method, &path, &shows, None).await?;
+            let answer = caller.ask(route, &path, &shows, None).await?;
             refused(&answer, &[400, 404], &format!("{name} without a body"))?;
         }
         // One byte more than the route allows; of the largest ones the announcement is enough.
@@ -359,7 +418,12 @@ pub async fn every_route_says_that_nothing_has_an_unknown_name(world: &World) ->
         let forms = !route.takes_json && route.needs_body;
         for id in [UNKNOWN, "nonsense", "..%2f..", "%00"] {
             let path = route.path(id);
-            let answer = caller.call(&route.method, &path, &shows, body.as_deref()).await?;
+            let answer = caller.ask(route, &path, &shows, body.as_deref()).await?;
+            // A bot for nobody has nothing of its own.
+            if answer.json["error"] == "Canonical user required" && !route.is_api() {
+                refused(&answer, &[403], &format!("{} of {id} for nobody", route.name()))?;
+                continue;
+            }
             // An upload may be refused for its form before its session is looked for.
             let may: &[u16] = if forms { &[400, 404, 411] } else { &[400, 401, 404] };
             refused(&answer, may, &format!("{} of {id}", route.name()))?;
@@ -377,8 +441,10 @@ pub async fn every_path_says_which_methods_it_takes(world: &World) -> Outcome {
     let Setting { caller, session, routes, .. } = &setting;
     for route in routes {
         let path = route.path(session);
-        let takes: Vec<&str> =
-            routes.iter().filter(|other| other.template == route.template).map(|other| other.method.as_str()).collect();
+        let plain = path.split('?').next().unwrap_or_default();
+        // A path may have the form of two templates.
+        let takes: BTreeSet<&str> =
+            routes.iter().filter(|other| fits(&other.template, plain)).map(|other| other.method.as_str()).collect();
         for method in METHODS.into_iter().filter(|method| !takes.contains(method)) {
             let method = Method::from_bytes(method.as_bytes()).map_err(|_| Failed(format!("{method} is no method")))?;
             let answer = caller.call(&method, &path, &Shows::Bearer("x".to_owned()), None).await?;
@@ -386,10 +452,8 @@ pub async fn every_path_says_which_methods_it_takes(world: &World) -> Outcome {
             refused(&answer, &[405], &what)?;
             check_eq!(answer.json["code"], "METHOD_NOT_ALLOWED", "{what}");
             let mut allowed: Vec<&str> = answer.allow.as_deref().unwrap_or_default().split(", ").collect();
-            let mut expected = takes.clone();
             allowed.sort_unstable();
-            expected.sort_unstable();
-            check_eq!(allowed, expected, "{what}: Allow");
+            check_eq!(allowed, takes.iter().copied().collect::<Vec<_>>(), "{what}: Allow");
         }
     }
     let answer = caller.call(&Method::GET, "/api/nothing-of-the-kind", &Shows::Nothing, None).await?;

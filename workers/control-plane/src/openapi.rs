@@ -9,6 +9,8 @@ mod shapes;
 
 use serde_json::{Map, Value, json};
 
+use oi_protocol::identity::TokenScope;
+
 use crate::policy::Policy;
 use crate::router::{Method, Route, Surface};
 use crate::routes::{Handler, ROUTES};
@@ -22,19 +24,33 @@ const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json
 const COOKIE: &str = "cookie";
 const SIGNATURE: &str = "serviceSignature";
 const SANDBOX: &str = "sandboxToken";
+const PERSONAL: &str = "personalToken";
+
+/// The scope that a person's own token needs for a route; `None` where no such token will do.
+fn token_scope(route: &Route<Handler>) -> Option<TokenScope> {
+    match route.policy {
+        Policy::Person | Policy::Admin | Policy::PersonOrService | Policy::PersonServiceOrSandbox => {
+            route.token_scope()
+        }
+        Policy::Public | Policy::WebService | Policy::Bot | Policy::Sandbox => None,
+    }
+}
 
 /// What a caller may show below `/api` or outside of it, each of which is enough.
-fn security(policy: Policy, is_api: bool) -> Value {
+fn security(route: &Route<Handler>, is_api: bool) -> Value {
     // Both headers together.
     let service = || json!({"serviceName": [], SIGNATURE: []});
     let with_person = || json!({"serviceName": [], SIGNATURE: [], COOKIE: []});
     let person = |mut more: Vec<Value>| {
         // Browsers show their cookie below `/api`; elsewhere it comes with the web application's signature.
         more.insert(0, if is_api { json!({COOKIE: []}) } else { with_person() });
+        if token_scope(route).is_some() {
+            more.push(json!({PERSONAL: []}));
+        }
         Value::Array(more)
     };
     let sandbox = || if is_api { vec![] } else { vec![json!({SANDBOX: []})] };
-    match policy {
+    match route.policy {
         Policy::Public => json!([]),
         Policy::WebService | Policy::Bot => json!([service()]),
         Policy::Person | Policy::Admin => person(vec![]),
@@ -86,7 +102,14 @@ fn template(path: &str) -> (String, Vec<&str>) {
 fn path_parameter(name: &str) -> Value {
     let minted = json!({"type": "string", "pattern": "^[0-9a-f]{32}$"});
     let schema = match name {
-        "id" | "child" | "artifact" => minted,
+        "id" | "child" | "artifact" | "person" | "token" | "account" => minted,
+        "authorization" => json!({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
+        "environment" => json!({"type": "string", "pattern": "^env_[A-Za-z0-9_-]{1,100}$"}),
+        "key" => json!({"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,255}$"}),
+        "integration" => {
+            json!({"type": "string", "enum": ["github", "linear", "code-server", "vnc", "sandbox", "slack"]})
+        }
+        "provider" => json!({"type": "string", "enum": ["openai", "xai"]}),
         "output" | "attachment" => json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$"}),
         _ => json!({"type": "string", "pattern": "^[A-Za-z0-9._-]{1,200}$"}),
     };
@@ -167,18 +190,26 @@ fn described(route: &Route<Handler>, operation: &Operation, is_api: bool, names:
             "description": "Makes a repetition harmless.", "schema": {"type": "string", "maxLength": 128},
         }));
     }
+    for (name, says) in &operation.headers {
+        parameters.push(json!({
+            "name": name, "in": "header", "required": true, "description": says, "schema": {"type": "string"},
+        }));
+    }
     let mut responses = answers(operation);
     responses.extend(refusals(route, operation, is_api, names));
     responses.insert("default".to_owned(), known_refusal(0));
     let mut written = json!({
         "operationId": operation_id(route.handler, is_api),
         "summary": operation.summary,
-        "security": security(route.policy, is_api),
+        "security": security(route, is_api),
         "parameters": parameters,
         "responses": responses,
         "x-policy": word(route.policy),
         "x-max-body": route.max_body,
     });
+    if let Some(scope) = token_scope(route) {
+        written["x-token-scope"] = scope.as_str().into();
+    }
     match &operation.body {
         None => {}
         Some(Body::Json { schema, example, required }) => {
@@ -234,6 +265,8 @@ fn document() -> Value {
                     "description": "`sig1` over the whole request, good for one. `X-OpenInspect-Actor` says for whom a \
                         bot acts."},
                 SANDBOX: {"type": "http", "scheme": "bearer", "description": "The token of the session's sandbox."},
+                PERSONAL: {"type": "http", "scheme": "bearer",
+                    "description": "A person's own token, `oi_pat_…`, for their scripts: it is let in where they are,                         as far as its scopes go. `x-token-scope` names the one that is needed; each has `read` with it."},
             },
         },
     })
@@ -289,6 +322,42 @@ fn every_route_is_in_the_document_with_its_policy_answers_and_refusals() {
         .collect();
     let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
     assert_eq!(distinct.len(), ids.len());
+}
+
+#[test]
+fn routes_that_take_a_personal_token_say_so_and_which_scope_it_needs() {
+    let document = document();
+    let scopes = |path: &str, method: &str| {
+        let operation = &document["paths"][path][method];
+        let shown: Vec<&Value> = operation["security"].as_array().expect("a list").iter().collect();
+        let takes = shown.iter().any(|schemes| schemes.get(PERSONAL).is_some());
+        let scope = operation["x-token-scope"].as_str();
+        assert_eq!(takes, scope.is_some(), "{method} {path}");
+        scope
+    };
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let is_for_people = matches!(
+                operation["x-policy"].as_str(),
+                Some("person" | "admin" | "person-or-service" | "person-service-or-sandbox")
+            );
+            assert!(scopes(path, method).is_none() || is_for_people, "{method} {path}");
+        }
+    }
+    for (method, path, expected) in [
+        ("get", "/sessions", Some("read")),
+        ("get", "/api/sessions", Some("read")),
+        ("post", "/api/sessions/{id}/prompt", Some("sessions")),
+        ("get", "/api/sessions/{id}/sandbox-access", Some("sessions")),
+        ("put", "/api/model-preferences", Some("settings")),
+        ("patch", "/people/{person}", Some("admin")),
+        ("post", "/api/sessions/{id}/ws-token", None),
+        ("post", "/api/me/tokens", None),
+        ("post", "/sessions/{id}/scm-credentials", None),
+        ("get", "/health", None),
+    ] {
+        assert_eq!(scopes(path, method), expected, "{method} {path}");
+    }
 }
 
 #[test]

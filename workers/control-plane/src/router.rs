@@ -127,7 +127,10 @@ pub fn find<'r, 'p, H>(routes: &'r [Route<H>], method: &str, path: &'p str) -> F
             if route.method.as_str() == method {
                 return Found::Route(route, parameters);
             }
-            others.push(route.method.as_str());
+            // Two patterns may fit one path.
+            if !others.contains(&route.method.as_str()) {
+                others.push(route.method.as_str());
+            }
         }
     }
     if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others) }
@@ -153,6 +156,7 @@ mod tests {
         assert_eq!(found("GET", "/api/sessions/abc"), Ok((Handler::SessionSnapshot, vec!["abc".to_owned()])));
         assert_eq!(found("GET", "/sessions/a%2Fb"), Ok((Handler::SessionSnapshot, vec!["a%2Fb".to_owned()])));
         assert_eq!(found("DELETE", "/sessions"), Err(vec!["POST", "GET"]));
+        assert_eq!(found("POST", "/sessions/inbox"), Err(vec!["GET", "DELETE"]));
     }
 
     #[test]

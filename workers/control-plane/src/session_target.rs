@@ -190,28 +190,7 @@ pub async fn resolve(forge: &impl Directory, all: &[Named]) -> Result<Vec<InitRe
 /// The repository that two segments of a path name. They may be percent-encoded.
 pub fn of_path(owner: &str, name: &str) -> Result<RepositoryName, Refusal> {
     let wrong = || Refusal::invalid_parameter("Owner and name must be valid repository path segments");
-    let (owner, name) = (decoded(owner).ok_or_else(wrong)?, decoded(name).ok_or_else(wrong)?);
-    // `parse` would trim, and a path says what it says.
-    if owner.trim() != owner || name.trim() != name {
-        return Err(wrong());
-    }
-    RepositoryName::parse(&owner, &name).ok_or_else(wrong)
-}
-
-/// A percent-encoded segment; `None` when it is malformed.
-pub fn decoded(segment: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(if byte == b'%' {
-            let digit = |b: u8| char::from(b).to_digit(16);
-            let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
-            (high * 16 + low) as u8
-        } else {
-            byte
-        });
-    }
-    String::from_utf8(bytes).ok()
+    RepositoryName::from_path(owner, name).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -303,8 +282,12 @@ mod tests {
         let path = |owner, name| of_path(owner, name).map(|name| name.as_path());
         assert_eq!(path("Acme", "App.js"), Ok("acme/app.js".to_owned()));
         assert_eq!(path("a%63me", "app"), Ok("acme/app".to_owned()));
+        // A group within a group is one owner.
+        assert_eq!(path("a%2Fb", "c"), Ok("a/b/c".to_owned()));
         for (owner, name) in [
-            ("a%2Fb", "c"),
+            ("a%2F..", "c"),
+            ("a%2F", "c"),
+            ("%2Fa", "c"),
             ("a", "b%2Fc"),
             ("..", "a"),
             ("a", "%2e%2e"),

@@ -12,7 +12,7 @@ pub mod repository_cache;
 mod tests;
 
 pub use configured::{Forge, clone_url, git_host, web_url};
-pub use names::{BranchName, RepositoryName};
+pub use names::{BranchName, RepositoryName, decoded};
 pub use provider::{Provider, require_forge};
 
 use oi_protocol::UnixMillis;

@@ -16,7 +16,7 @@ use super::environments::{environment_id, environment_of};
 use crate::request::Cx;
 use crate::secret_injection::KEY_VARIABLE;
 use crate::session_target::{self, Directory as _, KnownForge};
-use crate::source_control::{RepositoryName, require_forge};
+use crate::source_control::{RepositoryName, decoded, require_forge};
 use crate::store::DbError;
 use crate::store::secrets::{self, ChangeError, Changed, ListedSecret, SecretScope, Write};
 
@@ -206,7 +206,7 @@ pub(super) fn query_version(cx: &Cx<'_>) -> Result<Option<i64>, Refusal> {
 async fn delete(cx: &Cx<'_>, place: Place, key: usize) -> Result<Response, Failure> {
     let segment = cx.parameters.get(key).map(String::as_str).unwrap_or_default();
     // Whatever is stored can be deleted, also a name that was reserved since.
-    let name = session_target::decoded(segment).and_then(|text| SecretName::stored(&text));
+    let name = decoded(segment).and_then(|text| SecretName::stored(&text));
     let name = name.ok_or_else(|| Refusal::invalid_parameter(InvalidName::Form.to_string()))?;
     let mark = random::hex::<16>();
     let write = Write { mark: &mark, expected: query_version(cx)?, now: clock::now() };

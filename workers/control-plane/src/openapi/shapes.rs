@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use oi_protocol::identity::Role;
+use oi_protocol::rest::CreateSessionRequest;
 use oi_protocol::session_state::{MessageStatus, PromptAttachment, PromptSource, SessionArtifact, SessionStatus};
 use oi_protocol::{MessageId, ParticipantId, SessionId, UnixMillis};
 use schemars::JsonSchema;
@@ -13,13 +15,17 @@ use serde_json::{Map, Value};
 macro_rules! shapes {
     ($($(#[$doc:meta])* $name:ident { $($(#[$attribute:meta])* $field:ident: $kind:ty),* $(,)? })*) => {
         $(
-            $(#[$doc])*
             #[derive(JsonSchema)]
             #[serde(rename_all = "camelCase")]
+            $(#[$doc])*
             pub struct $name { $($(#[$attribute])* pub $field: $kind),* }
         )*
     };
 }
+
+mod settings;
+
+pub use settings::*;
 
 shapes! {
     /// Parameters of `GET /sessions`
@@ -143,7 +149,7 @@ shapes! {
 
     /// `POST /api/auth/sign-in/social`
     SignInBody {
-        /// `github`
+        /// `github` or `google`
         provider: String,
         /// A path of the page to go on to.
         #[serde(rename = "callbackURL")]
@@ -151,6 +157,16 @@ shapes! {
         /// Whether the answer is read by a program.
         #[serde(default)]
         disable_redirect: bool,
+    }
+    /// `POST /sessions`
+    CreateSessionBody {
+        /// What it works on, and with what.
+        #[serde(flatten)]
+        request: CreateSessionRequest,
+        /// Which of the skills that apply it gets; all when absent.
+        skill_selection: Option<SkillSelection>,
+        /// How it reaches providers; as the deployment chose when absent.
+        provider_selections: Option<ProviderSelections>,
     }
     /// `PATCH /sessions/:id/title`
     TitleBody {
@@ -275,6 +291,8 @@ shapes! {
         email_verified: bool,
         /// URL of a picture.
         image: Option<String>,
+        /// What they may do.
+        role: Role,
         /// ISO 8601.
         created_at: String,
         /// ISO 8601.

@@ -67,8 +67,8 @@ impl RepositoryName {
     }
 }
 
-/// A segment of a path without its percent-encoding.
-fn decoded(segment: &str) -> Option<String> {
+/// A segment of a path without its percent-encoding; `None` when that is malformed.
+pub fn decoded(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.bytes();
     while let Some(byte) = rest.next() {
