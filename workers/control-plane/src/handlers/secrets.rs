@@ -17,8 +17,8 @@ use crate::request::Cx;
 use crate::secret_injection::KEY_VARIABLE;
 use crate::session_target::{self, Directory as _, KnownForge};
 use crate::source_control::{RepositoryName, require_forge};
-use crate::store::DbError;
-use crate::store::secrets::{self, ChangeError, Changed, ListedSecret, SecretScope, Write};
+use crate::store::secrets::{self, ChangeError, Changed, KeyUse, ListedSecret, SecretScope, Write};
+use crate::store::{DbError, commit_signing, mcp_servers};
 
 const SHAPE: &str = "Invalid secrets body";
 
@@ -348,10 +348,22 @@ pub(super) async fn import(cx: &Cx<'_>) -> Result<Response, Failure> {
     set(cx, place, values, body.version, answer).await
 }
 
-/// How far a change of keys has come.
+/// Counts one more value that a key seals.
+fn count(used: &mut Vec<KeyUse>, key_id: String) {
+    match used.iter_mut().find(|key| key.key_id == key_id) {
+        Some(key) => key.secrets += 1,
+        None => used.push(KeyUse { key_id, secrets: 1, unreadable: 0 }),
+    }
+}
+
+/// How far a change of keys has come: of secrets, those of MCP servers among them, and the commit signing key.
 pub(super) async fn rotation(cx: &Cx<'_>) -> Result<Response, Failure> {
-    let keys = keys(cx)?;
-    let used = secrets::key_use(&cx.db()?).await.map_err(|error| unavailable(&error))?;
+    let (keys, db) = (keys(cx)?, cx.db()?);
+    let mut used = secrets::key_use(&db).await.map_err(|error| unavailable(&error))?;
+    // An old key goes when nothing at all is sealed with it.
+    let servers = mcp_servers::key_ids(&db).await.map_err(|error| unavailable(&error))?;
+    let signing = commit_signing::key_id(&db).await.map_err(|error| unavailable(&error))?;
+    servers.into_iter().chain(signing).for_each(|id| count(&mut used, id));
     let current = keys.current_id();
     let remaining = used.iter().filter(|key| key.key_id != current).map(|key| key.secrets).sum();
     let shown = used.into_iter().map(|key| SecretKeyUse {
@@ -374,6 +386,14 @@ mod tests {
 
     fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
         all.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn whatever_a_key_seals_is_counted() {
+        let mut used = vec![KeyUse { key_id: "a".to_owned(), secrets: 2, unreadable: 1 }];
+        ["a", "b"].into_iter().for_each(|id| count(&mut used, id.to_owned()));
+        let counted: Vec<_> = used.iter().map(|key| (key.key_id.as_str(), key.secrets, key.unreadable)).collect();
+        assert_eq!(counted, [("a", 3, 1), ("b", 1, 0)]);
     }
 
     #[test]
