@@ -52,6 +52,9 @@ impl Native {
     }
 
     fn note_plan(&self, sql: &str, params: &[Param]) -> rusqlite::Result<()> {
+        if sql.starts_with("EXPLAIN") {
+            return Ok(());
+        }
         let connection = self.0.borrow();
         let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
         let steps = statement.query_map(bound(params), |row| row.get::<_, String>("detail"))?;
