@@ -180,8 +180,9 @@ pub async fn secrets_of_each_scope_are_set_listed_and_deleted(world: &World) -> 
         refused(&ada, Method::DELETE, &format!("{path}/ROUTES_A"), None, 404).await?;
         check_eq!(get(&ada, path).await?["secrets"], before["secrets"], "all is as it was");
         let log = get(&ada, "/api/audit-log?subjectKind=secret&limit=3").await?;
-        let told: Vec<_> = log["entries"].as_array().into_iter().flatten().map(|entry| &entry["action"]).collect();
-        check_eq!(told, [&json!("secret.delete"); 3], "the log tells of the deletions ({log})");
+        let told: Vec<_> =
+            log["entries"].as_array().into_iter().flatten().filter_map(|entry| entry["action"].as_str()).collect();
+        check_eq!(told, ["secret.delete"; 3], "the log tells of the deletions ({log})");
         let log = get(&ada, "/api/audit-log?action=secret.set&subjectKind=secret&subjectId=ROUTES_A&limit=2").await?;
         check_eq!(log["entries"].as_array().map(Vec::len), Some(2), "and of each that was set ({log})");
         let is_there = log["entries"][0]["detail"]["scope"].is_string() && !log.to_string().contains(&canary);

@@ -179,7 +179,8 @@ mod tests {
     fn filled() -> (Native, EnvironmentId) {
         let db = Native::new();
         let environment = crate::store::environments::tests::environment(1);
-        block_on(crate::store::environments::insert(&db, &environment, "m", &about_a("environment.create"))).expect("runs");
+        block_on(crate::store::environments::insert(&db, &environment, "m", &about_a("environment.create")))
+            .expect("runs");
         fill(&db, &SecretScope::Global, &["ALL", "G_AND_1", "GLOBAL"]);
         fill(&db, &SecretScope::Repository(1), &["ALL", "G_AND_1", "ONE_AND_2"]);
         fill(&db, &SecretScope::Repository(2), &["ALL", "ONE_AND_2", "TWO"]);

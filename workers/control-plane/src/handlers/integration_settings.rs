@@ -275,7 +275,10 @@ mod tests {
     fn the_log_names_what_is_set_and_no_value_of_it() {
         let settings = json!({"enabledRepos": ["acme/app"], "defaults": {"model": "a/b", "instructions": "words"}});
         let told = detail(Scope::Global, Some(&settings));
-        assert_eq!(told, json!({"scope": "global", "fields": ["defaults.instructions", "defaults.model", "enabledRepos"]}));
+        assert_eq!(
+            told,
+            json!({"scope": "global", "fields": ["defaults.instructions", "defaults.model", "enabledRepos"]})
+        );
         let told = detail(Scope::Repository("acme/app"), None);
         assert_eq!(told, json!({"scope": "repository", "repo": "acme/app"}));
     }

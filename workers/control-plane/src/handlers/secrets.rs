@@ -414,8 +414,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_whole_and_told_without_its_values() {
         let long = "hunter2".repeat(3_000);
-        let many: serde_json::Map<String, Value> =
-            (0..51).map(|n| (format!("N{n}"), json!("hunter2"))).collect();
+        let many: serde_json::Map<String, Value> = (0..51).map(|n| (format!("N{n}"), json!("hunter2"))).collect();
         let heavy: serde_json::Map<String, Value> =
             (0..5).map(|n| (format!("N{n}"), json!("hunter2".repeat(2_000)))).collect();
         for (body, part) in [

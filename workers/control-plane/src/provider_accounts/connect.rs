@@ -209,10 +209,7 @@ mod tests {
         let Outcome::Connected { account, existing: false } = other else { panic!("{other:?}") };
         let listed = block_on(provider_accounts::list(&db, Some(Provider::Openai), None, false)).expect("runs");
         assert_eq!(listed.iter().map(|account| account.display_name.as_str()).collect::<Vec<_>>(), ["Ours", "Other"]);
-        let expected = [
-            format!("provider_account.reconnect {ACCOUNT}"),
-            format!("provider_account.connect {account}"),
-        ];
+        let expected = [format!("provider_account.reconnect {ACCOUNT}"), format!("provider_account.connect {account}")];
         assert_eq!(told(&db), expected);
         let broker = Broker { db: &db, key: &key, exchange: &vendor, surroundings: &at };
         let access = block_on(broker.access_of(&account, Provider::Openai)).expect("a token");

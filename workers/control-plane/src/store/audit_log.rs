@@ -273,7 +273,8 @@ pub(crate) mod tests {
     #[test]
     fn a_change_of_many_has_an_entry_of_each_or_of_none() {
         let db = Native::new();
-        block_on(db.change("INSERT INTO users (id, created_at, updated_at) VALUES ('u1', 0, 0)", vec![])).expect("runs");
+        block_on(db.change("INSERT INTO users (id, created_at, updated_at) VALUES ('u1', 0, 0)", vec![]))
+            .expect("runs");
         for (id, names) in [("u1", ["A", "B"]), ("nobody", ["C", "D"])] {
             let update = ("UPDATE users SET display_name = 'x' WHERE id = ?", params![id]);
             let of_each = entry("u1", "secret.set", "", 3).statement_of_each_if_changed(names);

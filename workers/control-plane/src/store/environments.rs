@@ -177,12 +177,7 @@ pub enum Update {
 }
 
 /// Changes one that is still at the version before `next.version` into `next`.
-pub async fn update(
-    db: &impl Database,
-    next: &Environment,
-    mark: &str,
-    entry: &Entry,
-) -> Result<Update, DbError> {
+pub async fn update(db: &impl Database, next: &Environment, mark: &str, entry: &Entry) -> Result<Update, DbError> {
     let mut batch: Vec<Statement> = vec![
         (
             "UPDATE environments SET name = ?2, name_key = ?3, description = ?4, prebuild_enabled = ?5,
@@ -265,7 +260,10 @@ pub(crate) mod tests {
     }
 
     fn add(db: &Native, byte: u8) -> Environment {
-        assert_eq!(block_on(insert(db, &environment(byte), &format!("add{byte}"), &about_a("environment.create"))), Ok(true));
+        assert_eq!(
+            block_on(insert(db, &environment(byte), &format!("add{byte}"), &about_a("environment.create"))),
+            Ok(true)
+        );
         environment(byte)
     }
 
@@ -307,8 +305,15 @@ pub(crate) mod tests {
         assert_eq!(block_on(update(&db, &taken, "u3", &about_a("environment.update"))), Ok(Update::NameTaken));
         assert_eq!(stored(&db, 1), Some(next.clone()));
         let own = Environment { name: "RENAMED".to_owned(), version: 3, ..next };
-        assert_eq!(block_on(update(&db, &own, "u4", &about_a("environment.update"))), Ok(Update::Done), "its own name is free");
-        assert_eq!(block_on(update(&db, &Environment { version: 2, ..environment(5) }, "u5", &about_a("environment.update"))), Ok(Update::Gone));
+        assert_eq!(
+            block_on(update(&db, &own, "u4", &about_a("environment.update"))),
+            Ok(Update::Done),
+            "its own name is free"
+        );
+        assert_eq!(
+            block_on(update(&db, &Environment { version: 2, ..environment(5) }, "u5", &about_a("environment.update"))),
+            Ok(Update::Gone)
+        );
         let updates = told(&db).into_iter().filter(|told| told.starts_with("environment.update")).count();
         assert_eq!(updates, 2, "what was refused is in no entry");
     }

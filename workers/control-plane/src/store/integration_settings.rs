@@ -146,7 +146,11 @@ mod tests {
         assert!(delete(Some(2)));
         assert!(!delete(None));
         assert_eq!(stored(), None);
-        assert_eq!(told(&db), ["settings.set A", "settings.set A", "settings.delete A"], "who came late is in no entry");
+        assert_eq!(
+            told(&db),
+            ["settings.set A", "settings.set A", "settings.delete A"],
+            "who came late is in no entry"
+        );
     }
 
     #[test]

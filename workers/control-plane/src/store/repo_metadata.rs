@@ -154,7 +154,10 @@ mod tests {
         assert!(!set(&db, &noted(), 0));
         block_on(environments::insert(&db, &environment(1), "m", &about_a("environment.create"))).expect("runs");
         assert!(set(&db, &noted(), 0));
-        assert_eq!(block_on(environments::delete(&db, &environment(1).id, None, &about_a("environment.delete"))), Ok(true));
+        assert_eq!(
+            block_on(environments::delete(&db, &environment(1).id, None, &about_a("environment.delete"))),
+            Ok(true)
+        );
         let stored = block_on(get(&db, &name())).expect("runs").expect("stays");
         assert_eq!((stored.default_environment_id, stored.description), (None, noted().description));
     }

@@ -505,7 +505,8 @@ mod tests {
         let scope = SecretScope::Global;
         let at = |mark, expected| Write { mark, expected: Some(expected), now: UnixMillis(9) };
         let ring = keys(1, &[]);
-        let put = |value, write| block_on(put(&db, &ring, &scope, &named(&[("A", value)]), write, &about_a("secret.set")));
+        let put =
+            |value, write| block_on(put(&db, &ring, &scope, &named(&[("A", value)]), write, &about_a("secret.set")));
         assert!(put("1", at("one", 0)).is_ok());
         assert_eq!(put("2", at("two", 0)), Err(ChangeError::Conflict));
         let name = SecretName::parse("A").expect("a name");
