@@ -411,7 +411,9 @@ pub async fn every_route_says_that_nothing_has_an_unknown_name(world: &World) ->
     let Setting { caller, ada, session, sandbox, routes } = &setting;
     for route in routes.iter().filter(|route| route.has_names()) {
         let shows = admitted(route, ada, sandbox);
-        if matches!(shows, Shows::Nothing) {
+        // A bot that acts for nobody gets no token of a page, whatever the session.
+        let is_refused_before = route.template.ends_with("/ws-token") && matches!(shows, Shows::Signature(..));
+        if is_refused_before || matches!(shows, Shows::Nothing) {
             continue;
         }
         let body = Setting::example(route);

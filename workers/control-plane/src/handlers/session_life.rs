@@ -69,8 +69,11 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
     let owner = acting_person(cx, &Shown::default())
         .await?
         .ok_or_else(|| Refusal::forbidden("A user identity is required to create a session"))?;
-    let point = fork_point(cx, &source, wanted.event_id, wanted.timeline_sequence).await?;
     let models = Models::enabled(&cx.db()?, cx.env).await?;
+    if let Some(model) = wanted.model.as_deref() {
+        models.choose(Some(model), wanted.reasoning_effort.as_deref())?;
+    }
+    let point = fork_point(cx, &source, wanted.event_id, wanted.timeline_sequence).await?;
     let effort = wanted.reasoning_effort.or(point.reasoning_effort.filter(|_| wanted.model.is_none()));
     let (model, effort) = models.choose(Some(wanted.model.as_deref().unwrap_or(&point.model)), effort.as_deref())?;
     let new = NewSession {
