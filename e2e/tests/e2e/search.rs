@@ -154,6 +154,7 @@ pub async fn a_search_is_paged_and_what_is_no_search_is_refused(world: &World) -
         "q=",
         "q=*",
         "q=%22%22",
+        "q=%27%3B--",
         "q=a&limit=0",
         "q=a&cursor=x",
         "q=a&repository=..",
@@ -165,7 +166,7 @@ pub async fn a_search_is_paged_and_what_is_no_search_is_refused(world: &World) -
     }
     // Whatever stands in it, it is words.
     for odd in
-        ["q=a+OR+%28", "q=title%3A", "q=NEAR%28a+b%29", "q=%27%3B--", "q=%F0%9F%98%80+a", "q=a%00b", "q=%22a%22%22b"]
+        ["q=a+OR+%28", "q=title%3A", "q=NEAR%28a+b%29", "q=a%27%3B--", "q=%F0%9F%98%80+a", "q=a%00b", "q=%22a%22%22b"]
     {
         let answer = search(&ada, odd).await?;
         check_eq!(answer.status.as_u16(), 200, "`{odd}` ({})", answer.text);

@@ -179,6 +179,25 @@ pub async fn secrets_of_each_scope_are_set_listed_and_deleted(world: &World) -> 
         }
         refused(&ada, Method::DELETE, &format!("{path}/ROUTES_A"), None, 404).await?;
         check_eq!(get(&ada, path).await?["secrets"], before["secrets"], "all is as it was");
+        let log = get(&ada, "/api/audit-log?subjectKind=secret&limit=3").await?;
+        let told: Vec<_> =
+            log["entries"].as_array().into_iter().flatten().filter_map(|entry| entry["action"].as_str()).collect();
+        check_eq!(told, ["secret.delete"; 3], "the log tells of the deletions ({log})");
+        let log = get(&ada, "/api/audit-log?action=secret.set&subjectKind=secret&subjectId=ROUTES_A&limit=2").await?;
+        check_eq!(log["entries"].as_array().map(Vec::len), Some(2), "and of each that was set ({log})");
+        let is_there = log["entries"][0]["detail"]["scope"].is_string() && !log.to_string().contains(&canary);
+        check!(is_there, "where, and no value: {log}");
+    }
+    // A member sets those of what they work with, and sees the names of the deployment's.
+    let grace = Person::sign_in(&world.stack.ready, "grace").await?;
+    let set = json!({"secrets": {"OF_A_MEMBER": "x"}});
+    let told = refused(&grace, Method::PUT, "/api/secrets", Some(&set), 403).await?;
+    check!(told.contains("admin"), "{told}");
+    refused(&grace, Method::DELETE, "/api/secrets/OF_A_MEMBER", None, 403).await?;
+    get(&grace, "/api/secrets").await?;
+    for path in [&of_repository, &of_environment] {
+        put(&grace, path, &set).await?;
+        expect(&grace.call(Method::DELETE, &format!("{path}/OF_A_MEMBER"), None).await?, 200, "deleting")?;
     }
     for (path, status) in [
         ("/api/repos/acme/no-such-repository/secrets", 404),

@@ -132,6 +132,15 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET", "/analytics/breakdown?by=user"),
 ];
 
+/// Whether only an admin may: it changes what is of the whole deployment.
+fn is_of_admins(method: &str, path: &str) -> bool {
+    let of_all = ["/model-", "/integration-settings/", "/scm-settings", "/commit-signing", "/mcp-servers", "/skills"];
+    let of_some = ["/repos/", "/environments/", "preview"];
+    method != "GET"
+        && of_all.iter().any(|start| path.starts_with(start))
+        && !of_some.iter().any(|part| path.contains(part))
+}
+
 /// Routes of sandboxes.
 const SANDBOX_ROUTES: &[(&str, &str)] = &[
     ("POST", "provider-auth/openai/access-token"),
@@ -179,6 +188,15 @@ pub async fn every_route_of_the_settings_asks_who_calls(world: &World) -> Outcom
         let browser = ada.call(verb.clone(), &format!("/api{path}"), None).await?;
         check_eq!(browser.status.as_u16(), 404, "{verb} {path} by a browser");
     }
+    // A member reads what is of the whole deployment and changes none of it.
+    let grace = Person::sign_in(ready, "grace").await?;
+    for (word, path) in ROUTES.iter().filter(|(word, path)| is_of_admins(word, path)) {
+        let verb = method(word)?;
+        let body = (verb != Method::GET && verb != Method::DELETE).then(|| json!({}));
+        let refused = expect(&grace, 403, verb, path, body).await?;
+        check_eq!(refused["code"], "FORBIDDEN", "{word} {path} by a member ({refused})");
+        check!(refused["error"].as_str().is_some_and(|text| text.contains("admin")), "and why: {refused}");
+    }
     // A bot reads settings and changes none.
     for (verb, path, status) in [
         (Method::GET, "/integration-settings/github/resolved/acme/app", 200),
@@ -187,10 +205,14 @@ pub async fn every_route_of_the_settings_asks_who_calls(world: &World) -> Outcom
         (Method::PUT, "/integration-settings/github", 403),
         (Method::DELETE, "/mcp-servers/x", 403),
         (Method::PUT, "/commit-signing", 403),
+        (Method::GET, "/skills", 200),
+        (Method::PATCH, "/skills/x", 403),
+        (Method::PUT, "/skills/x", 403),
+        (Method::DELETE, "/skills/x", 403),
         (Method::GET, "/model-provider-accounts", 403),
         (Method::GET, "/keyboard-shortcuts", 403),
     ] {
-        let body = (verb == Method::PUT).then(|| json!({}));
+        let body = matches!(verb, Method::PUT | Method::PATCH).then(|| json!({}));
         let answer = signed(ready, "github-bot", verb.clone(), path, body.as_ref()).await?;
         check_eq!(answer.status.as_u16(), status, "{verb} {path} by a bot ({})", answer.text);
     }
@@ -637,7 +659,10 @@ pub async fn an_account_is_connected_by_a_device_and_its_sandbox_gets_tokens(wor
     expect(&ada, 200, Method::PATCH, &path, Some(json!({"displayName": "Everybody's"}))).await?;
     expect(&ada, 400, Method::PATCH, &path, Some(json!({"displayName": ""}))).await?;
     expect(&ada, 404, Method::GET, &format!("/model-provider-accounts/{NOBODY}"), None).await?;
-    let again = connect(&grace, "openai", "Again", "chatgpt-1").await?;
+    expect(&grace, 403, Method::PATCH, &path, Some(json!({"displayName": "Hers"}))).await?;
+    expect(&grace, 403, Method::DELETE, &path, None).await?;
+    expect(&grace, 200, Method::GET, &path, None).await?;
+    let again = connect(&ada, "openai", "Again", "chatgpt-1").await?;
     check_eq!(
         (&again["account"]["id"], &again["reconnectedExisting"]),
         (&json!(id), &json!(true)),
@@ -720,11 +745,17 @@ pub async fn an_account_is_connected_by_a_device_and_its_sandbox_gets_tokens(wor
     expect(&ada, 204, Method::DELETE, &path, None).await?;
     expect(&ada, 409, Method::PATCH, &path, Some(json!({"displayName": "Late"}))).await?;
     check_eq!(by_sandbox(world, &token, Method::POST, &broker).await?.status.as_u16(), 409, "archived");
+    let log = ask(&ada, Method::GET, &format!("/audit-log?subjectKind=provider_account&subjectId={id}"), None).await?;
+    let entries = log.json["entries"].as_array().cloned().unwrap_or_default();
+    let actions: Vec<&str> = entries.iter().rev().filter_map(|entry| entry["action"].as_str()).collect();
+    let expected = ["connect", "rename", "reconnect", "disable", "enable", "archive"];
+    check_eq!(actions, expected.map(|verb| format!("provider_account.{verb}")), "the log tells of it ({})", log.text);
     Ok(())
 }
 
 pub async fn an_account_is_connected_by_a_pasted_token_and_a_device_may_be_denied(world: &World) -> Outcome {
-    let ada = Person::sign_in(&world.stack.ready, "grace").await?;
+    let ready = &world.stack.ready;
+    let (ada, grace) = (Person::sign_in(ready, "ada").await?, Person::sign_in(ready, "grace").await?);
     vendors()?.life_seconds(3_600);
     let accounts = "/model-provider-accounts";
     let live = vendors()?.refresh_token(Vendor::Openai, "pasted-1");
@@ -785,8 +816,13 @@ pub async fn an_account_is_connected_by_a_pasted_token_and_a_device_may_be_denie
         expect(&ada, 404, Method::POST, &format!("{devices}/{id}/poll"), None).await?;
         expect(&ada, 404, Method::DELETE, &format!("{devices}/{id}"), None).await?;
     }
-    let stranger = Person::sign_in(&world.stack.ready, "ada").await?;
-    expect(&stranger, 404, Method::POST, &format!("{one}/poll"), None).await?;
+    expect(&grace, 403, Method::POST, &format!("{one}/poll"), None).await?;
+    // Another admin has no part in it.
+    let of_grace = expect(&grace, 200, Method::GET, "/auth/get-session", None).await?["user"]["id"].clone();
+    let of_grace = format!("/people/{}", of_grace.as_str().unwrap_or_default());
+    expect(&ada, 200, Method::PATCH, &of_grace, Some(json!({"role": "admin"}))).await?;
+    expect(&grace, 404, Method::POST, &format!("{one}/poll"), None).await?;
+    expect(&ada, 200, Method::PATCH, &of_grace, Some(json!({"role": "member"}))).await?;
     for id in [id.as_str(), xai_id] {
         expect(&ada, 204, Method::DELETE, &format!("{accounts}/{id}"), None).await?;
     }

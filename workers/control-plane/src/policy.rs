@@ -183,10 +183,10 @@ pub fn admit(policy: Policy, who: &Authenticated) -> Result<(), Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn person(role: Role) -> Caller {
+    pub fn person(role: Role) -> Caller {
         Caller::Person(Box::new(SignedIn {
             session_id: "s".to_owned(),
             session_created_at: 0,

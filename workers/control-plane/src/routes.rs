@@ -302,22 +302,22 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Get, "/sessions/:id/tunnel-urls", Both, PersonServiceOrSandbox, 0, Handler::TunnelUrls),
     route(Post, "/sandbox/:sandbox/error", Root, Sandbox, SMALL, Handler::SandboxError),
     route(Post, "/api/auth/revoke-sessions", Api, Person, SMALL, Handler::SignOutEverywhere).token(TokenUse::Never),
-    // Settings of the deployment, and what people see of all sessions.
+    // Settings of the deployment, which admins change and everybody reads; and what people see of all sessions.
     route(Get, "/model-preferences", Both, PersonOrService, 0, Handler::GetModelPreferences),
-    route(Put, "/model-preferences", Both, Person, SMALL, Handler::PutModelPreferences),
+    route(Put, "/model-preferences", Both, Admin, SMALL, Handler::PutModelPreferences),
     route(Get, "/model-provider-accounts", Both, Person, 0, Handler::ListProviderAccounts),
-    route(Post, "/model-provider-accounts", Both, Person, PROVIDER_ACCOUNT, Handler::CreateProviderAccount),
+    route(Post, "/model-provider-accounts", Both, Admin, PROVIDER_ACCOUNT, Handler::CreateProviderAccount),
     route(Get, "/model-provider-accounts/:account", Both, Person, 0, Handler::GetProviderAccount),
-    route(Patch, "/model-provider-accounts/:account", Both, Person, SMALL, Handler::RenameProviderAccount),
-    route(Delete, "/model-provider-accounts/:account", Both, Person, 0, Handler::ArchiveProviderAccount),
-    route(Post, "/model-provider-accounts/:account/verify", Both, Person, SMALL, Handler::VerifyProviderAccount),
-    route(Post, "/model-provider-accounts/:account/enable", Both, Person, SMALL, Handler::EnableProviderAccount),
-    route(Post, "/model-provider-accounts/:account/disable", Both, Person, SMALL, Handler::DisableProviderAccount),
+    route(Patch, "/model-provider-accounts/:account", Both, Admin, SMALL, Handler::RenameProviderAccount),
+    route(Delete, "/model-provider-accounts/:account", Both, Admin, 0, Handler::ArchiveProviderAccount),
+    route(Post, "/model-provider-accounts/:account/verify", Both, Admin, SMALL, Handler::VerifyProviderAccount),
+    route(Post, "/model-provider-accounts/:account/enable", Both, Admin, SMALL, Handler::EnableProviderAccount),
+    route(Post, "/model-provider-accounts/:account/disable", Both, Admin, SMALL, Handler::DisableProviderAccount),
     route(
         Post,
         "/model-provider-accounts/:account/reconnect",
         Both,
-        Person,
+        Admin,
         PROVIDER_ACCOUNT,
         Handler::ReconnectProviderAccount,
     ),
@@ -325,7 +325,7 @@ pub const ROUTES: &[Route<Handler>] = &[
         Post,
         "/model-provider-accounts/:provider/device-authorizations",
         Both,
-        Person,
+        Admin,
         SMALL,
         Handler::BeginDeviceAuthorization,
     ),
@@ -333,7 +333,7 @@ pub const ROUTES: &[Route<Handler>] = &[
         Post,
         "/model-provider-accounts/:provider/device-authorizations/:authorization/poll",
         Both,
-        Person,
+        Admin,
         SMALL,
         Handler::PollDeviceAuthorization,
     ),
@@ -341,13 +341,13 @@ pub const ROUTES: &[Route<Handler>] = &[
         Delete,
         "/model-provider-accounts/:provider/device-authorizations/:authorization",
         Both,
-        Person,
+        Admin,
         0,
         Handler::CancelDeviceAuthorization,
     ),
     route(Get, "/model-provider-account-defaults", Both, Person, 0, Handler::ListProviderDefaults),
-    route(Put, "/model-provider-account-defaults/:provider", Both, Person, SMALL, Handler::SetProviderDefault),
-    route(Delete, "/model-provider-account-defaults/:provider", Both, Person, 0, Handler::ClearProviderDefault),
+    route(Put, "/model-provider-account-defaults/:provider", Both, Admin, SMALL, Handler::SetProviderDefault),
+    route(Delete, "/model-provider-account-defaults/:provider", Both, Admin, 0, Handler::ClearProviderDefault),
     route(
         Post,
         "/sessions/:id/provider-auth/:provider/access-token",
@@ -360,8 +360,8 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Post, "/sessions/:id/xai-token-refresh", Root, Sandbox, SMALL, Handler::XaiTokenRefresh),
     route(Get, "/integration-settings/slack/channels", Both, PersonOrService, 0, Handler::SlackChannels),
     route(Get, "/integration-settings/:integration", Both, PersonOrService, 0, Handler::GetIntegration),
-    route(Put, "/integration-settings/:integration", Both, Person, SETTINGS, Handler::PutIntegration),
-    route(Delete, "/integration-settings/:integration", Both, Person, 0, Handler::DeleteIntegration),
+    route(Put, "/integration-settings/:integration", Both, Admin, SETTINGS, Handler::PutIntegration),
+    route(Delete, "/integration-settings/:integration", Both, Admin, 0, Handler::DeleteIntegration),
     route(
         Get,
         "/integration-settings/:integration/repos",
@@ -427,29 +427,29 @@ pub const ROUTES: &[Route<Handler>] = &[
         Handler::ResolvedIntegration,
     ),
     route(Get, "/scm-settings", Both, PersonOrService, 0, Handler::GetScmSettings),
-    route(Put, "/scm-settings", Both, Person, SMALL, Handler::PutScmSettings),
-    route(Delete, "/scm-settings", Both, Person, 0, Handler::DeleteScmSettings),
+    route(Put, "/scm-settings", Both, Admin, SMALL, Handler::PutScmSettings),
+    route(Delete, "/scm-settings", Both, Admin, 0, Handler::DeleteScmSettings),
     route(Get, "/scm-settings/repos", Both, PersonOrService, 0, Handler::ListScmRepositories),
     route(Put, "/scm-settings/repos/:owner/:name", Both, Person, SMALL, Handler::PutScmRepository),
     route(Delete, "/scm-settings/repos/:owner/:name", Both, Person, 0, Handler::DeleteScmRepository),
     route(Get, "/commit-signing", Both, PersonOrService, 0, Handler::GetCommitSigning),
-    route(Put, "/commit-signing", Both, Person, SMALL, Handler::PutCommitSigning),
-    route(Delete, "/commit-signing", Both, Person, 0, Handler::DeleteCommitSigning),
+    route(Put, "/commit-signing", Both, Admin, SMALL, Handler::PutCommitSigning),
+    route(Delete, "/commit-signing", Both, Admin, 0, Handler::DeleteCommitSigning),
     route(Get, "/sessions/:id/commit-signing", Root, Sandbox, 0, Handler::SandboxCommitSigning),
     route(Post, "/sessions/:id/commit-signing", Root, Sandbox, SIGNED_PAYLOAD, Handler::SignCommit),
     route(Get, "/mcp-servers", Both, PersonOrService, 0, Handler::ListMcpServers),
-    route(Post, "/mcp-servers", Both, Person, MCP_SERVER, Handler::CreateMcpServer),
+    route(Post, "/mcp-servers", Both, Admin, MCP_SERVER, Handler::CreateMcpServer),
     route(Get, "/mcp-servers/:server", Both, PersonOrService, 0, Handler::GetMcpServer),
-    route(Put, "/mcp-servers/:server", Both, Person, MCP_SERVER, Handler::PutMcpServer),
-    route(Delete, "/mcp-servers/:server", Both, Person, 0, Handler::DeleteMcpServer),
+    route(Put, "/mcp-servers/:server", Both, Admin, MCP_SERVER, Handler::PutMcpServer),
+    route(Delete, "/mcp-servers/:server", Both, Admin, 0, Handler::DeleteMcpServer),
     route(Get, "/skills", Both, PersonOrService, 0, Handler::ListSkills),
-    route(Post, "/skills", Both, PersonOrService, SKILL, Handler::CreateSkill),
+    route(Post, "/skills", Both, Admin, SKILL, Handler::CreateSkill),
     route(Post, "/skills/preview", Both, PersonOrService, SKILL, Handler::PreviewSkill),
     route(Post, "/skills/resolve-preview", Both, PersonOrService, SMALL, Handler::ResolveSkillsPreview),
     route(Get, "/skills/:skill", Both, PersonOrService, 0, Handler::GetSkill),
-    route(Patch, "/skills/:skill", Both, PersonOrService, SMALL, Handler::EnableSkill),
-    route(Put, "/skills/:skill", Both, PersonOrService, SKILL, Handler::PutSkill),
-    route(Delete, "/skills/:skill", Both, PersonOrService, 0, Handler::DeleteSkill),
+    route(Patch, "/skills/:skill", Both, Admin, SMALL, Handler::EnableSkill),
+    route(Put, "/skills/:skill", Both, Admin, SKILL, Handler::PutSkill),
+    route(Delete, "/skills/:skill", Both, Admin, 0, Handler::DeleteSkill),
     route(Get, "/skill-profiles", Both, PersonOrService, 0, Handler::ListSkillProfiles),
     route(Post, "/skill-profiles", Both, PersonOrService, SMALL, Handler::CreateSkillProfile),
     route(Patch, "/skill-profiles/:profile", Both, PersonOrService, SMALL, Handler::UpdateSkillProfile),
@@ -465,10 +465,11 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Get, "/analytics/breakdown", Both, PersonOrService, 0, Handler::AnalyticsBreakdown),
     route(Post, "/internal/webhook-deliveries", Root, Bot, WEBHOOK, Handler::StoreWebhookDelivery),
     route(Get, "/internal/webhook-deliveries", Root, WebService, 0, Handler::ListWebhookDeliveries),
-    // Secrets, repositories' metadata, environments. No bot sees a secret's name or sets anything.
+    // Secrets, repositories' metadata, environments. No bot sees a secret's name or sets anything. What is the
+    // deployment's is for admins, what is a repository's or an environment's for everybody who works with it.
     route(Get, "/secrets", Both, Person, 0, Handler::ListGlobalSecrets),
-    route(Put, "/secrets", Both, Person, SECRETS, Handler::PutGlobalSecrets),
-    route(Delete, "/secrets/:key", Both, Person, 0, Handler::DeleteGlobalSecret),
+    route(Put, "/secrets", Both, Admin, SECRETS, Handler::PutGlobalSecrets),
+    route(Delete, "/secrets/:key", Both, Admin, 0, Handler::DeleteGlobalSecret),
     route(Get, "/secret-rotation", Both, Person, 0, Handler::SecretRotation),
     route(Get, "/repos/:owner/:name/secrets", Both, Person, 0, Handler::ListRepositorySecrets),
     route(Put, "/repos/:owner/:name/secrets", Both, Person, SECRETS, Handler::PutRepositorySecrets),
@@ -532,6 +533,70 @@ mod tests {
     }
 
     #[test]
+    fn what_is_of_the_whole_deployment_is_changed_by_admins_only() {
+        use crate::policy::tests::person;
+        use crate::policy::{Actor, Authenticated, Caller, admit};
+        use oi_protocol::identity::Role;
+        use oi_worker_kit::service_signature::Service;
+
+        let member = Authenticated { caller: person(Role::Member), signed_by: None, token: None };
+        let admin = Authenticated { caller: person(Role::Admin), signed_by: None, token: None };
+        let actor = Some(Actor { namespace: "slack", id: "U1".to_owned() });
+        let bot = Caller::Bot { service: Service::SlackBot, actor };
+        let bot = Authenticated { caller: bot, signed_by: Some(Service::SlackBot), token: None };
+        let of_admins: BTreeSet<(&str, &str)> = [
+            ("PUT", "/model-preferences"),
+            ("POST", "/model-provider-accounts"),
+            ("PATCH", "/model-provider-accounts/:account"),
+            ("DELETE", "/model-provider-accounts/:account"),
+            ("POST", "/model-provider-accounts/:account/verify"),
+            ("POST", "/model-provider-accounts/:account/enable"),
+            ("POST", "/model-provider-accounts/:account/disable"),
+            ("POST", "/model-provider-accounts/:account/reconnect"),
+            ("POST", "/model-provider-accounts/:provider/device-authorizations"),
+            ("POST", "/model-provider-accounts/:provider/device-authorizations/:authorization/poll"),
+            ("DELETE", "/model-provider-accounts/:provider/device-authorizations/:authorization"),
+            ("PUT", "/model-provider-account-defaults/:provider"),
+            ("DELETE", "/model-provider-account-defaults/:provider"),
+            ("PUT", "/integration-settings/:integration"),
+            ("DELETE", "/integration-settings/:integration"),
+            ("PUT", "/scm-settings"),
+            ("DELETE", "/scm-settings"),
+            ("PUT", "/commit-signing"),
+            ("DELETE", "/commit-signing"),
+            ("POST", "/mcp-servers"),
+            ("PUT", "/mcp-servers/:server"),
+            ("DELETE", "/mcp-servers/:server"),
+            ("POST", "/skills"),
+            ("PATCH", "/skills/:skill"),
+            ("PUT", "/skills/:skill"),
+            ("DELETE", "/skills/:skill"),
+            ("PUT", "/secrets"),
+            ("DELETE", "/secrets/:key"),
+            ("GET", "/people"),
+            ("PATCH", "/people/:person"),
+            ("POST", "/people/:person/sign-out"),
+            ("GET", "/audit-log"),
+        ]
+        .into();
+        let mut met = 0;
+        for route in ROUTES {
+            let (method, path) = (route.method.as_str(), route.path);
+            let is_listed = of_admins.contains(&(method, path));
+            assert_eq!(route.policy == Admin, is_listed, "{method} {path}");
+            if is_listed {
+                met += 1;
+                assert!(admit(route.policy, &admin).is_ok(), "{method} {path}");
+                for who in [&member, &bot] {
+                    let refusal = admit(route.policy, who).expect_err("refused");
+                    assert_eq!(refusal.status, 403, "{method} {path} by a {}", who.kind());
+                }
+            }
+        }
+        assert_eq!(met, of_admins.len(), "each of them is a route");
+    }
+
+    #[test]
     fn what_a_token_needs_follows_from_the_route_unless_the_route_says_it() {
         use crate::router::{Found, find};
         let needs = |method: &str, path: &str| match find(ROUTES, method, path) {
@@ -548,6 +613,10 @@ mod tests {
             ("GET", "/people", Some(TokenScope::Admin)),
             ("PATCH", "/api/people/a", Some(TokenScope::Admin)),
             ("GET", "/audit-log", Some(TokenScope::Admin)),
+            ("PUT", "/secrets", Some(TokenScope::Admin)),
+            ("PUT", "/api/repos/acme/app/secrets", Some(TokenScope::Settings)),
+            ("PUT", "/integration-settings/github", Some(TokenScope::Admin)),
+            ("PUT", "/integration-settings/github/repos/acme/app", Some(TokenScope::Settings)),
         ] {
             assert_eq!(needs(method, path), expected, "{method} {path}");
         }

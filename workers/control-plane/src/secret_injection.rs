@@ -133,6 +133,7 @@ pub async fn variables(env: &Env, start: &StartSandbox) -> Result<BTreeMap<Strin
 mod tests {
     use super::*;
     use crate::store::Database as _;
+    use crate::store::audit_log::tests::about_a;
     use crate::store::native::Native;
     use crate::store::secrets::Write;
     use base64::Engine as _;
@@ -172,13 +173,14 @@ mod tests {
         let value = format!("{}{}", scope.kind(), scope.id());
         let values: Vec<_> = all.iter().map(|name| (SecretName::parse(name).expect("a name"), value.clone())).collect();
         let write = Write { mark: &value, expected: None, now: UnixMillis(1) };
-        block_on(secrets::put(db, &keys(1), scope, &values, write)).expect("fits");
+        block_on(secrets::put(db, &keys(1), scope, &values, write, &about_a("secret.set"))).expect("fits");
     }
 
     fn filled() -> (Native, EnvironmentId) {
         let db = Native::new();
         let environment = crate::store::environments::tests::environment(1);
-        block_on(crate::store::environments::insert(&db, &environment, "m")).expect("runs");
+        block_on(crate::store::environments::insert(&db, &environment, "m", &about_a("environment.create")))
+            .expect("runs");
         fill(&db, &SecretScope::Global, &["ALL", "G_AND_1", "GLOBAL"]);
         fill(&db, &SecretScope::Repository(1), &["ALL", "G_AND_1", "ONE_AND_2"]);
         fill(&db, &SecretScope::Repository(2), &["ALL", "ONE_AND_2", "TWO"]);

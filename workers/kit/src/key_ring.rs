@@ -42,6 +42,19 @@ pub struct Sealed {
     pub value: String,
 }
 
+impl Sealed {
+    /// Both in one column: `<key id>.<value>`. Base64 has no dot.
+    pub fn to_text(&self) -> String {
+        format!("{}.{}", self.key_id, self.value)
+    }
+
+    /// From such a column. A text without a key's id is of none.
+    pub fn from_text(text: &str) -> Self {
+        let (key_id, value) = text.split_once('.').unwrap_or(("", text));
+        Self { key_id: key_id.to_owned(), value: value.to_owned() }
+    }
+}
+
 /// The keys.
 pub struct KeyRing {
     current: Named,
@@ -99,6 +112,12 @@ impl KeyRing {
         Ok(Sealed { key_id: key.id.clone(), value: key.key.seal(plain, &key.place(place))? })
     }
 
+    /// Seals anew, with the current key, what an older one seals. `None` when there is nothing to do or it does not open.
+    pub fn renewed(&self, sealed: &Sealed, place: &str) -> Option<Sealed> {
+        let is_old = self.old.iter().any(|key| key.id == sealed.key_id);
+        is_old.then(|| self.open(sealed, place).and_then(|plain| self.seal(&plain, place)).ok()).flatten()
+    }
+
     /// Decrypts what was sealed for the same place, with whichever key.
     pub fn open(&self, sealed: &Sealed, place: &str) -> Result<String, SealError> {
         let key = self.find(&sealed.key_id).ok_or(SealError::Open)?;
@@ -129,6 +148,19 @@ mod tests {
         assert_eq!(after.key_id, ring(2, &[]).current_id());
         assert_ne!(after.key_id, before.key_id);
         assert_eq!(ring(2, &[]).open(&after, "p").as_deref(), Ok("v"));
+    }
+
+    #[test]
+    fn a_value_and_its_key_are_one_text_and_an_old_one_is_renewed() {
+        let before = ring(1, &[]).seal("v", "p").expect("seals");
+        assert_eq!(Sealed::from_text(&before.to_text()), before);
+        assert_eq!(ring(1, &[]).open(&Sealed::from_text(&before.value), "p"), Err(SealError::Open), "of no key");
+        let keys = ring(2, &[1]);
+        let after = keys.renewed(&before, "p").expect("it is old");
+        assert_eq!(ring(2, &[]).open(&after, "p").as_deref(), Ok("v"));
+        assert_eq!(keys.renewed(&after, "p"), None, "it is new");
+        assert_eq!(keys.renewed(&before, "q"), None, "it is of another place");
+        assert_eq!(ring(2, &[]).renewed(&before, "p"), None, "nobody has its key");
     }
 
     #[test]

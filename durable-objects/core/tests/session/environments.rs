@@ -14,6 +14,7 @@ fn repository(name: &str, id: i64) -> InitRepository {
         repo_name: name.to_owned(),
         repo_id: id,
         base_branch: "main".to_owned(),
+        base_sha: None,
     }
 }
 

@@ -63,7 +63,7 @@ fn it_sees_files_that_outlive_their_session() {
 
 #[test]
 fn it_sees_frames_that_are_lost() {
-    finds(Bug::LosesFrames, 60, &["revision", "delta"]);
+    finds(Bug::LosesFrames, 60, &["revision", "delta", "view"]);
 }
 
 #[test]

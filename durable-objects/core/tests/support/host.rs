@@ -128,8 +128,8 @@ impl Bug {
                 "DELETE FROM outbox WHERE ? IS NOT NULL AND id = ?",
             ),
             Self::ForgetsCosts => (
-                "updated_at, total_tokens) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?,",
-                "updated_at, total_tokens) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ? * 0.0,",
+                "VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "VALUES (1, ?, ?, ?, ?, ?, ?, ?, ? * 0.0, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             ),
             Self::ForgetsTaking => (
                 "FROM snapshots\n                ORDER BY number DESC",

@@ -2,9 +2,8 @@
 
 use oi_protocol::UnixMillis;
 use oi_worker_kit::failure::while_doing;
+use oi_worker_kit::key_ring::KeyRing;
 use oi_worker_kit::log::Line;
-use oi_worker_kit::sealed::SealingKey;
-use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, Refusal, clock, mac, reply, request_body};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,19 +13,16 @@ use super::provider_tokens::sandbox_session;
 use super::settings_request::{actor, stale};
 use crate::commit_signing::{Key, is_signable};
 use crate::request::Cx;
+use crate::secret_injection::KEY_VARIABLE;
 use crate::store::commit_signing::{self as store, Configuration, New};
 use crate::store::{D1, Database};
 
 const KEY_MAX: usize = 16_384;
 const NAME_MAX: usize = 256;
 const EMAIL_MAX: usize = 320;
-/// What the key is sealed for.
-const PLACE: &str = "commit_signing_configuration/1/encrypted_private_key";
 
-fn sealing_key(vars: &impl Vars) -> Result<SealingKey, Refusal> {
-    let key = vars.get("REPO_SECRETS_ENCRYPTION_KEY").unwrap_or_default();
-    SealingKey::from_base64(&key)
-        .map_err(|_| Refusal::not_configured("REPO_SECRETS_ENCRYPTION_KEY must be base64 of 32 bytes"))
+fn keys(cx: &Cx<'_>) -> Result<KeyRing, Refusal> {
+    KeyRing::of(cx.env, KEY_VARIABLE)
 }
 
 fn shown(found: Option<Configuration>) -> Value {
@@ -81,7 +77,7 @@ fn checked(wanted: &Wanted) -> Result<(Key, &str, &str), Refusal> {
 pub(super) async fn put(cx: &Cx<'_>) -> Result<Response, Failure> {
     let wanted: Wanted = request_body::parse(&cx.body, "Invalid commit signing body")?;
     let (key, name, email) = checked(&wanted)?;
-    let sealed = sealing_key(cx.env)?.seal(&wanted.private_key, PLACE);
+    let sealed = keys(cx)?.seal(&wanted.private_key, store::PLACE);
     let sealed = sealed.map_err(while_doing("sealing the commit signing key"))?;
     let (public_key, fingerprint) = (key.public_key(), key.fingerprint());
     let new = New {
@@ -93,14 +89,17 @@ pub(super) async fn put(cx: &Cx<'_>) -> Result<Response, Failure> {
     };
     let db = cx.db()?;
     let change = store::put(&new, wanted.version.map(i64::from), &actor(cx), clock::now());
-    if db.batch(vec![change]).await?.first() == Some(&0) {
+    let entry = cx.audit("commit_signing.set", "commit_signing", "global");
+    let entry = entry.detail(&json!({"fingerprint": fingerprint}));
+    if db.batch(entry.behind_the_first(vec![change])).await?.first() == Some(&0) {
         return Err(stale("Commit signing").into());
     }
     reply::json(200, &shown(store::get(&db).await?))
 }
 
 pub(super) async fn delete(cx: &Cx<'_>) -> Result<Response, Failure> {
-    cx.db()?.batch(vec![store::delete()]).await?;
+    let entry = cx.audit("commit_signing.delete", "commit_signing", "global");
+    cx.db()?.batch(entry.behind_the_first(vec![store::delete()])).await?;
     reply::json(200, &json!({"enabled": false}))
 }
 
@@ -139,7 +138,7 @@ pub(super) async fn sign(cx: &Cx<'_>) -> Result<Response, Failure> {
         return Err(Refusal::invalid_body(sentence).into());
     }
     let sealed = store::sealed(&db, &seen).await?.ok_or_else(changed)?;
-    let text = sealing_key(cx.env)?.open(&sealed, PLACE).map_err(while_doing("opening the commit signing key"))?;
+    let text = keys(cx)?.open(&sealed, store::PLACE).map_err(while_doing("opening the commit signing key"))?;
     let key = Key::parse(&text)?;
     Line::info("control-plane", "commit_signing.signed")
         .trace(cx.trace)

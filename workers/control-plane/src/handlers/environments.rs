@@ -121,6 +121,20 @@ struct Asked {
     version: Option<i64>,
 }
 
+impl Asked {
+    /// Names of the fields that it sets.
+    fn fields(&self) -> Vec<&'static str> {
+        let all = [
+            ("name", self.name.is_some()),
+            ("description", self.description != Given::No),
+            ("prebuildEnabled", self.prebuild_enabled.is_some()),
+            ("channelAssociations", self.channel_associations != Given::No),
+            ("repositories", self.repositories.is_some()),
+        ];
+        all.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect()
+    }
+}
+
 fn not_null<T>(path: &str, given: Given<T>) -> Result<Option<T>, Refusal> {
     match given {
         Given::No => Ok(None),
@@ -227,7 +241,9 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
         repositories: members(found),
         version: 1,
     };
-    if !environments::insert(&cx.db()?, &environment, &random::hex::<16>()).await? {
+    let entry = cx.audit("environment.create", "environment", environment.id.as_str());
+    let entry = entry.detail(&json!({"name": environment.name}));
+    if !environments::insert(&cx.db()?, &environment, &random::hex::<16>(), &entry).await? {
         return Err(name_taken(&environment.name));
     }
     log(cx, "environment.created", &environment.id);
@@ -246,6 +262,8 @@ pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
         Some(named) => Some(session_target::resolve(&KnownForge::of(cx.env)?, named).await?),
         None => None,
     };
+    let entry = cx.audit("environment.update", "environment", current.id.as_str());
+    let entry = entry.detail(&json!({"fields": asked.fields()}));
     let db = cx.db()?;
     for _ in 0..ATTEMPTS {
         if asked.version.is_some_and(|version| version != current.version) {
@@ -261,7 +279,7 @@ pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
             version: current.version + 1,
             ..current
         };
-        match environments::update(&db, &next, &random::hex::<16>()).await? {
+        match environments::update(&db, &next, &random::hex::<16>(), &entry).await? {
             Update::Done => {
                 log(cx, "environment.updated", &next.id);
                 return reply::json(200, &EnvironmentAnswer { environment: next });
@@ -276,7 +294,8 @@ pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
 
 pub(super) async fn delete(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (id, version, db) = (environment_id(cx)?, query_version(cx)?, cx.db()?);
-    if !environments::delete(&db, &id, version).await? {
+    let entry = cx.audit("environment.delete", "environment", id.as_str());
+    if !environments::delete(&db, &id, version, &entry).await? {
         let there = environments::exists(&db, &id).await?;
         return Err(if there { changed_meanwhile() } else { not_found().into() });
     }
@@ -297,6 +316,7 @@ mod tests {
         let nothing = read(&json!({})).expect("fits");
         assert_eq!((nothing.name, nothing.description, nothing.channel_associations), (None, Given::No, Given::No));
         let cleared = read(&json!({"description": null, "channelAssociations": []})).expect("fits");
+        assert_eq!(cleared.fields(), ["description", "channelAssociations"]);
         assert_eq!((cleared.description, cleared.channel_associations), (Given::Null, Given::Null));
         let blank = read(&json!({"name": " A ", "description": "  ", "channelAssociations": ["C1", " C1 ", "C2"]}));
         let blank = blank.expect("fits");

@@ -61,13 +61,31 @@ fn seen(cx: &Cx<'_>) -> Result<Option<i64>, Refusal> {
     text.parse().ok().filter(|version| *version >= 0).map(Some).ok_or_else(wrong)
 }
 
+/// What the audit log tells of settings: whose they are, and the names of what is set.
+fn detail(scope: Scope<'_>, settings: Option<&Value>) -> Value {
+    let mut detail = match scope {
+        Scope::Global => json!({"scope": "global"}),
+        Scope::Repository(repo) => json!({"scope": "repository", "repo": repo}),
+        Scope::Environment(id) => json!({"scope": "environment", "environmentId": id}),
+    };
+    if let Some(settings) = settings.and_then(Value::as_object) {
+        let names = settings.iter().flat_map(|(name, value)| match (name.as_str(), value.as_object()) {
+            ("defaults", Some(defaults)) => defaults.keys().map(|name| format!("defaults.{name}")).collect(),
+            _ => vec![name.clone()],
+        });
+        detail["fields"] = names.collect();
+    }
+    detail
+}
+
 async fn put(cx: &Cx<'_>, integration: Integration, level: Level, scope: Scope<'_>) -> Result<i64, Failure> {
     let (settings, version) = wanted(cx)?;
     let db = cx.db()?;
     let settings = rules::checked(integration, level, &settings, &Models::enabled(&db, cx.env).await?)?;
     let name = integration.as_str();
     let change = store::put(name, scope, &settings, version, &actor(cx), clock::now());
-    if db.batch(vec![change]).await?.first() == Some(&0) {
+    let entry = cx.audit("settings.set", "settings", name).detail(&detail(scope, Some(&settings)));
+    if db.batch(entry.behind_the_first(vec![change])).await?.first() == Some(&0) {
         return Err(stale("Settings").into());
     }
     Ok(store::get(&db, name, scope).await?.map_or(0, |found| found.version))
@@ -75,7 +93,9 @@ async fn put(cx: &Cx<'_>, integration: Integration, level: Level, scope: Scope<'
 
 async fn delete(cx: &Cx<'_>, integration: Integration, scope: Scope<'_>) -> Result<(), Failure> {
     let (db, version) = (cx.db()?, seen(cx)?);
-    let changed = db.batch(vec![store::delete(integration.as_str(), scope, version)]).await?;
+    let entry = cx.audit("settings.delete", "settings", integration.as_str()).detail(&detail(scope, None));
+    let change = store::delete(integration.as_str(), scope, version);
+    let changed = db.batch(entry.behind_the_first(vec![change])).await?;
     let is_there = || store::get(&db, integration.as_str(), scope);
     if changed.first() == Some(&0) && version.is_some() && is_there().await?.is_some() {
         return Err(stale("Settings").into());
@@ -244,5 +264,22 @@ pub(super) async fn slack_channels(cx: &Cx<'_>) -> Result<Response, Failure> {
     match crate::slack_channels::list(api.trim_end_matches('/'), &token, encode_component).await {
         Ok(channels) => reply::json(200, &json!({"channels": channels})),
         Err(word) => reply::json(200, &json!({"channels": [], "error": word})),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_names_what_is_set_and_no_value_of_it() {
+        let settings = json!({"enabledRepos": ["acme/app"], "defaults": {"model": "a/b", "instructions": "words"}});
+        let told = detail(Scope::Global, Some(&settings));
+        assert_eq!(
+            told,
+            json!({"scope": "global", "fields": ["defaults.instructions", "defaults.model", "enabledRepos"]})
+        );
+        let told = detail(Scope::Repository("acme/app"), None);
+        assert_eq!(told, json!({"scope": "repository", "repo": "acme/app"}));
     }
 }

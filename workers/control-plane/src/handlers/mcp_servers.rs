@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use oi_protocol::local_backend::SandboxMcpServer;
 use oi_protocol::settings::McpServer;
 use oi_worker_kit::failure::while_doing;
-use oi_worker_kit::sealed::SealingKey;
+use oi_worker_kit::key_ring::{KeyRing, Sealed};
 use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, Fault, Refusal, clock, random, reply, request_body};
 use serde_json::{Map, Value, json};
@@ -14,6 +14,7 @@ use worker::Response;
 use super::settings_request::{actor, only, seen_version, stale, write};
 use crate::integration_settings;
 use crate::request::Cx;
+use crate::secret_injection::KEY_VARIABLE;
 use crate::store::mcp_servers::{self as store, Row};
 use crate::store::{Database, DbError};
 
@@ -26,16 +27,9 @@ const SECRET_NAME_MAX: usize = 256;
 const SECRET_MAX: usize = 16_384;
 const SCOPES_MAX: usize = 200;
 
-/// The key that secrets of servers are sealed with.
-fn sealing_key(vars: &impl Vars) -> Result<SealingKey, Refusal> {
-    let key = vars.get("REPO_SECRETS_ENCRYPTION_KEY").unwrap_or_default();
-    SealingKey::from_base64(&key)
-        .map_err(|_| Refusal::not_configured("REPO_SECRETS_ENCRYPTION_KEY must be base64 of 32 bytes"))
-}
-
-/// What is sealed opens for this server and this kind of it only.
-fn place(id: &str, kind: &str) -> String {
-    format!("mcp_servers/{id}/{kind}/secrets")
+/// The keys that secrets of servers are sealed with.
+fn keys(vars: &impl Vars) -> Result<KeyRing, Refusal> {
+    KeyRing::of(vars, KEY_VARIABLE)
 }
 
 fn invalid(sentence: impl Into<String>) -> Refusal {
@@ -221,8 +215,8 @@ fn sealed(vars: &impl Vars, id: &str, wanted: &Wanted, stored: Option<&Row>) -> 
         None => Ok(stored.and_then(|row| row.secrets.clone())),
         Some(secrets) if secrets.is_empty() => Ok(None),
         Some(secrets) => {
-            let sealed = sealing_key(vars)?.seal(&write(secrets)?, &place(id, wanted.kind));
-            sealed.map(Some).map_err(while_doing("sealing an MCP server's secrets"))
+            let sealed = keys(vars)?.seal(&write(secrets)?, &store::place(id, wanted.kind));
+            sealed.map(|sealed| Some(sealed.to_text())).map_err(while_doing("sealing an MCP server's secrets"))
         }
     }
 }
@@ -302,13 +296,21 @@ pub(super) async fn get(cx: &Cx<'_>) -> Result<Response, Failure> {
 
 const FIELDS: [&str; 8] = ["name", "type", "command", "url", "env", "headers", "repoScopes", "enabled"];
 
+/// Names of what a body sets, for the audit log.
+fn field_names(body: &Value) -> Vec<&str> {
+    FIELDS.into_iter().filter(|field| body.get(field).is_some()).collect()
+}
+
 pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
     let body: Value = request_body::parse(&cx.body, "Invalid MCP server body")?;
     let wanted = wanted(only(&body, "The body", &FIELDS)?, None)?;
     // Without a key nothing is stored, rather than in clear.
-    sealing_key(cx.env)?;
+    keys(cx.env)?;
     let row = row(cx.env, &random::hex::<8>(), &wanted, None)?;
-    let changed = cx.db()?.batch(vec![store::insert(&row, &actor(cx), clock::now())]).await.map_err(taken)?;
+    let entry = cx.audit("mcp_server.create", "mcp_server", &row.id);
+    let entry = entry.detail(&json!({"name": row.name, "fields": field_names(&body)}));
+    let change = store::insert(&row, &actor(cx), clock::now());
+    let changed = cx.db()?.batch(entry.behind_the_first(vec![change])).await.map_err(taken)?;
     if changed.first() == Some(&0) {
         return Err(Refusal::conflict("A deployment has 100 MCP servers at most").into());
     }
@@ -326,7 +328,10 @@ pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
     }
     let wanted = wanted(given, Some(&stored))?;
     let row = row(cx.env, &stored.id, &wanted, Some(&stored))?;
-    let changed = cx.db()?.batch(vec![store::update(&row, &actor(cx), clock::now())]).await.map_err(taken)?;
+    let entry = cx.audit("mcp_server.update", "mcp_server", &row.id);
+    let entry = entry.detail(&json!({"name": row.name, "fields": field_names(&body)}));
+    let change = store::update(&row, &actor(cx), clock::now());
+    let changed = cx.db()?.batch(entry.behind_the_first(vec![change])).await.map_err(taken)?;
     if changed.first() == Some(&0) {
         return Err(stale("MCP server").into());
     }
@@ -335,7 +340,8 @@ pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
 
 pub(super) async fn delete(cx: &Cx<'_>) -> Result<Response, Failure> {
     let stored = named(cx).await?;
-    cx.db()?.batch(vec![store::delete(&stored.id, None)]).await?;
+    let entry = cx.audit("mcp_server.delete", "mcp_server", &stored.id).detail(&json!({"name": stored.name}));
+    cx.db()?.batch(entry.behind_the_first(vec![store::delete(&stored.id, None)])).await?;
     reply::json(200, &json!({"ok": true}))
 }
 
@@ -350,8 +356,8 @@ pub(crate) async fn for_session(
     for row in store::list(db).await?.into_iter().filter(|row| row.enabled != 0 && applies(row, repositories)) {
         let secrets: BTreeMap<String, String> = match &row.secrets {
             None => BTreeMap::new(),
-            Some(sealed) => {
-                let opened = sealing_key(vars)?.open(sealed, &place(&row.id, &row.kind));
+            Some(text) => {
+                let opened = keys(vars)?.open(&Sealed::from_text(text), &store::place(&row.id, &row.kind));
                 let opened = opened.map_err(|error| Fault::new("opening an MCP server's secrets", error))?;
                 serde_json::from_str(&opened).map_err(while_doing("reading an MCP server's secrets"))?
             }
@@ -468,6 +474,8 @@ mod tests {
         let turned = read(&json!({"type": "remote", "url": "https://x.com/"}), Some(&stored)).expect("fits");
         let turned = row(&vars(), &stored.id, &turned, Some(&stored)).expect("seals");
         assert_eq!((turned.secrets, turned.command), (None, None));
+        let fields = json!({"name": "other", "env": {"TOKEN": "s3cret"}, "revision": 1});
+        assert_eq!(field_names(&fields), ["name", "env"], "neither names nor values of secrets");
         let all = read(&json!({"repoScopes": null, "env": {}}), Some(&stored)).expect("fits");
         assert_eq!((all.scopes, all.secrets), (None, Some(BTreeMap::new())));
     }

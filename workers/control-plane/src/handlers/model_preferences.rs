@@ -38,7 +38,9 @@ pub(super) async fn put(cx: &Cx<'_>) -> Result<Response, Failure> {
     let db = cx.db()?;
     let enabled = Models::enabled(&db, cx.env).await?.checked(&wanted.enabled_models)?;
     let change = model_preferences::put(&enabled, wanted.version.map(i64::from), &actor(cx), clock::now());
-    let changed = db.batch(vec![change]).await?;
+    let entry = cx.audit("model_preferences.set", "model_preferences", "global");
+    let entry = entry.detail(&json!({"enabled": enabled.len()}));
+    let changed = db.batch(entry.behind_the_first(vec![change])).await?;
     if changed.first() == Some(&0) {
         return Err(stale("The enabled models").into());
     }

@@ -14,6 +14,7 @@ use crate::provider_accounts::device::{Answered, Devices, Wanted, words};
 use crate::provider_accounts::oauth::Providers;
 use crate::provider_accounts::{Provider, sealing_key};
 use crate::request::Cx;
+use crate::store::audit_log::Entry;
 use crate::store::provider_accounts::{self, Account};
 use crate::store::{Database, Statement};
 
@@ -82,9 +83,14 @@ async fn answer(cx: &Cx<'_>, id: &str) -> Result<Response, Failure> {
     reply::json(200, &json!({"account": shown(account)}))
 }
 
-/// Runs a change, and says what the database says of default accounts.
-async fn run(cx: &Cx<'_>, statements: Vec<Statement>) -> Result<bool, Failure> {
-    match cx.db()?.batch(statements).await {
+/// An entry about an account.
+fn entry(cx: &Cx<'_>, action: &'static str, account: &Account) -> Entry {
+    cx.audit(action, "provider_account", &account.id).detail(&json!({"provider": account.provider}))
+}
+
+/// Runs a change with its entry, and says what the database says of default accounts.
+async fn run(cx: &Cx<'_>, statements: Vec<Statement>, entry: &Entry) -> Result<bool, Failure> {
+    match cx.db()?.batch(entry.behind_the_first(statements)).await {
         Ok(changed) => Ok(changed.first().is_some_and(|changed| *changed > 0)),
         Err(error) if provider_accounts::is_default_constraint(&error) => {
             Err(Refusal::conflict("A default provider account cannot be changed").into())
@@ -170,7 +176,8 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (key, providers, db) = (sealing_key(cx.env)?, Providers::of(cx.env), cx.db()?);
     let proven = prove_pasted(&providers, provider, &pasted.refresh_token, pasted.account_id.as_deref()).await?;
     let by = actor(cx);
-    let connector = Connector { db: &db, key: &key, surroundings: &Platform, by: &by, guard: None };
+    let author = cx.who.author(&cx.trace.request_id);
+    let connector = Connector { db: &db, key: &key, surroundings: &Platform, by: &by, author: &author, guard: None };
     match connector.create(provider, name, &proven).await? {
         Outcome::Connected { account, existing } => {
             let account = provider_accounts::get(&db, &account).await?.ok_or_else(not_found)?;
@@ -195,7 +202,8 @@ pub(super) async fn reconnect(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (key, providers, db) = (sealing_key(cx.env)?, Providers::of(cx.env), cx.db()?);
     let proven = prove_pasted(&providers, provider, &pasted.refresh_token, pasted.account_id.as_deref()).await?;
     let by = actor(cx);
-    let connector = Connector { db: &db, key: &key, surroundings: &Platform, by: &by, guard: None };
+    let author = cx.who.author(&cx.trace.request_id);
+    let connector = Connector { db: &db, key: &key, surroundings: &Platform, by: &by, author: &author, guard: None };
     match connector.reconnect(&account, account.lifecycle_version, provider, &proven).await? {
         Outcome::Connected { account, .. } => answer(cx, &account).await,
         Outcome::Changed => Err(changed_meanwhile().into()),
@@ -213,7 +221,8 @@ pub(super) async fn rename(cx: &Cx<'_>) -> Result<Response, Failure> {
     let Name { display_name: name } = request_body::parse(&cx.body, SHAPE)?;
     let name = display_name(&name)?;
     let (account, _) = live(cx).await?;
-    if !run(cx, vec![provider_accounts::rename(&account.id, name, &actor(cx), clock::now())]).await? {
+    let change = provider_accounts::rename(&account.id, name, &actor(cx), clock::now());
+    if !run(cx, vec![change], &entry(cx, "provider_account.rename", &account)).await? {
         return Err(changed_meanwhile().into());
     }
     answer(cx, &account.id).await
@@ -222,13 +231,15 @@ pub(super) async fn rename(cx: &Cx<'_>) -> Result<Response, Failure> {
 pub(super) async fn archive(cx: &Cx<'_>) -> Result<Response, Failure> {
     let account = named(cx).await?;
     // Put away twice is put away.
-    run(cx, provider_accounts::archive(&account.id, &actor(cx), clock::now())).await?;
+    let change = provider_accounts::archive(&account.id, &actor(cx), clock::now());
+    run(cx, change, &entry(cx, "provider_account.archive", &account)).await?;
     no_content()
 }
 
 pub(super) async fn disable(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (account, _) = live(cx).await?;
-    run(cx, vec![provider_accounts::disable(&account.id, &actor(cx), clock::now())]).await?;
+    let change = provider_accounts::disable(&account.id, &actor(cx), clock::now());
+    run(cx, vec![change], &entry(cx, "provider_account.disable", &account)).await?;
     answer(cx, &account.id).await
 }
 
@@ -237,7 +248,8 @@ pub(super) async fn enable(cx: &Cx<'_>) -> Result<Response, Failure> {
     if account.status == "reconnect_required" {
         return Err(Refusal::conflict("The provider takes its tokens no more: reconnect the account").into());
     }
-    run(cx, vec![provider_accounts::enable(&account.id, &actor(cx), clock::now())]).await?;
+    let change = provider_accounts::enable(&account.id, &actor(cx), clock::now());
+    run(cx, vec![change], &entry(cx, "provider_account.enable", &account)).await?;
     answer(cx, &account.id).await
 }
 
@@ -266,12 +278,14 @@ macro_rules! devices {
     ($cx:ident, $provider:expr => $devices:ident) => {
         let (key, providers, db) = (sealing_key($cx.env)?, Providers::of($cx.env), $cx.db()?);
         let person = $cx.person().ok_or_else(Refusal::unauthorized)?;
+        let author = $cx.who.author(&$cx.trace.request_id);
         let $devices = Devices {
             db: &db,
             key: &key,
             exchange: &providers,
             surroundings: &Platform,
             user: &person.user_id,
+            author: &author,
             provider: $provider,
         };
     };
@@ -359,7 +373,8 @@ pub(super) async fn set_default(cx: &Cx<'_>) -> Result<Response, Failure> {
         return Err(Refusal::invalid_body(format!("The provider account is not one of {}", provider.as_str())).into());
     }
     let set = provider_accounts::set_default(provider, &account.id, &chosen.unattended_mode, &actor(cx), clock::now());
-    if !run(cx, vec![set]).await? {
+    let entry = cx.audit("provider_account_default.set", "provider_account_default", provider.as_str());
+    if !run(cx, vec![set], &entry.detail(&json!({"accountId": account.id}))).await? {
         return Err(Refusal::conflict("Only an active provider account can be the default").into());
     }
     let set = provider_accounts::defaults(&db).await?.into_iter().find(|set| set.provider == provider.as_str());
@@ -367,7 +382,9 @@ pub(super) async fn set_default(cx: &Cx<'_>) -> Result<Response, Failure> {
 }
 
 pub(super) async fn clear_default(cx: &Cx<'_>) -> Result<Response, Failure> {
-    run(cx, vec![provider_accounts::clear_default(path_provider(cx)?)]).await?;
+    let provider = path_provider(cx)?;
+    let entry = cx.audit("provider_account_default.clear", "provider_account_default", provider.as_str());
+    run(cx, vec![provider_accounts::clear_default(provider)], &entry).await?;
     no_content()
 }
 

@@ -42,6 +42,18 @@ fn checked(body: &RepositoryMetadata) -> Result<RepositoryMetadata, Refusal> {
     checked().map_err(|refusal| wrong(&refusal))
 }
 
+/// Names of the fields that are there.
+fn fields(metadata: &RepositoryMetadata) -> Vec<&'static str> {
+    let all = [
+        ("description", metadata.description.is_some()),
+        ("aliases", metadata.aliases.is_some()),
+        ("channelAssociations", metadata.channel_associations.is_some()),
+        ("keywords", metadata.keywords.is_some()),
+        ("defaultEnvironmentId", metadata.default_environment_id.is_some()),
+    ];
+    all.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect()
+}
+
 pub(super) async fn get(cx: &Cx<'_>) -> Result<Response, Failure> {
     let name = named(cx)?;
     let metadata = repo_metadata::get(&cx.db()?, &name).await?;
@@ -51,6 +63,8 @@ pub(super) async fn get(cx: &Cx<'_>) -> Result<Response, Failure> {
 pub(super) async fn put(cx: &Cx<'_>) -> Result<Response, Failure> {
     let name = named(cx)?;
     let wanted = checked(&request_body::parse(&cx.body, SHAPE)?)?;
+    let entry = cx.audit("repository_metadata.set", "repository_metadata", &name.as_path());
+    let entry = entry.detail(&json!({"fields": fields(&wanted)}));
     let db = cx.db()?;
     for _ in 0..ATTEMPTS {
         if let Some(id) = &wanted.default_environment_id {
@@ -68,7 +82,7 @@ pub(super) async fn put(cx: &Cx<'_>) -> Result<Response, Failure> {
         if wanted.version.is_some_and(|version| version != current) {
             break;
         }
-        if repo_metadata::put(&db, &name, &wanted, current, &random::hex::<16>(), clock::now()).await? {
+        if repo_metadata::put(&db, &name, &wanted, current, &random::hex::<16>(), clock::now(), &entry).await? {
             Line::info("control-plane", "repository.metadata_set").trace(cx.trace).with("repo", name.as_path()).write();
             let metadata = RepositoryMetadata { version: Some(current + 1), ..wanted };
             return reply::json(200, &json!({"status": "updated", "repo": name.as_path(), "metadata": metadata}));

@@ -16,6 +16,7 @@ use crate::search_index;
 use crate::search_query::SearchQuery;
 use crate::source_control::RepositoryName;
 use crate::store::D1;
+use crate::store::audit_log;
 use crate::store::search::{self, Excerpts, Filters, Hit, MARK_BEGINS, MARK_ENDS, Place};
 
 const DEFAULT_LIMIT: i64 = 20;
@@ -195,6 +196,9 @@ pub(super) async fn rebuild(cx: &Cx<'_>) -> Result<Response, Failure> {
     let db = database(cx)?;
     let mut rebuild = search::rebuild(&db).await?;
     if rebuild.is_none() || body.restart {
+        // The index is in another database than the log.
+        let entry = cx.audit("search.rebuild", "search", "index").detail(&json!({"restart": body.restart}));
+        audit_log::write(&cx.db()?, &entry).await?;
         search::begin_rebuild(&db, clock::now()).await?;
         rebuild = search::rebuild(&db).await?;
     }

@@ -9,7 +9,7 @@ use oi_protocol::{EnvironmentId, ErrorCode, UnixMillis};
 use oi_worker_kit::key_ring::KeyRing;
 use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Fault, Refusal, clock, random, reply, request_body};
-use serde_json::json;
+use serde_json::{Value, json};
 use worker::Response;
 
 use super::environments::{environment_id, environment_of};
@@ -17,8 +17,8 @@ use crate::request::Cx;
 use crate::secret_injection::KEY_VARIABLE;
 use crate::session_target::{self, Directory as _, KnownForge};
 use crate::source_control::{RepositoryName, decoded, require_forge};
-use crate::store::DbError;
-use crate::store::secrets::{self, ChangeError, Changed, ListedSecret, SecretScope, Write};
+use crate::store::secrets::{self, ChangeError, Changed, KeyUse, ListedSecret, SecretScope, Write};
+use crate::store::{DbError, commit_signing, mcp_servers};
 
 const SHAPE: &str = "Invalid secrets body";
 
@@ -27,6 +27,20 @@ struct Place {
     scope: SecretScope,
     repo: Option<String>,
     environment: Option<EnvironmentId>,
+}
+
+impl Place {
+    /// What the audit log tells of where a secret is.
+    fn detail(&self) -> Value {
+        let mut detail = json!({"scope": self.scope.kind()});
+        if self.scope != SecretScope::Global {
+            detail["scopeId"] = self.scope.id().into();
+        }
+        if let Some(repo) = &self.repo {
+            detail["repo"] = repo.as_str().into();
+        }
+        detail
+    }
 }
 
 fn unavailable(error: &DbError) -> Failure {
@@ -169,7 +183,14 @@ async fn set(
 ) -> Result<Response, Failure> {
     let mark = random::hex::<16>();
     let write = Write { mark: &mark, expected, now: clock::now() };
-    let changed: Changed = secrets::put(&cx.db()?, &keys(cx)?, &place.scope, &values, write).await.map_err(refused)?;
+    let mut detail = place.detail();
+    if let Some(source) = &answer.source {
+        detail["source"] = source.as_str().into();
+    }
+    // Of each name, which the store puts in the place of the subject.
+    let entry = cx.audit("secret.set", "secret", "").detail(&detail);
+    let changed = secrets::put(&cx.db()?, &keys(cx)?, &place.scope, &values, write, &entry).await;
+    let changed: Changed = changed.map_err(refused)?;
     Line::info("control-plane", "secrets.set")
         .trace(cx.trace)
         .with("scope", place.scope.kind())
@@ -210,7 +231,8 @@ async fn delete(cx: &Cx<'_>, place: Place, key: usize) -> Result<Response, Failu
     let name = name.ok_or_else(|| Refusal::invalid_parameter(InvalidName::Form.to_string()))?;
     let mark = random::hex::<16>();
     let write = Write { mark: &mark, expected: query_version(cx)?, now: clock::now() };
-    let version = secrets::delete(&cx.db()?, &place.scope, &name, write).await.map_err(refused)?;
+    let entry = cx.audit("secret.delete", "secret", name.as_str()).detail(&place.detail());
+    let version = secrets::delete(&cx.db()?, &place.scope, &name, write, &entry).await.map_err(refused)?;
     Line::info("control-plane", "secrets.deleted")
         .trace(cx.trace)
         .with("scope", place.scope.kind())
@@ -326,10 +348,22 @@ pub(super) async fn import(cx: &Cx<'_>) -> Result<Response, Failure> {
     set(cx, place, values, body.version, answer).await
 }
 
-/// How far a change of keys has come.
+/// Counts one more value that a key seals.
+fn count(used: &mut Vec<KeyUse>, key_id: String) {
+    match used.iter_mut().find(|key| key.key_id == key_id) {
+        Some(key) => key.secrets += 1,
+        None => used.push(KeyUse { key_id, secrets: 1, unreadable: 0 }),
+    }
+}
+
+/// How far a change of keys has come: of secrets, those of MCP servers among them, and the commit signing key.
 pub(super) async fn rotation(cx: &Cx<'_>) -> Result<Response, Failure> {
-    let keys = keys(cx)?;
-    let used = secrets::key_use(&cx.db()?).await.map_err(|error| unavailable(&error))?;
+    let (keys, db) = (keys(cx)?, cx.db()?);
+    let mut used = secrets::key_use(&db).await.map_err(|error| unavailable(&error))?;
+    // An old key goes when nothing at all is sealed with it.
+    let servers = mcp_servers::key_ids(&db).await.map_err(|error| unavailable(&error))?;
+    let signing = commit_signing::key_id(&db).await.map_err(|error| unavailable(&error))?;
+    servers.into_iter().chain(signing).for_each(|id| count(&mut used, id));
     let current = keys.current_id();
     let remaining = used.iter().filter(|key| key.key_id != current).map(|key| key.secrets).sum();
     let shown = used.into_iter().map(|key| SecretKeyUse {
@@ -345,13 +379,28 @@ pub(super) async fn rotation(cx: &Cx<'_>) -> Result<Response, Failure> {
 mod tests {
     use super::*;
 
-    fn read(body: &serde_json::Value) -> Result<Vec<(String, String)>, Refusal> {
+    fn read(body: &Value) -> Result<Vec<(String, String)>, Refusal> {
         let values = values(request_body::parse(body.to_string().as_bytes(), SHAPE)?)?;
         Ok(values.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect())
     }
 
     fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
         all.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn whatever_a_key_seals_is_counted() {
+        let mut used = vec![KeyUse { key_id: "a".to_owned(), secrets: 2, unreadable: 1 }];
+        ["a", "b"].into_iter().for_each(|id| count(&mut used, id.to_owned()));
+        let counted: Vec<_> = used.iter().map(|key| (key.key_id.as_str(), key.secrets, key.unreadable)).collect();
+        assert_eq!(counted, [("a", 3, 1), ("b", 1, 0)]);
+    }
+
+    #[test]
+    fn the_log_tells_where_a_secret_is() {
+        assert_eq!(global().detail(), json!({"scope": "global"}));
+        let place = Place { scope: SecretScope::Repository(7), repo: Some("acme/app".to_owned()), environment: None };
+        assert_eq!(place.detail(), json!({"scope": "repository", "scopeId": "7", "repo": "acme/app"}));
     }
 
     #[test]
@@ -365,9 +414,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_whole_and_told_without_its_values() {
         let long = "hunter2".repeat(3_000);
-        let many: serde_json::Map<String, serde_json::Value> =
-            (0..51).map(|n| (format!("N{n}"), json!("hunter2"))).collect();
-        let heavy: serde_json::Map<String, serde_json::Value> =
+        let many: serde_json::Map<String, Value> = (0..51).map(|n| (format!("N{n}"), json!("hunter2"))).collect();
+        let heavy: serde_json::Map<String, Value> =
             (0..5).map(|n| (format!("N{n}"), json!("hunter2".repeat(2_000)))).collect();
         for (body, part) in [
             (json!({}), "Either"),

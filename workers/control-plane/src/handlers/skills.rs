@@ -164,7 +164,9 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (revision_id, metadata) = (format!("skillrev_{}", random::hex::<16>()), write(&content.metadata)?);
     let edit = Edit { skill: &id, id: &edit_id, by: &by, now: clock::now() };
     let new = new_revision(&revision_id, &content, &metadata, &rendered);
-    let changed = cx.db()?.batch(store::create(&edit, name, &new, &places)).await.map_err(taken)?;
+    let entry = cx.audit("skill.create", "skill", &id).detail(&json!({"name": name}));
+    let change = entry.behind_the_first(store::create(&edit, name, &new, &places));
+    let changed = cx.db()?.batch(change).await.map_err(taken)?;
     if changed.first() == Some(&0) {
         return Err(Refusal::conflict("A deployment has 500 skills at most").into());
     }
@@ -202,7 +204,10 @@ pub(super) async fn set_enabled(cx: &Cx<'_>) -> Result<Response, Failure> {
     let seen = body.version.map_or(row.version, i64::from);
     let (by, edit_id) = (canonical_user(cx).await?, random::hex::<16>());
     let edit = Edit { skill: &row.id, id: &edit_id, by: &by, now: clock::now() };
-    let changed = cx.db()?.batch(vec![store::set_enabled(&edit, body.enabled, seen)]).await?;
+    let action = if body.enabled { "skill.enable" } else { "skill.disable" };
+    let entry = cx.audit(action, "skill", &row.id).detail(&json!({"name": row.name}));
+    let change = store::set_enabled(&edit, body.enabled, seen);
+    let changed = cx.db()?.batch(entry.behind_the_first(vec![change])).await?;
     if changed.first() == Some(&0) {
         return Err(stale("Skill").into());
     }
@@ -243,7 +248,9 @@ pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
     // What says the same as before is the same revision.
     let new = (rendered.sha256 != row.revision_sha256).then_some(&new);
     let edit = Edit { skill: &row.id, id: &edit_id, by: &by, now: clock::now() };
-    let changed = cx.db()?.batch(store::update(&edit, &row, new, &places)).await?;
+    let detail = json!({"name": row.name, "revisionId": new.map(|new| new.id)});
+    let entry = cx.audit("skill.update", "skill", &row.id).detail(&detail);
+    let changed = cx.db()?.batch(entry.behind_the_first(store::update(&edit, &row, new, &places))).await?;
     if changed.first() == Some(&0) {
         return Err(stale("Skill").into());
     }
@@ -254,7 +261,8 @@ pub(super) async fn delete(cx: &Cx<'_>) -> Result<Response, Failure> {
     let row = named(cx).await?;
     let (by, edit_id) = (canonical_user(cx).await?, random::hex::<16>());
     let edit = Edit { skill: &row.id, id: &edit_id, by: &by, now: clock::now() };
-    cx.db()?.batch(vec![store::delete(&edit)]).await?;
+    let entry = cx.audit("skill.delete", "skill", &row.id).detail(&json!({"name": row.name}));
+    cx.db()?.batch(entry.behind_the_first(vec![store::delete(&edit)])).await?;
     reply::json(200, &json!({"ok": true}))
 }
 

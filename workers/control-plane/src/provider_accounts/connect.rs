@@ -8,6 +8,7 @@ use super::Provider;
 use super::broker::Surroundings;
 use super::oauth::{Exchange, ExchangeError};
 use super::tokens::{Kept, Tokens};
+use crate::store::audit_log::{Author, Entry};
 use crate::store::provider_accounts::{self, Account};
 use crate::store::provider_credentials::{self, Connected, Guard};
 use crate::store::{Database, Statement, provider_authorizations};
@@ -65,6 +66,8 @@ pub struct Connector<'a, D, S> {
     pub surroundings: &'a S,
     /// Who does it.
     pub by: &'a str,
+    /// The same, as the audit log names them.
+    pub author: &'a Author,
     /// The authorisation that it ends, when there is one.
     pub guard: Option<Guard<'a>>,
 }
@@ -93,16 +96,20 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
 
     async fn run(
         &self,
-        mut statements: Vec<Statement>,
-        account: &str,
-        connection: &str,
+        statements: Vec<Statement>,
+        connection: &Connected<'_>,
         existing: bool,
     ) -> Result<Outcome, Failure> {
+        let (account, connection_id) = (connection.account, connection.id);
+        let action = if existing { "provider_account.reconnect" } else { "provider_account.connect" };
+        let entry = Entry::new(self.author.clone(), action, "provider_account", account, connection.now);
+        let entry = entry.detail(&serde_json::json!({"provider": connection.provider.as_str()}));
+        let mut statements = entry.behind_the_first(statements);
         let connected = Outcome::Connected { account: account.to_owned(), existing };
         if let Some(guard) = self.guard {
             let now = self.surroundings.now();
             let (id, owner) = (guard.transaction, guard.owner);
-            statements.push(provider_authorizations::connected(id, owner, (account, connection), existing, now));
+            statements.push(provider_authorizations::connected(id, owner, (account, connection_id), existing, now));
         }
         match self.db.batch(statements).await {
             Ok(changed) if changed.iter().all(|changed| *changed > 0) => Ok(connected),
@@ -140,7 +147,7 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
             now,
         };
         let statements = provider_credentials::reconnect(&connected, lifecycle, self.guard);
-        self.run(statements, &account.id, &connection, true).await
+        self.run(statements, &connected, true).await
     }
 
     /// A new account, or new tokens for the one of this identity.
@@ -163,7 +170,7 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
                 now,
             };
             let statements = provider_credentials::insert(&connected, display_name, self.guard);
-            let outcome = self.run(statements, &id, &connection, false).await?;
+            let outcome = self.run(statements, &connected, false).await?;
             if outcome != Outcome::Changed {
                 return Ok(outcome);
             }
@@ -177,7 +184,12 @@ mod tests {
     use super::*;
     use crate::provider_accounts::broker::Broker;
     use crate::provider_accounts::broker::tests::{ACCOUNT, Vendor, connected, key, played};
+    use crate::store::audit_log::tests::told;
     use futures_executor::block_on;
+
+    fn grace() -> Author {
+        Author::person("grace", "r1")
+    }
 
     fn proven(vendor: &Vendor, identity: &str) -> Proven {
         vendor.identity.replace(Some(identity.to_owned()));
@@ -190,13 +202,15 @@ mod tests {
         let (vendor, at) = (Vendor::default(), played());
         let db = connected(&vendor, &at);
         let key = key();
-        let connector = Connector { db: &db, key: &key, surroundings: &at, by: "grace", guard: None };
+        let connector = Connector { db: &db, key: &key, surroundings: &at, by: "grace", author: &grace(), guard: None };
         let again = block_on(connector.create(Provider::Openai, "Again", &proven(&vendor, "acc"))).expect("runs");
         assert_eq!(again, Outcome::Connected { account: ACCOUNT.to_owned(), existing: true });
         let other = block_on(connector.create(Provider::Openai, "Other", &proven(&vendor, "acc-2"))).expect("runs");
         let Outcome::Connected { account, existing: false } = other else { panic!("{other:?}") };
         let listed = block_on(provider_accounts::list(&db, Some(Provider::Openai), None, false)).expect("runs");
         assert_eq!(listed.iter().map(|account| account.display_name.as_str()).collect::<Vec<_>>(), ["Ours", "Other"]);
+        let expected = [format!("provider_account.reconnect {ACCOUNT}"), format!("provider_account.connect {account}")];
+        assert_eq!(told(&db), expected);
         let broker = Broker { db: &db, key: &key, exchange: &vendor, surroundings: &at };
         let access = block_on(broker.access_of(&account, Provider::Openai)).expect("a token");
         assert_eq!(access.external_account_id.as_deref(), Some("acc-2"));
@@ -208,7 +222,7 @@ mod tests {
         let (vendor, at) = (Vendor::default(), played());
         let db = connected(&vendor, &at);
         let key = key();
-        let connector = Connector { db: &db, key: &key, surroundings: &at, by: "grace", guard: None };
+        let connector = Connector { db: &db, key: &key, surroundings: &at, by: "grace", author: &grace(), guard: None };
         let seen = block_on(provider_accounts::get(&db, ACCOUNT)).expect("runs").expect("is there");
         let reconnect = |account: &Account, lifecycle, proven: &Proven| {
             block_on(connector.reconnect(account, lifecycle, Provider::Openai, proven)).expect("runs")
@@ -219,6 +233,7 @@ mod tests {
         assert_eq!(reconnect(&seen, 0, &proven(&vendor, "acc")), Outcome::Changed, "it is another by now");
         block_on(db.batch(provider_accounts::archive(ACCOUNT, "u", at.now()))).expect("runs");
         assert_eq!(reconnect(&seen, 2, &proven(&vendor, "acc")), Outcome::Changed, "what is put away stays so");
+        assert_eq!(told(&db).len(), 1, "what came too late is in no entry");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::Provider;
 use super::broker::Surroundings;
 use super::connect::{self, Connector, Outcome};
 use super::oauth::{DeviceKept, Exchange, Polled};
+use crate::store::audit_log::Author;
 use crate::store::provider_accounts::{self, Account};
 use crate::store::provider_authorizations::{self as store, Authorization, New, Operation, PROCESSING_MS};
 use crate::store::provider_credentials::Guard;
@@ -69,6 +70,8 @@ pub struct Devices<'a, D, E, S> {
     pub surroundings: &'a S,
     /// The person.
     pub user: &'a str,
+    /// The same, as the audit log names them.
+    pub author: &'a Author,
     /// The provider.
     pub provider: Provider,
 }
@@ -189,8 +192,8 @@ impl<D: Database, E: Exchange, S: Surroundings> Devices<'_, D, E, S> {
     ) -> Result<Outcome, Failure> {
         let proven = connect::prove(self.exchange, self.provider, tokens).await?;
         let guard = Some(Guard { transaction: &found.id, owner });
-        let (db, key, surroundings, by) = (self.db, self.key, self.surroundings, self.user);
-        let connector = Connector { db, key, surroundings, by, guard };
+        let (db, key, surroundings, by, author) = (self.db, self.key, self.surroundings, self.user, self.author);
+        let connector = Connector { db, key, surroundings, by, author, guard };
         let target = found.target_account_id.as_deref().zip(found.target_lifecycle_version);
         let Some((account, lifecycle)) = target else {
             let name = found.display_name.as_deref().unwrap_or_default();
@@ -218,6 +221,7 @@ mod tests {
     use crate::provider_accounts::broker::tests::{ACCOUNT, Played, Vendor, connected, key, played};
     use crate::provider_accounts::oauth::{Device, ExchangeError};
     use crate::provider_accounts::tokens::Tokens;
+    use crate::store::audit_log::tests::told;
     use crate::store::native::Native;
 
     /// A provider of devices, which answers what is planned.
@@ -281,6 +285,7 @@ mod tests {
                 exchange: &self.desk,
                 surroundings: &self.at,
                 user,
+                author: &Author::person(user, "r1"),
                 provider: Provider::Openai,
             };
             block_on(act(&devices))
@@ -317,6 +322,7 @@ mod tests {
         let made = block_on(provider_accounts::get(&table.db, &account)).expect("runs").expect("is there");
         assert_eq!((made.display_name.as_str(), made.created_by.as_str()), ("Mine", "ada"));
         assert!(matches!(table.poll(&id), Answered::Connected { .. }), "asked again it is still so");
+        assert_eq!(told(&table.db), [format!("provider_account.connect {account}")], "and told once");
         let stranger = table.of("grace", async |devices| devices.poll(&id).await);
         assert_eq!(stranger.expect_err("another's").status(), 404);
     }

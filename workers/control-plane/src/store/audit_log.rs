@@ -1,7 +1,7 @@
 //! `audit_log`: who did what, and when. Entries are only added; the database itself refuses anything else.
 //!
 //! A change in D1 and its entry go into one batch: [`Entry::statement`], or [`Entry::statement_if_changed`] right after a
-//! guarded statement that may change nothing. What happens elsewhere is written by [`write`], before the act where that
+//! guarded statement that may change nothing, which [`Entry::behind_the_first`] puts where it belongs. What happens elsewhere is written by [`write`], before the act where that
 //! is possible. Entries hold ids and plain words, never a value or a secret.
 
 use oi_protocol::UnixMillis;
@@ -108,6 +108,26 @@ impl Entry {
             self.values(),
         )
     }
+
+    /// The same of each of these subjects, in place of the entry's own.
+    pub fn statement_of_each_if_changed<'s>(&self, subjects: impl IntoIterator<Item = &'s str>) -> Statement {
+        let subjects: Vec<&str> = subjects.into_iter().map(|id| truncate_bytes(id, SUBJECT_BYTES)).collect();
+        let mut values = self.values();
+        values[6] = serde_json::Value::from(subjects).to_string().into();
+        (
+            "INSERT INTO audit_log (at, actor_kind, actor_id, via, action, subject_kind, subject_id, detail, request_id)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, subject.value, ?8, ?9 FROM json_each(?7) subject WHERE changes() > 0
+                ORDER BY subject.key",
+            values,
+        )
+    }
+
+    /// The batch of a change whose first statement may change nothing, with the entry right behind that. How many rows
+    /// the first one changed is still the first number of the answer.
+    pub fn behind_the_first(&self, mut change: Vec<Statement>) -> Vec<Statement> {
+        change.insert(change.len().min(1), self.statement_if_changed());
+        change
+    }
 }
 
 const fn kind_word(kind: AuditActorKind) -> &'static str {
@@ -208,11 +228,22 @@ pub async fn list(db: &impl Database, filter: &Filter, limit: i64) -> Result<Vec
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::store::native::Native;
     use futures_executor::block_on;
     use serde_json::json;
+
+    /// An entry about `A` for a store's tests.
+    pub fn about_a(action: &'static str) -> Entry {
+        Entry::new(Author::person("u1", "r1"), action, "test", "A", UnixMillis(7))
+    }
+
+    /// What the log tells, oldest first: `secret.set A`.
+    pub fn told(db: &Native) -> Vec<String> {
+        let entries = block_on(list(db, &Filter::default(), 100)).expect("runs");
+        entries.iter().rev().map(|entry| format!("{} {}", entry.action, entry.subject_id)).collect()
+    }
 
     fn entry(who: &str, action: &'static str, subject: &str, at: i64) -> Entry {
         Entry::new(Author::person(who, "r1"), action, "secret", subject, UnixMillis(at))
@@ -237,6 +268,24 @@ mod tests {
             block_on(db.batch(vec![update(id), of])).expect("runs");
         }
         assert_eq!(subjects(&db, &Filter::default(), 10), ["C", "A"], "what changed nothing has no entry");
+    }
+
+    #[test]
+    fn a_change_of_many_has_an_entry_of_each_or_of_none() {
+        let db = Native::new();
+        block_on(db.change("INSERT INTO users (id, created_at, updated_at) VALUES ('u1', 0, 0)", vec![]))
+            .expect("runs");
+        for (id, names) in [("u1", ["A", "B"]), ("nobody", ["C", "D"])] {
+            let update = ("UPDATE users SET display_name = 'x' WHERE id = ?", params![id]);
+            let of_each = entry("u1", "secret.set", "", 3).statement_of_each_if_changed(names);
+            block_on(db.batch(vec![update, of_each])).expect("runs");
+        }
+        assert_eq!(subjects(&db, &Filter::default(), 10), ["B", "A"]);
+        let nothing = entry("u1", "secret.set", "E", 4).behind_the_first(vec![
+            ("UPDATE users SET display_name = 'y' WHERE id = 'nobody'", vec![]),
+            ("UPDATE users SET display_name = 'y' WHERE id = 'u1'", vec![]),
+        ]);
+        assert_eq!(block_on(db.batch(nothing)), Ok(vec![0, 0, 1]), "what comes later does not count");
     }
 
     #[test]

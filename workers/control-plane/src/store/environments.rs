@@ -4,6 +4,7 @@ use oi_protocol::environments::{Environment, EnvironmentRepository};
 use oi_protocol::{EnvironmentId, UnixMillis};
 use serde::Deserialize;
 
+use super::audit_log::Entry;
 use super::{Database, DbError, Param, Statement, params, secrets};
 
 #[derive(Deserialize)]
@@ -141,7 +142,7 @@ fn insert_members<'a>(environment: &'a Environment, mark: &'a str) -> impl Itera
 }
 
 /// Adds one, at version 1; `false` when another has its name. `mark` is never used twice.
-pub async fn insert(db: &impl Database, new: &Environment, mark: &str) -> Result<bool, DbError> {
+pub async fn insert(db: &impl Database, new: &Environment, mark: &str, entry: &Entry) -> Result<bool, DbError> {
     let mut batch: Vec<Statement> = vec![(
         "INSERT INTO environments (id, name, name_key, description, prebuild_enabled, channel_associations, version,
             last_write, created_at, updated_at)
@@ -159,7 +160,7 @@ pub async fn insert(db: &impl Database, new: &Environment, mark: &str) -> Result
         ],
     )];
     batch.extend(insert_members(new, mark));
-    Ok(db.batch(batch).await?.first() == Some(&1))
+    Ok(db.batch(entry.behind_the_first(batch)).await?.first() == Some(&1))
 }
 
 /// What became of a change.
@@ -176,7 +177,7 @@ pub enum Update {
 }
 
 /// Changes one that is still at the version before `next.version` into `next`.
-pub async fn update(db: &impl Database, next: &Environment, mark: &str) -> Result<Update, DbError> {
+pub async fn update(db: &impl Database, next: &Environment, mark: &str, entry: &Entry) -> Result<Update, DbError> {
     let mut batch: Vec<Statement> = vec![
         (
             "UPDATE environments SET name = ?2, name_key = ?3, description = ?4, prebuild_enabled = ?5,
@@ -202,7 +203,7 @@ pub async fn update(db: &impl Database, next: &Environment, mark: &str) -> Resul
         ),
     ];
     batch.extend(insert_members(next, mark));
-    if db.batch(batch).await?.first() == Some(&1) {
+    if db.batch(entry.behind_the_first(batch)).await?.first() == Some(&1) {
         return Ok(Update::Done);
     }
     Ok(match get(db, &next.id).await? {
@@ -214,18 +215,24 @@ pub async fn update(db: &impl Database, next: &Environment, mark: &str) -> Resul
 
 /// Deletes one with its secrets, when it is at the version that the caller has read, if they say so. Sessions that were
 /// made of it go on. `false` when nothing was deleted.
-pub async fn delete(db: &impl Database, id: &EnvironmentId, expected: Option<i64>) -> Result<bool, DbError> {
+pub async fn delete(
+    db: &impl Database,
+    id: &EnvironmentId,
+    expected: Option<i64>,
+    entry: &Entry,
+) -> Result<bool, DbError> {
     let mut batch: Vec<Statement> = vec![(
         "DELETE FROM environments WHERE id = ?1 AND (?2 IS NULL OR version = ?2)",
         params![id.as_str(), expected],
     )];
     batch.extend(secrets::delete_with_environment(id));
-    Ok(db.batch(batch).await?.first().is_some_and(|deleted| *deleted > 0))
+    Ok(db.batch(entry.behind_the_first(batch)).await?.first().is_some_and(|deleted| *deleted > 0))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::store::audit_log::tests::{about_a, told};
     use crate::store::native::Native;
     use futures_executor::block_on;
 
@@ -253,7 +260,10 @@ pub(crate) mod tests {
     }
 
     fn add(db: &Native, byte: u8) -> Environment {
-        assert_eq!(block_on(insert(db, &environment(byte), &format!("add{byte}"))), Ok(true));
+        assert_eq!(
+            block_on(insert(db, &environment(byte), &format!("add{byte}"), &about_a("environment.create"))),
+            Ok(true)
+        );
         environment(byte)
     }
 
@@ -266,12 +276,13 @@ pub(crate) mod tests {
         let db = Native::new();
         assert_eq!(Some(add(&db, 1)), stored(&db, 1));
         let same = Environment { name: "FULL STACK 1".to_owned(), ..environment(2) };
-        assert_eq!(block_on(insert(&db, &same, "m2")), Ok(false));
+        assert_eq!(block_on(insert(&db, &same, "m2", &about_a("environment.create"))), Ok(false));
         assert_eq!(stored(&db, 2), None, "and nothing of it is left");
+        assert_eq!(told(&db), ["environment.create A"], "nor is it told");
         let umlaut = Environment { name: "Ärger".to_owned(), ..environment(2) };
-        assert_eq!(block_on(insert(&db, &umlaut, "m3")), Ok(true));
+        assert_eq!(block_on(insert(&db, &umlaut, "m3", &about_a("environment.create"))), Ok(true));
         let umlaut = Environment { name: "äRGER".to_owned(), ..environment(3) };
-        assert_eq!(block_on(insert(&db, &umlaut, "m4")), Ok(false));
+        assert_eq!(block_on(insert(&db, &umlaut, "m4", &about_a("environment.create"))), Ok(false));
     }
 
     #[test]
@@ -286,29 +297,39 @@ pub(crate) mod tests {
             updated_at: UnixMillis(9),
             ..one.clone()
         };
-        assert_eq!(block_on(update(&db, &next, "u1")), Ok(Update::Done));
+        assert_eq!(block_on(update(&db, &next, "u1", &about_a("environment.update"))), Ok(Update::Done));
         assert_eq!(stored(&db, 1), Some(next.clone()));
         let stale = Environment { name: "Stale".to_owned(), repositories: vec![], ..next.clone() };
-        assert_eq!(block_on(update(&db, &stale, "u2")), Ok(Update::Conflict));
+        assert_eq!(block_on(update(&db, &stale, "u2", &about_a("environment.update"))), Ok(Update::Conflict));
         let taken = Environment { name: "full stack 2".to_owned(), repositories: vec![], version: 3, ..next.clone() };
-        assert_eq!(block_on(update(&db, &taken, "u3")), Ok(Update::NameTaken));
+        assert_eq!(block_on(update(&db, &taken, "u3", &about_a("environment.update"))), Ok(Update::NameTaken));
         assert_eq!(stored(&db, 1), Some(next.clone()));
         let own = Environment { name: "RENAMED".to_owned(), version: 3, ..next };
-        assert_eq!(block_on(update(&db, &own, "u4")), Ok(Update::Done), "its own name is free");
-        assert_eq!(block_on(update(&db, &Environment { version: 2, ..environment(5) }, "u5")), Ok(Update::Gone));
+        assert_eq!(
+            block_on(update(&db, &own, "u4", &about_a("environment.update"))),
+            Ok(Update::Done),
+            "its own name is free"
+        );
+        assert_eq!(
+            block_on(update(&db, &Environment { version: 2, ..environment(5) }, "u5", &about_a("environment.update"))),
+            Ok(Update::Gone)
+        );
+        let updates = told(&db).into_iter().filter(|told| told.starts_with("environment.update")).count();
+        assert_eq!(updates, 2, "what was refused is in no entry");
     }
 
     #[test]
     fn one_that_somebody_else_changed_is_not_deleted_by_who_read_it_before() {
         let db = Native::new();
         let one = add(&db, 1);
-        assert_eq!(block_on(delete(&db, &one.id, Some(2))), Ok(false));
+        assert_eq!(block_on(delete(&db, &one.id, Some(2), &about_a("environment.delete"))), Ok(false));
         assert_eq!(stored(&db, 1).as_ref(), Some(&one));
-        assert_eq!(block_on(delete(&db, &one.id, Some(1))), Ok(true));
-        assert_eq!(block_on(delete(&db, &one.id, None)), Ok(false));
+        assert_eq!(block_on(delete(&db, &one.id, Some(1), &about_a("environment.delete"))), Ok(true));
+        assert_eq!(block_on(delete(&db, &one.id, None, &about_a("environment.delete"))), Ok(false));
         let members: Option<Counted> =
             block_on(db.row("SELECT COUNT(*) AS total FROM environment_repositories", vec![])).expect("runs");
         assert_eq!(members.map(|row| row.total), Some(0));
+        assert_eq!(told(&db), ["environment.create A", "environment.delete A"]);
     }
 
     #[test]

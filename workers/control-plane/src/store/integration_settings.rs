@@ -118,6 +118,7 @@ pub fn delete(integration: &str, scope: Scope<'_>, expected: Option<i64>) -> Sta
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::audit_log::tests::{about_a, told};
     use crate::store::native::Native;
     use futures_executor::block_on;
     use serde_json::json;
@@ -128,7 +129,7 @@ mod tests {
         let scope = Scope::Repository("acme/app");
         let put = |value: i64, expected| {
             let change = put("github", scope, &json!({"value": value}), expected, "u", UnixMillis(1));
-            block_on(db.batch(vec![change])).expect("runs")[0] > 0
+            block_on(db.batch(about_a("settings.set").behind_the_first(vec![change]))).expect("runs")[0] > 0
         };
         let stored = || block_on(get(&db, "github", scope)).expect("runs").map(|found| (found.settings, found.version));
         assert!(!put(1, Some(1)), "there is none to change");
@@ -137,11 +138,19 @@ mod tests {
         assert!(put(2, Some(1)));
         assert!(!put(3, Some(1)));
         assert_eq!(stored(), Some((json!({"value": 2}), 2)));
-        let delete = |expected| block_on(db.batch(vec![delete("github", scope, expected)])).expect("runs")[0] > 0;
+        let delete = |expected| {
+            let change = vec![delete("github", scope, expected)];
+            block_on(db.batch(about_a("settings.delete").behind_the_first(change))).expect("runs")[0] > 0
+        };
         assert!(!delete(Some(1)));
         assert!(delete(Some(2)));
         assert!(!delete(None));
         assert_eq!(stored(), None);
+        assert_eq!(
+            told(&db),
+            ["settings.set A", "settings.set A", "settings.delete A"],
+            "who came late is in no entry"
+        );
     }
 
     #[test]

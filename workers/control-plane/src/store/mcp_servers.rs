@@ -1,6 +1,7 @@
 //! `mcp_servers`: tools that agents are given.
 
 use oi_protocol::UnixMillis;
+use oi_worker_kit::key_ring::{KeyRing, Sealed};
 use serde::Deserialize;
 
 use super::{Database, DbError, Statement, params};
@@ -8,7 +9,7 @@ use super::{Database, DbError, Statement, params};
 /// Servers that a deployment may have.
 pub const SERVERS_MAX: i64 = 100;
 
-/// A server, with the columns' names. `secrets` is sealed.
+/// A server, with the columns' names. `secrets` is sealed for its [`place`]: a text of [`Sealed`].
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct Row {
     pub id: String,
@@ -24,6 +25,11 @@ pub struct Row {
 }
 
 const COLUMNS: &str = "id, name, type, command, url, secrets, repo_scope, enabled, revision";
+
+/// What the secrets of a server are sealed for: they open for this server and this kind of it only.
+pub fn place(id: &str, kind: &str) -> String {
+    format!("mcp_servers/{id}/{kind}/secrets")
+}
 
 /// All of them, by name.
 pub async fn list(db: &impl Database) -> Result<Vec<Row>, DbError> {
@@ -84,6 +90,31 @@ pub fn delete(id: &str, revision: Option<i64>) -> Statement {
     ("DELETE FROM mcp_servers WHERE id = ?1 AND (?2 IS NULL OR revision = ?2)", params![id, revision])
 }
 
+/// Which keys seal secrets of servers: one id for each server that has some.
+pub async fn key_ids(db: &impl Database) -> Result<Vec<String>, DbError> {
+    let rows = list(db).await?;
+    Ok(rows.iter().filter_map(|row| row.secrets.as_deref()).map(|text| Sealed::from_text(text).key_id).collect())
+}
+
+/// Seals anew what older keys seal, each unless somebody changed it meanwhile; how many it was. What does not open stays.
+pub async fn reseal(db: &impl Database, keys: &KeyRing) -> Result<usize, DbError> {
+    let rows = list(db).await?;
+    let statements = rows.iter().filter_map(|row| -> Option<Statement> {
+        let text = row.secrets.as_deref()?;
+        let renewed = keys.renewed(&Sealed::from_text(text), &place(&row.id, &row.kind))?;
+        Some((
+            "UPDATE mcp_servers SET secrets = ?3 WHERE id = ?1 AND secrets = ?2",
+            params![row.id.as_str(), text, renewed.to_text()],
+        ))
+    });
+    let statements: Vec<Statement> = statements.collect();
+    let moved = statements.len();
+    if moved > 0 {
+        db.batch(statements).await?;
+    }
+    Ok(moved)
+}
+
 /// Whether another server has the name.
 pub fn is_name_constraint(error: &DbError) -> bool {
     error.0.contains("UNIQUE constraint failed")
@@ -92,6 +123,7 @@ pub fn is_name_constraint(error: &DbError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::audit_log::tests::{about_a, told};
     use crate::store::native::Native;
     use futures_executor::block_on;
 
@@ -112,7 +144,9 @@ mod tests {
     #[test]
     fn a_name_is_there_once_and_a_change_is_of_the_revision_that_was_seen() {
         let db = Native::new();
-        let run = |statement| block_on(db.batch(vec![statement])).map(|changed| changed[0]);
+        let run = |statement| {
+            block_on(db.batch(about_a("mcp_server.change").behind_the_first(vec![statement]))).map(|changed| changed[0])
+        };
         assert_eq!(run(insert(&row("1", "one"), "u", UnixMillis(1))), Ok(1));
         assert!(is_name_constraint(&run(insert(&row("2", "ONE"), "u", UnixMillis(1))).expect_err("the name is taken")));
         let seen = block_on(get(&db, "1")).expect("runs").expect("is there");
@@ -120,6 +154,7 @@ mod tests {
         assert_eq!(run(update(&seen, "u", UnixMillis(3))), Ok(0));
         assert_eq!(run(delete("1", Some(1))), Ok(0));
         assert_eq!(run(delete("1", Some(2))), Ok(1));
+        assert_eq!(told(&db).len(), 3, "one was made, changed and deleted; nothing else is told");
         for number in 0..=SERVERS_MAX {
             let added = run(insert(&row(&format!("id-{number}"), &format!("n{number}")), "u", UnixMillis(1)));
             assert_eq!(added, Ok(u64::from(number < SERVERS_MAX)), "{number}");
@@ -127,5 +162,26 @@ mod tests {
         let mixed = Row { url: Some("https://x".to_owned()), ..row("9", "mixed") };
         block_on(db.change("DELETE FROM mcp_servers", params![])).expect("runs");
         assert!(run(insert(&mixed, "u", UnixMillis(1))).is_err(), "a local one has no URL");
+    }
+
+    #[test]
+    fn secrets_under_an_old_key_are_sealed_anew_and_what_does_not_open_stays() {
+        let db = Native::new();
+        let ring = |current: &str, old: &[&str]| KeyRing::from_base64(current, old.iter().copied()).expect("keys");
+        let (one, two) =
+            ("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=");
+        let sealed = |id: &str| ring(one, &[]).seal("{}", &place(id, "local")).expect("seals").to_text();
+        for (id, secrets) in [("1", Some(sealed("1"))), ("2", Some(sealed("elsewhere"))), ("3", None)] {
+            let new = Row { secrets, ..row(id, id) };
+            block_on(db.batch(vec![insert(&new, "u", UnixMillis(1))])).expect("runs");
+        }
+        let both = ring(two, &[one]);
+        assert_eq!(block_on(reseal(&db, &both)), Ok(1));
+        assert_eq!(block_on(reseal(&db, &both)), Ok(0), "nothing is left to do");
+        let ids = [ring(two, &[]).current_id().to_owned(), ring(one, &[]).current_id().to_owned()];
+        assert_eq!(block_on(key_ids(&db)), Ok(ids.to_vec()));
+        let moved = block_on(get(&db, "1")).expect("runs").expect("is there");
+        let opened = ring(two, &[]).open(&Sealed::from_text(&moved.secrets.expect("some")), &place("1", "local"));
+        assert_eq!((opened.as_deref(), moved.revision), (Ok("{}"), 1), "for people nothing changed");
     }
 }

@@ -46,6 +46,7 @@ pub fn put(enabled: &[String], expected: Option<i64>, by: &str, now: UnixMillis)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::audit_log::tests::{about_a, told};
     use crate::store::native::Native;
     use futures_executor::block_on;
 
@@ -54,7 +55,8 @@ mod tests {
         let db = Native::new();
         let put = |models: &[&str], expected| {
             let models: Vec<String> = models.iter().map(|id| (*id).to_owned()).collect();
-            block_on(db.batch(vec![put(&models, expected, "u", UnixMillis(1))])).expect("runs")[0] > 0
+            let change = vec![put(&models, expected, "u", UnixMillis(1))];
+            block_on(db.batch(about_a("model_preferences.set").behind_the_first(change))).expect("runs")[0] > 0
         };
         let version = || block_on(get(&db)).expect("runs").map(|stored| (stored.enabled_models, stored.version));
         assert!(!put(&["a/b"], Some(3)), "there is none of version 3");
@@ -64,6 +66,7 @@ mod tests {
         assert!(put(&["c/d", "a/b"], Some(1)));
         assert!(put(&["e/f"], None), "who says no version takes what comes");
         assert_eq!(version(), Some((vec!["e/f".to_owned()], 3)));
+        assert_eq!(told(&db).len(), 3, "each change has an entry, and nothing else has");
         block_on(db.change("UPDATE model_preferences SET enabled_models = '{'", params![])).expect("runs");
         assert_eq!(version(), Some((vec![], 3)));
     }

@@ -4,6 +4,7 @@ use oi_protocol::environments::RepositoryMetadata;
 use oi_protocol::{EnvironmentId, UnixMillis};
 use serde::Deserialize;
 
+use super::audit_log::Entry;
 use super::environments::{column, words};
 use super::{Database, DbError, Statement, params};
 use crate::source_control::RepositoryName;
@@ -66,6 +67,7 @@ pub async fn put(
     version: i64,
     mark: &str,
     now: UnixMillis,
+    entry: &Entry,
 ) -> Result<bool, DbError> {
     let statement: Statement = (
         "INSERT INTO repo_metadata (repo_owner, repo_name, description, aliases, channel_associations, keywords,
@@ -91,12 +93,13 @@ pub async fn put(
             now.0,
         ],
     );
-    Ok(db.batch(vec![statement]).await?.first() == Some(&1))
+    Ok(db.batch(entry.behind_the_first(vec![statement])).await?.first() == Some(&1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::audit_log::tests::{about_a, told};
     use crate::store::environments::{self, tests::environment};
     use crate::store::native::Native;
     use futures_executor::block_on;
@@ -115,13 +118,14 @@ mod tests {
     }
 
     fn set(db: &Native, next: &RepositoryMetadata, version: i64) -> bool {
-        block_on(put(db, &name(), next, version, "m", UnixMillis(5))).expect("runs")
+        let entry = about_a("repository_metadata.set");
+        block_on(put(db, &name(), next, version, "m", UnixMillis(5), &entry)).expect("runs")
     }
 
     #[test]
     fn what_is_put_takes_the_place_of_all_that_was_there() {
         let db = Native::new();
-        block_on(environments::insert(&db, &environment(1), "m")).expect("runs");
+        block_on(environments::insert(&db, &environment(1), "m", &about_a("environment.create"))).expect("runs");
         assert_eq!(block_on(get(&db, &name())), Ok(None));
         assert!(set(&db, &noted(), 0));
         assert_eq!(block_on(get(&db, &name())), Ok(Some(RepositoryMetadata { version: Some(1), ..noted() })));
@@ -141,15 +145,19 @@ mod tests {
         assert!(!set(&db, &RepositoryMetadata::default(), 0));
         assert!(!set(&db, &RepositoryMetadata::default(), 2));
         assert_eq!(block_on(get(&db, &name())), Ok(Some(RepositoryMetadata { version: Some(1), ..plain })));
+        assert_eq!(told(&db), ["repository_metadata.set A"], "what changed nothing has no entry");
     }
 
     #[test]
     fn an_environment_that_is_not_there_is_never_named() {
         let db = Native::new();
         assert!(!set(&db, &noted(), 0));
-        block_on(environments::insert(&db, &environment(1), "m")).expect("runs");
+        block_on(environments::insert(&db, &environment(1), "m", &about_a("environment.create"))).expect("runs");
         assert!(set(&db, &noted(), 0));
-        assert_eq!(block_on(environments::delete(&db, &environment(1).id, None)), Ok(true));
+        assert_eq!(
+            block_on(environments::delete(&db, &environment(1).id, None, &about_a("environment.delete"))),
+            Ok(true)
+        );
         let stored = block_on(get(&db, &name())).expect("runs").expect("stays");
         assert_eq!((stored.default_environment_id, stored.description), (None, noted().description));
     }

@@ -11,6 +11,7 @@ use oi_worker_kit::key_ring::{KeyRing, Sealed};
 use oi_worker_kit::sealed::SealError;
 use serde::Deserialize;
 
+use super::audit_log::Entry;
 use super::{Database, DbError, Param, Statement, params};
 
 /// Attempts of a change that names no version and meets others.
@@ -220,13 +221,14 @@ async fn change<P>(
     Err(ChangeError::Conflict)
 }
 
-/// Sets secrets, each name once; what is not named stays.
+/// Sets secrets, each name once; what is not named stays. The audit log gets `entry` of each name.
 pub async fn put(
     db: &impl Database,
     keys: &KeyRing,
     scope: &SecretScope,
     values: &[(SecretName, String)],
     write: Write<'_>,
+    entry: &Entry,
 ) -> Result<Changed, ChangeError> {
     let mut sealed = Vec::with_capacity(values.len());
     for (name, value) in values {
@@ -265,7 +267,8 @@ pub async fn put(
                 ],
             )
         });
-        Ok((created, statements.collect()))
+        let entries = entry.statement_of_each_if_changed(sealed.iter().map(|(name, ..)| *name));
+        Ok((created, std::iter::once(entries).chain(statements).collect()))
     };
     let (created, version) = change(db, scope, write, plan).await?;
     Ok(Changed { created, updated: values.len() - created, version })
@@ -277,6 +280,7 @@ pub async fn delete(
     scope: &SecretScope,
     name: &SecretName,
     write: Write<'_>,
+    entry: &Entry,
 ) -> Result<i64, ChangeError> {
     let plan = |there: &BTreeMap<String, usize>| {
         if !there.contains_key(name.as_str()) {
@@ -287,7 +291,7 @@ pub async fn delete(
                 AND EXISTS (SELECT 1 FROM secret_scopes WHERE scope_kind = ?1 AND scope_id = ?2 AND last_write = ?4)",
             params![scope.kind(), scope.id(), name.as_str(), write.mark],
         );
-        Ok(((), vec![statement]))
+        Ok(((), vec![statement, entry.statement_if_changed()]))
     };
     change(db, scope, write, plan).await.map(|((), version)| version)
 }
@@ -384,6 +388,7 @@ pub async fn key_use(db: &impl Database) -> Result<Vec<KeyUse>, DbError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::audit_log::tests::{about_a, told};
     use crate::store::environments::{self, tests::environment};
     use crate::store::native::Native;
     use base64::Engine as _;
@@ -409,7 +414,7 @@ mod tests {
 
     fn set(db: &Native, ring: &KeyRing, scope: &SecretScope, pairs: &[(&str, &str)]) -> Result<Changed, ChangeError> {
         let mark = format!("m{}", block_on(version(db, scope)).expect("runs"));
-        block_on(put(db, ring, scope, &named(pairs), write(&mark)))
+        block_on(put(db, ring, scope, &named(pairs), write(&mark), &about_a("secret.set")))
     }
 
     fn opened(db: &Native, ring: &KeyRing, scope: &SecretScope) -> Vec<(String, Result<String, SealError>)> {
@@ -419,7 +424,7 @@ mod tests {
 
     fn with_environment(db: &Native, byte: u8) -> SecretScope {
         let environment = environment(byte);
-        block_on(environments::insert(db, &environment, "mark")).expect("runs");
+        block_on(environments::insert(db, &environment, "mark", &about_a("environment.create"))).expect("runs");
         SecretScope::Environment(environment.id)
     }
 
@@ -435,6 +440,9 @@ mod tests {
         assert_eq!(values, ["hunter2", "b", "c"]);
         let rows: Vec<serde_json::Value> = block_on(db.rows("SELECT * FROM secrets", vec![])).expect("runs");
         assert!(!format!("{rows:?}").contains("hunter2"), "{rows:?}");
+        let entries: Vec<serde_json::Value> = block_on(db.rows("SELECT * FROM audit_log", vec![])).expect("runs");
+        assert!(!format!("{entries:?}").contains("hunter2"), "{entries:?}");
+        assert_eq!(told(&db), ["secret.set A", "secret.set B", "secret.set B", "secret.set C"]);
         assert_eq!(opened(&db, &keys(1, &[]), &SecretScope::Repository(8)), [], "scopes are apart");
         let lengths: Vec<i64> = block_on(list(&db, &scope)).expect("runs").iter().map(|row| row.value_bytes).collect();
         assert_eq!(lengths, [7, 1, 1]);
@@ -481,7 +489,9 @@ mod tests {
         let big = "x".repeat(16_384);
         set(&db, &keys(1, &[]), &scope, &[("N0", &big), ("N1", &big), ("N2", &big)]).expect("fits");
         let mixed = [("N3", big.as_str()), ("N4", "changed")];
+        let before = told(&db).len();
         assert!(matches!(set(&db, &keys(1, &[]), &scope, &mixed), Err(ChangeError::TooLarge(_))));
+        assert_eq!(told(&db).len(), before);
         let unchanged = opened(&db, &keys(1, &[]), &scope).into_iter().find(|row| row.0 == "N4");
         assert_eq!(unchanged.map(|row| row.1), Some(Ok("v".to_owned())));
         assert_eq!(block_on(version(&db, &scope)), Ok(2));
@@ -495,14 +505,17 @@ mod tests {
         let scope = SecretScope::Global;
         let at = |mark, expected| Write { mark, expected: Some(expected), now: UnixMillis(9) };
         let ring = keys(1, &[]);
-        assert!(block_on(put(&db, &ring, &scope, &named(&[("A", "1")]), at("one", 0))).is_ok());
-        let second = block_on(put(&db, &ring, &scope, &named(&[("A", "2")]), at("two", 0)));
-        assert_eq!(second, Err(ChangeError::Conflict));
+        let put =
+            |value, write| block_on(put(&db, &ring, &scope, &named(&[("A", value)]), write, &about_a("secret.set")));
+        assert!(put("1", at("one", 0)).is_ok());
+        assert_eq!(put("2", at("two", 0)), Err(ChangeError::Conflict));
         let name = SecretName::parse("A").expect("a name");
-        assert_eq!(block_on(delete(&db, &scope, &name, at("three", 0))), Err(ChangeError::Conflict));
+        let delete = |write| block_on(delete(&db, &scope, &name, write, &about_a("secret.delete")));
+        assert_eq!(delete(at("three", 0)), Err(ChangeError::Conflict));
         assert_eq!(opened(&db, &ring, &scope), [("A".to_owned(), Ok("1".to_owned()))]);
-        assert_eq!(block_on(delete(&db, &scope, &name, at("four", 1))), Ok(2));
-        assert_eq!(block_on(delete(&db, &scope, &name, at("five", 2))), Err(ChangeError::NoSecret));
+        assert_eq!(delete(at("four", 1)), Ok(2));
+        assert_eq!(delete(at("five", 2)), Err(ChangeError::NoSecret));
+        assert_eq!(told(&db), ["secret.set A", "secret.delete A"], "who was refused is in no entry");
     }
 
     /// As if another request came between the look and the write.
@@ -516,6 +529,7 @@ mod tests {
         let sealed = ring.seal("stale", &place("global", "", "A")).expect("seals");
         let batch = vec![
             claim(&scope, 0, late),
+            about_a("secret.set").statement_of_each_if_changed(["A"]),
             (
                 "INSERT INTO secrets SELECT ?1, ?2, 'A', ?3, ?4, 5, 0, 1, 1 FROM secret_scopes
                     WHERE scope_kind = ?1 AND scope_id = ?2 AND last_write = ?5
@@ -523,7 +537,7 @@ mod tests {
                 params!["global", "", sealed.value, sealed.key_id, "late"],
             ),
         ];
-        assert_eq!(block_on(db.batch(batch)), Ok(vec![0, 0]));
+        assert_eq!(block_on(db.batch(batch)), Ok(vec![0, 0, 0]));
         assert_eq!(opened(&db, &ring, &scope), [("A".to_owned(), Ok("1".to_owned()))]);
     }
 
@@ -535,7 +549,7 @@ mod tests {
         set(&db, &ring, &scope, &[("A", "1")]).expect("fits");
         set(&db, &ring, &SecretScope::Global, &[("G", "1")]).expect("fits");
         let SecretScope::Environment(id) = &scope else { unreachable!("it is one") };
-        assert_eq!(block_on(environments::delete(&db, id, None)), Ok(true));
+        assert_eq!(block_on(environments::delete(&db, id, None, &about_a("environment.delete"))), Ok(true));
         assert_eq!(opened(&db, &ring, &scope), []);
         assert_eq!(set(&db, &ring, &scope, &[("A", "1")]), Err(ChangeError::NoScope));
         assert_eq!(opened(&db, &ring, &SecretScope::Global).len(), 1);

@@ -488,6 +488,7 @@ pub async fn pinned(db: &impl Database, session: &SessionId, from: i64, limit: i
 mod tests {
     use super::*;
     use crate::skills::{render, resolve, tests::content};
+    use crate::store::audit_log::tests::{about_a, told};
     use crate::store::children;
     use crate::store::native::Native;
     use crate::store::sessions::{self, NewSession};
@@ -574,10 +575,12 @@ mod tests {
                 rendered: &rendered,
             };
             let edit = Edit { skill: "s1", id: edit_id, by: "u", now: NOW };
-            run(&db, update(&edit, &seen, Some(&new), &[(format!("a-{edit_id}"), repository(edit_id))]))
+            let change = update(&edit, &seen, Some(&new), &[(format!("a-{edit_id}"), repository(edit_id))]);
+            run(&db, about_a("skill.update").behind_the_first(change))
         };
         assert!(edited("won", "second")[0] > 0);
         assert!(edited("lost", "third").iter().all(|changed| *changed == 0));
+        assert_eq!(told(&db), ["skill.update A"], "of the one that counted");
         let now = block_on(get(&db, "s1")).expect("runs").expect("is there");
         assert_eq!((now.body.as_str(), now.version, now.revision_number), ("second", 2, 2));
         assert_eq!(block_on(assignments(&db, &["s1"])).expect("runs"), [("s1".to_owned(), repository("won"))]);
