@@ -674,8 +674,7 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
             .ok(s.answer::<shapes::OneSkill>())
             .refuses(&[STALE, (428, "`If-Match` is missing")]),
         Handler::DeleteSkill => op("Deletes a skill; sessions that have it keep it")
-            .ok(s.answer::<shapes::Okay>())
-            ,
+            .ok(s.answer::<shapes::Okay>()),
         Handler::ListSkillProfiles => {
             op("The caller's choices of skills").ok(s.answer::<shapes::SkillProfiles>()).refuses(&[NOBODY])
         }
