@@ -7,6 +7,7 @@ mod id_token;
 mod page;
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{DefaultBodyLimit, Query, State};
@@ -67,8 +68,10 @@ impl Person {
     /// The account's number, which stays when everything else changes.
     fn subject(&self) -> String {
         let digest = Sha256::digest(self.login.as_bytes());
-        let digits: String = digest.iter().take(10).map(|byte| format!("{:02}", byte % 100)).collect();
-        format!("1{digits}")
+        digest.iter().take(10).fold("1".to_owned(), |mut digits, byte| {
+            let _ = write!(digits, "{:02}", byte % 100);
+            digits
+        })
     }
 }
 
@@ -181,11 +184,11 @@ fn refused(status: StatusCode, message: &str) -> Response {
     page::message(status, message)
 }
 
-/// Checks an authorization request; answers where to go back to.
-fn check(google: &Google, request: &Authorize) -> Result<Url, Response> {
-    let bad = |message: &str| refused(StatusCode::BAD_REQUEST, message);
+/// Checks an authorization request; answers where to go back to, or what it is refused with.
+fn check(google: &Google, request: &Authorize) -> Result<Url, (StatusCode, &'static str)> {
+    let bad = |message: &'static str| (StatusCode::BAD_REQUEST, message);
     if request.client_id != google.config.client_id {
-        return Err(refused(StatusCode::UNAUTHORIZED, "The OAuth client was not found."));
+        return Err((StatusCode::UNAUTHORIZED, "The OAuth client was not found."));
     }
     let texts = [&request.redirect_uri, &request.state, &request.nonce, &request.scope];
     if texts.iter().any(|text| text.len() > MAX_PARAMETER_BYTES) {
@@ -216,7 +219,7 @@ fn check(google: &Google, request: &Authorize) -> Result<Url, Response> {
 async fn show(State(google): State<Shared>, Query(query): Query<Authorize>) -> Response {
     match check(&google, &query) {
         Ok(redirect) => page::choose(&google.held().people, &query, &redirect),
-        Err(refusal) => refusal,
+        Err((status, message)) => refused(status, message),
     }
 }
 
@@ -234,7 +237,7 @@ async fn consent(State(google): State<Shared>, headers: HeaderMap, Form(form): F
     }
     let mut redirect = match check(&google, &form) {
         Ok(redirect) => redirect,
-        Err(refusal) => return refusal,
+        Err((status, message)) => return refused(status, message),
     };
     let mut held = google.held();
     if form.login == "-" {

@@ -391,7 +391,9 @@ mod tests {
     #[test]
     fn whatever_a_key_seals_is_counted() {
         let mut used = vec![KeyUse { key_id: "a".to_owned(), secrets: 2, unreadable: 1 }];
-        ["a", "b"].into_iter().for_each(|id| count(&mut used, id.to_owned()));
+        for id in ["a", "b"] {
+            count(&mut used, id.to_owned());
+        }
         let counted: Vec<_> = used.iter().map(|key| (key.key_id.as_str(), key.secrets, key.unreadable)).collect();
         assert_eq!(counted, [("a", 3, 1), ("b", 1, 0)]);
     }

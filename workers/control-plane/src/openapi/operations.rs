@@ -644,7 +644,7 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
                     "assignments": [{"type": "global"}]}),
             )
             .answers(201, "New sessions get it where it applies", s.answer::<shapes::OneSkill>())
-            .refuses(&[NOBODY, (409, "The name is taken, or there are as many as there may be")]),
+            .refuses(&[(409, "The name is taken, or there are as many as there may be")]),
         Handler::PreviewSkill => op("How a skill would be written into files")
             .body(
                 s.body::<shapes::PreviewSkillBody>(),
@@ -663,7 +663,7 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
         Handler::EnableSkill => op("Has sessions get a skill, or not")
             .body(s.body::<shapes::EnableSkillBody>(), json!({"enabled": false}))
             .ok(s.answer::<shapes::OneSkill>())
-            .refuses(&[NOBODY, STALE]),
+            .refuses(&[STALE]),
         Handler::PutSkill => op("Writes another revision of a skill, and where it applies")
             .header("If-Match", "The revision that was read: `revisionId`.")
             .body(
@@ -672,10 +672,9 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
                     "assignments": [{"type": "global"}]}),
             )
             .ok(s.answer::<shapes::OneSkill>())
-            .refuses(&[NOBODY, STALE, (428, "`If-Match` is missing")]),
+            .refuses(&[STALE, (428, "`If-Match` is missing")]),
         Handler::DeleteSkill => op("Deletes a skill; sessions that have it keep it")
-            .ok(s.answer::<shapes::Okay>())
-            .refuses(&[NOBODY]),
+            .ok(s.answer::<shapes::Okay>()),
         Handler::ListSkillProfiles => {
             op("The caller's choices of skills").ok(s.answer::<shapes::SkillProfiles>()).refuses(&[NOBODY])
         }
