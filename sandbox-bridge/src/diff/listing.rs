@@ -1,6 +1,7 @@
 //! What git lists of a change, read from its `-z` forms: <https://git-scm.com/docs/diff-format>.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use oi_protocol::diff::DiffFileStatus;
 
@@ -18,7 +19,8 @@ impl GitPath {
         for chunk in self.0.utf8_chunks() {
             text.push_str(chunk.valid());
             for byte in chunk.invalid() {
-                text.push_str(&format!("\\x{byte:02x}"));
+                // Writing into a text cannot fail.
+                let _ = write!(text, "\\x{byte:02x}");
             }
         }
         text

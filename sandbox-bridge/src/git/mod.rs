@@ -124,6 +124,7 @@ impl Git {
     }
 
     /// The same with more variables.
+    #[must_use]
     pub fn with(&self, variables: &[(&str, &str)]) -> Self {
         let more = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
         Self::new(self.environment.iter().cloned().chain(more).collect())

@@ -238,7 +238,7 @@ fn tidy_opencode_folder(checkout: &Path) {
     if !folder.is_dir() || folder.join("package.json").exists() {
         return;
     }
-    let hidden: String = OWN_FILES.iter().map(|path| format!("/{path}\n")).collect();
+    let hidden = OWN_FILES.map(|path| format!("/{path}\n")).concat();
     let exclude = checkout.join(".git/info/exclude");
     let known = std::fs::read_to_string(&exclude).unwrap_or_default();
     let written = config::stub_npm(&folder).and_then(|()| {

@@ -187,7 +187,7 @@ async fn what_does_not_fit_is_left_out_and_said() {
     let bundle = world.refreshed().await;
     let state = |path: &str| told(&bundle).into_iter().find(|file| file.0 == path).expect("told").2;
     assert_eq!(state("long"), "too_large");
-    let parts = ["part1", "part2", "part3"].map(|part| state(part));
+    let parts = ["part1", "part2", "part3"].map(state);
     assert_eq!(
         parts.iter().filter(|state| *state == "renderable").count(),
         2,

@@ -285,8 +285,9 @@ impl World {
     /// An alarm that was swallowed is missed at the next input, which at rest might never come: a page's connection ends.
     fn wake_what_nothing_wakes(&mut self) -> Result<(), String> {
         if self.host.core.is_none() && self.host.alarm.is_none() {
-            let page = self.clients.iter().find_map(|client| client.socket);
-            page.into_iter().for_each(|socket| self.host.disconnect(socket));
+            if let Some(socket) = self.clients.iter().find_map(|client| client.socket) {
+                self.host.disconnect(socket);
+            }
             self.after_input()?;
         }
         Ok(())
