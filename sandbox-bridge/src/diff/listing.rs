@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn counts_are_read_by_the_path_of_now() {
-        let counts = numstat(b"1\t2\ta b\0-\t-\tpicture\0003\t0\t\0old\0now\0").expect("read");
+        let counts = numstat(b"1\t2\ta b\0-\t-\tpicture\x003\t0\t\0old\0now\0").expect("read");
         assert_eq!(counts[&path("a b")], Some((1, 2)));
         assert_eq!(counts[&path("picture")], None);
         assert_eq!(counts[&path("now")], Some((3, 0)));
