@@ -5,6 +5,7 @@
 
 mod archive;
 mod attachments;
+mod backends;
 mod bad_input;
 mod browser;
 mod crashes;
@@ -70,6 +71,14 @@ const PLAYED: &[(&str, Test)] = tests![
     endurance::a_session_sleeps_and_wakes_with_its_sockets,
     endurance::a_sleeping_session_answers_a_ping_without_waking,
     endurance::a_session_of_20_000_events_wakes_at_the_cost_of_a_short_one,
+    backends::the_vendors_own_clients_get_along_with_the_stand_ins,
+    backends::the_modal_app_is_of_the_packages_types,
+    backends::a_sandbox_lives_at_daytona,
+    backends::a_sandbox_lives_at_e2b,
+    backends::a_sandbox_lives_at_vercel,
+    backends::a_sandbox_lives_at_opencomputer,
+    backends::a_sandbox_lives_at_modal_by_the_app_itself,
+    backends::failures_of_a_cloud_are_met_by_their_class,
     store::every_store_check_passes_on_the_storage_of_a_durable_object,
     store::a_store_check_that_fails_or_panics_is_seen,
 ];

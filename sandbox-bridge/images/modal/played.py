@@ -76,7 +76,8 @@ class PlayedCloud:
 
 
 def serve(port: int, secret: str, host: str) -> None:
-    app = endpoints.App(PlayedCloud(), endpoints.Settings(secret=secret, allowed_hosts=frozenset([host])))
+    cloud = PlayedCloud()
+    app = endpoints.App(cloud, endpoints.Settings(secret=secret, allowed_hosts=frozenset([host])))
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:  # noqa: N802
@@ -88,6 +89,23 @@ def serve(port: int, secret: str, host: str) -> None:
                 status, answer = 404, {"detail": "invalid function call"}
             body = json.dumps(answer).encode()
             self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:  # noqa: N802
+            """What the tests look at: the machines so far."""
+            body = json.dumps([
+                {
+                    "objectId": machine.object_id,
+                    "running": machine.running,
+                    "imageId": machine.order.image_id,
+                    "environment": dict(machine.order.environment),
+                }
+                for machine in cloud.machines
+            ]).encode()
+            self.send_response(200)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))
             self.end_headers()

@@ -104,7 +104,7 @@ class Endpoints(unittest.TestCase):
             "api-snapshot-sandbox",
             {"sandbox_id": started["modal_object_id"], "session_id": "s1", "reason": "execution_complete"},
         )
-        body = create(sandbox_id="sandbox-2", snapshot_image_id=kept["image_id"], session_config={"session_id": "s1"})
+        body: dict[str, Any] = create(sandbox_id="sandbox-2", snapshot_image_id=kept["image_id"], session_config={"session_id": "s1"})
         body = {name: value for name, value in body.items() if name in endpoints.FIELDS["api-restore-sandbox"]}
         self.data("api-restore-sandbox", body)
         order = self.cloud.machines[1].order
@@ -133,7 +133,8 @@ class Endpoints(unittest.TestCase):
             {"sandbox_settings": {"tunnelPorts": list(range(1, 12))}},
         ):
             self.assertEqual(self.call("api-create-sandbox", create(**changes))[0], 400, changes)
-        for body in (None, [], "text", 1):
+        bodies: list[Any] = [None, [], "text", 1]
+        for body in bodies:
             self.assertEqual(self.call("api-create-sandbox", body)[0], 400, body)
         self.assertEqual(self.cloud.machines, [])
 
@@ -208,7 +209,7 @@ class RealModal(unittest.TestCase):
             self.asked.append(signature.bind(*args, **named).arguments)
             return self.sandbox
 
-        patches = [
+        patches: list[Any] = [
             mock.patch.dict(os.environ, environment),
             mock.patch.object(modal.Sandbox, "create", create_sandbox),
             mock.patch.object(modal.Sandbox, "from_id", lambda sandbox_id: self.sandbox),
