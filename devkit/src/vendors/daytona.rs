@@ -116,7 +116,10 @@ impl Daytona {
             return Err(Said::error(400, "Sandbox is not started"));
         }
         let id = sandbox.id.clone();
-        let url = format!("https://{port}-tok{}.proxy.daytona.example", asked.query.get("expiresInSeconds").map_or("60", |s| s));
+        let url = format!(
+            "https://{port}-tok{}.proxy.daytona.example",
+            asked.query.get("expiresInSeconds").map_or("60", |s| s)
+        );
         let body = json!({"sandboxId": id, "port": port, "token": "tok", "url": url});
         Ok(self.published.answer(&operation, 200, &body))
     }

@@ -203,7 +203,8 @@ impl E2b {
         if asked.headers.contains_key("x-api-key") {
             return Err(refused("the account's key was sent into a sandbox"));
         }
-        if asked.header("content-type") != "application/connect+json" || asked.header("connect-protocol-version") != "1" {
+        if asked.header("content-type") != "application/connect+json" || asked.header("connect-protocol-version") != "1"
+        {
             return Err(Said::error(415, "not the Connect protocol"));
         }
         let (header, message) = asked.body.split_at_checked(5).ok_or_else(|| refused("no envelope"))?;

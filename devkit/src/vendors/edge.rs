@@ -241,7 +241,8 @@ async fn taken(request: Request) -> Result<Asked, Said> {
             return Err(Said::error(400, "a name comes twice in the query"));
         }
     }
-    let headers = head.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    let headers =
+        head.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
     Ok(Asked { method: head.method.to_string(), path, parts, query, headers: headers.collect(), body })
 }
 

@@ -202,8 +202,7 @@ impl OpenComputer {
             return Err(Said::error(409, "checkpoint name already exists for this sandbox"));
         }
         self.made += 1;
-        let checkpoint =
-            Checkpoint { id: format!("cp-{:06}", self.made), sandbox: id.to_owned(), name: new.name };
+        let checkpoint = Checkpoint { id: format!("cp-{:06}", self.made), sandbox: id.to_owned(), name: new.name };
         let said = Said::json(201, &self.checkpoint_body(&checkpoint));
         self.checkpoints.push(checkpoint);
         Ok(said)

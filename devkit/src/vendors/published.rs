@@ -112,7 +112,10 @@ impl Published {
         if faults.is_empty() {
             Said::json(status, body)
         } else {
-            Said::error(599, &format!("the stand-in's answer to {operation} is not as published: {}", faults.join("; ")))
+            Said::error(
+                599,
+                &format!("the stand-in's answer to {operation} is not as published: {}", faults.join("; ")),
+            )
         }
     }
 }

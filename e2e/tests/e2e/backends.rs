@@ -180,7 +180,10 @@ impl Cloud for ModalApp {
 
     async fn environments(&self) -> Outcome<Vec<Variables>> {
         let machines = self.machines().await?;
-        Ok(machines.into_iter().map(|mut machine| serde_json::from_value(machine["environment"].take())).collect::<Result<_, _>>()?)
+        Ok(machines
+            .into_iter()
+            .map(|mut machine| serde_json::from_value(machine["environment"].take()))
+            .collect::<Result<_, _>>()?)
     }
 
     async fn has_live(&self) -> Outcome<bool> {
@@ -192,11 +195,13 @@ impl Cloud for ModalApp {
 async fn stack_on(cloud: &impl Cloud, more: &[(&str, &str)]) -> Outcome<Stack> {
     // The local backend stays away.
     let unused = Backend::start().await?;
-    let fixed = [("SANDBOX_INACTIVITY_TIMEOUT_MS", "4000"), ("SANDBOX_CODE_SERVER", "true"), ("SANDBOX_TUNNEL_PORTS", "3000")];
+    let fixed =
+        [("SANDBOX_INACTIVITY_TIMEOUT_MS", "4000"), ("SANDBOX_CODE_SERVER", "true"), ("SANDBOX_TUNNEL_PORTS", "3000")];
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let mut vars: Vec<(String, String)> = fixed.iter().chain(more).map(owned).collect();
     vars.extend(cloud.vars().into_iter().map(|(name, value)| (name.to_owned(), value)));
-    Stack::start(Options { backend: Some((unused.url.clone(), unused.secret.clone())), vars, ..Options::default() }).await
+    Stack::start(Options { backend: Some((unused.url.clone(), unused.secret.clone())), vars, ..Options::default() })
+        .await
 }
 
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> Outcome<bool>) -> Outcome {
@@ -300,7 +305,8 @@ async fn live_on<C: Cloud>(cloud: &C, stack: &Stack) -> Outcome {
 
     // Nobody is there: it is put away.
     bridge.listen(SOON, |_| false).await?;
-    until("it is put away", async || Ok(status(&ada, &session).await? == "stopped" && !cloud.has_live().await?)).await?;
+    until("it is put away", async || Ok(status(&ada, &session).await? == "stopped" && !cloud.has_live().await?))
+        .await?;
 
     // Brought back.
     let second = ada.prompt(&session, "two").await?;

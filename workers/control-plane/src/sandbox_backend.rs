@@ -124,9 +124,8 @@ impl Fate {
     /// Of the reason that a session gives. One that never came up is no use to anybody.
     pub fn of_reason(reason: &str) -> Self {
         match reason {
-            "respawn" | "connecting_timeout" | "start_failed" | "restore_failed" | "boot_failed" | "cancel" | "delete" => {
-                Self::Discarded
-            }
+            "respawn" | "connecting_timeout" | "start_failed" | "restore_failed" | "boot_failed" | "cancel"
+            | "delete" => Self::Discarded,
             _ => Self::Parked,
         }
     }
@@ -239,7 +238,7 @@ impl SandboxBackend for Backend {
     }
 }
 
-/// The backend that `SANDBOX_PROVIDER` names.
+/// The backend that `SANDBOX_PROVIDER` names, for one job.
 pub fn configured(vars: &impl Vars) -> Result<Backend, BackendError> {
     match name(vars).as_str() {
         "local" => local::Local::of(vars).map(Backend::Local),

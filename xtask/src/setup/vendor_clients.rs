@@ -72,7 +72,8 @@ fn python(places: &Places, folder: &Path, requirements: &Path) -> Result<()> {
         Some(python) => python,
         None => {
             debian::install(places, &["python3", "python3-venv"])?;
-            find_on_path("python3").ok_or_else(|| Failure::Missing("`python3` is missing: install Python 3.11".into()))?
+            find_on_path("python3")
+                .ok_or_else(|| Failure::Missing("`python3` is missing: install Python 3.11".into()))?
         }
     };
     let environment = folder.join("python");

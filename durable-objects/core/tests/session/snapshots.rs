@@ -9,8 +9,10 @@ use serde_json::json;
 
 use crate::support::session::{Session, complete, ready, value};
 
-const KEEPS: BackendTraits = BackendTraits { snapshots: true, snapshot_ends: false, resumes: false, max_life_seconds: None };
-const RESUMES: BackendTraits = BackendTraits { snapshots: false, snapshot_ends: false, resumes: true, max_life_seconds: None };
+const KEEPS: BackendTraits =
+    BackendTraits { snapshots: true, snapshot_ends: false, resumes: false, max_life_seconds: None };
+const RESUMES: BackendTraits =
+    BackendTraits { snapshots: false, snapshot_ends: false, resumes: true, max_life_seconds: None };
 
 fn with_run(backend: BackendTraits) -> (Session, SocketId, SocketId, MessageId) {
     let (mut s, page, bridge, id) = Session::with_run();

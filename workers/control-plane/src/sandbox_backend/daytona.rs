@@ -15,7 +15,7 @@ use serde_json::json;
 use super::vendor_doors::{Doors, Passwords};
 use super::vendor_environment::{self as environment, Environment, Files};
 use super::vendor_http::{
-    Ask, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, base_url, handle, required,
+    Ask, Auth, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, base_url, handle, required,
 };
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 
@@ -27,7 +27,6 @@ const URL_LIFE: u32 = 3_900;
 /// The client.
 pub struct Daytona<T> {
     vendor: Vendor<T>,
-    key: String,
     snapshot: String,
     target: Option<String>,
     auto_stop_minutes: i64,
@@ -98,16 +97,14 @@ impl<T: Transport> Daytona<T> {
     pub fn of(vars: &impl Vars, transport: T) -> Result<Self, BackendError> {
         let url = base_url("DAYTONA_API_URL", &vars.get_or("DAYTONA_API_URL", "https://app.daytona.io/api"))?;
         let key = required(vars, "DAYTONA_API_KEY")?;
-        let token = ("Authorization", format!("Bearer {key}"));
         Ok(Self {
-            vendor: Vendor::new("Daytona", transport, url, Some(token), vars),
+            vendor: Vendor::new("Daytona", transport, url, key, Auth::Bearer, vars),
             snapshot: required(vars, "DAYTONA_BASE_SNAPSHOT")?,
             target: vars.get("DAYTONA_TARGET"),
             auto_stop_minutes: vars.positive_or("DAYTONA_AUTO_STOP_INTERVAL_MINUTES", 120),
             auto_archive_minutes: vars.positive_or("DAYTONA_AUTO_ARCHIVE_INTERVAL_MINUTES", 10_080),
             takes_snapshots: vars.is_true("DAYTONA_SNAPSHOTS"),
             doors: Doors::of(vars)?,
-            key,
         })
     }
 
@@ -123,7 +120,7 @@ impl<T: Transport> Daytona<T> {
         files: Files,
     ) -> Result<BackendSandbox, BackendError> {
         let id = &request.sandbox_id;
-        let env = environment::environment(request, files, &self.doors, &Passwords::of(&self.key, id));
+        let env = environment::environment(request, files, &self.doors, &Passwords::of(&self.vendor.key, id));
         let operation = self.vendor.begin("create the sandbox", START_WITHIN).hiding(environment::secrets(&env));
         let repository = request.repositories.first().map(|r| format!("{}/{}", r.repo_owner, r.repo_name));
         let mut labels = BTreeMap::from([
@@ -175,7 +172,7 @@ impl<T: Transport> Daytona<T> {
         let running = sandbox.runs();
         let provider_object_id = handle(sandbox.id)?;
         let urls = if running { self.urls(operation, &provider_object_id, life).await } else { BTreeMap::new() };
-        let access = self.doors.access(&urls, &Passwords::of(&self.key, sandbox_id));
+        let access = self.doors.access(&urls, &Passwords::of(&self.vendor.key, sandbox_id));
         Ok(BackendSandbox { provider_object_id, running, access })
     }
 
@@ -207,15 +204,11 @@ impl<T: Transport> Daytona<T> {
             operation.done(Ask::post(self.sandbox(id, &["start"])).within(60)).await?;
         }
         let urls = self.urls(&operation, id, request.timeout_seconds.saturating_add(300)).await;
-        let access = self.doors.access(&urls, &Passwords::of(&self.key, &request.sandbox_id));
+        let access = self.doors.access(&urls, &Passwords::of(&self.vendor.key, &request.sandbox_id));
         Ok(BackendSandbox { provider_object_id: id.to_owned(), running: true, access })
     }
 
-    async fn snapshot_named(
-        &self,
-        operation: &Operation<'_, T>,
-        name: &str,
-    ) -> Result<Option<Snapshot>, BackendError> {
+    async fn snapshot_named(&self, operation: &Operation<'_, T>, name: &str) -> Result<Option<Snapshot>, BackendError> {
         let url = self.vendor.url(&["snapshots", name], &[]);
         operation.done_or_gone(Ask::get(url)).await?.map(|reply| reply.json()).transpose()
     }

@@ -15,7 +15,9 @@ use serde_json::json;
 use super::e2b_envd as envd;
 use super::vendor_doors::{Doors, Passwords};
 use super::vendor_environment::{self as environment, Environment, Files, Start};
-use super::vendor_http::{Ask, Operation, START_WITHIN, STOP_WITHIN, Transport, Vendor, address, base_url, handle, required};
+use super::vendor_http::{
+    Ask, Auth, Operation, START_WITHIN, STOP_WITHIN, Transport, Vendor, address, base_url, handle, required,
+};
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 
 /// Port of the machine's own service.
@@ -26,7 +28,6 @@ const SANDBOX_LABEL: &str = "openinspect_sandbox_id";
 /// The client.
 pub struct E2b<T> {
     vendor: Vendor<T>,
-    key: String,
     template: String,
     life_seconds: u32,
     auto_pause: bool,
@@ -75,19 +76,18 @@ impl<T: Transport> E2b<T> {
         let gateway = vars.get("E2B_SANDBOX_URL").map(|url| base_url("E2B_SANDBOX_URL", &url)).transpose()?;
         let life = vars.positive_or("E2B_SANDBOX_TIMEOUT_SECONDS", 7_200);
         Ok(Self {
-            vendor: Vendor::new("E2B", transport, url, None, vars),
+            vendor: Vendor::new("E2B", transport, url, key, Auth::ByCall, vars),
             template: required(vars, "E2B_TEMPLATE_ID")?,
             life_seconds: u32::try_from(life).unwrap_or(7_200),
             auto_pause: vars.get_or("E2B_AUTO_PAUSE", "true") == "true",
             gateway,
             doors: Doors::of(vars)?,
-            key,
         })
     }
 
     /// The key goes to the API only: a sandbox's own address must not see it.
     fn keyed(&self, ask: Ask) -> Ask {
-        ask.header("X-API-Key", &self.key)
+        ask.header("X-API-Key", &self.vendor.key)
     }
 
     fn sandbox(&self, id: &str, rest: &[&str]) -> String {
@@ -96,7 +96,7 @@ impl<T: Transport> E2b<T> {
     }
 
     fn passwords(&self, sandbox_id: &str) -> Passwords {
-        Passwords::of(&self.key, sandbox_id)
+        Passwords::of(&self.vendor.key, sandbox_id)
     }
 
     async fn kill(&self, operation: &Operation<'_, T>, id: &str) -> Result<(), BackendError> {

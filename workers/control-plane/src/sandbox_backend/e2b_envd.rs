@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn only_a_whole_good_stream_is_a_start() {
         let stream = |parts: &[(u8, &str)]| parts.iter().flat_map(|(flags, text)| envelope(*flags, text)).collect();
-        let good: Vec<u8> = stream(&[(0, START), (0, r#"{"event":{"data":{"stdout":"aGk="}}}"#), (0, GOOD_END), (2, "{}")]);
+        let good: Vec<u8> =
+            stream(&[(0, START), (0, r#"{"event":{"data":{"stdout":"aGk="}}}"#), (0, GOOD_END), (2, "{}")]);
         assert_eq!(read_start(&good), Ok(()));
         for cut in 0..good.len() {
             assert!(read_start(&good[..cut]).is_err(), "cut at {cut}");

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use super::vendor_doors::Doors;
 use super::vendor_environment as environment;
 use super::vendor_http::{
-    Ask, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, address, base_url, handle, required,
+    Ask, Auth, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, address, base_url, handle,
+    required,
 };
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 use crate::sandbox_access::{BackendAccess, Door};
@@ -28,7 +29,6 @@ const PASSING: [&str; 6] = ["502", "503", "504", "bad gateway", "service unavail
 /// The client.
 pub struct Modal<T> {
     vendor: Vendor<T>,
-    secret: String,
     endpoints: Endpoints,
     doors: Doors,
 }
@@ -88,16 +88,17 @@ impl<T: Transport> Modal<T> {
             Some(url) => Endpoints::Below(base_url("MODAL_API_URL", &url)?),
             None => {
                 let workspace = host_part("MODAL_WORKSPACE", required(vars, "MODAL_WORKSPACE")?)?;
-                let suffix = host_part("MODAL_ENVIRONMENT_WEB_SUFFIX", vars.get_or("MODAL_ENVIRONMENT_WEB_SUFFIX", ""))?;
+                let suffix =
+                    host_part("MODAL_ENVIRONMENT_WEB_SUFFIX", vars.get_or("MODAL_ENVIRONMENT_WEB_SUFFIX", ""))?;
                 let suffix = if suffix.is_empty() { suffix } else { format!("-{suffix}") };
                 Endpoints::Hosts(format!("https://{workspace}{suffix}--open-inspect-"))
             }
         };
-        let vendor = Vendor::new("Modal", transport, String::new(), None, vars);
-        Ok(Self { vendor, secret, endpoints, doors: Doors::of(vars)? })
+        let vendor = Vendor::new("Modal", transport, String::new(), secret, Auth::ByCall, vars);
+        Ok(Self { vendor, endpoints, doors: Doors::of(vars)? })
     }
 
-    fn url(&self, endpoint: &str) -> String {
+    pub(super) fn url(&self, endpoint: &str) -> String {
         match &self.endpoints {
             Endpoints::Hosts(before) => format!("{before}{endpoint}.modal.run"),
             Endpoints::Below(base) => address(base, &[endpoint], &[]),
@@ -107,7 +108,7 @@ impl<T: Transport> Modal<T> {
     /// The time, and its signature: good for five minutes.
     fn bearer(&self) -> String {
         let now = self.vendor.transport.now().0.to_string();
-        let signature = mac::hmac_hex(self.secret.as_bytes(), &[now.as_bytes()]);
+        let signature = mac::hmac_hex(self.vendor.key.as_bytes(), &[now.as_bytes()]);
         format!("Bearer {now}.{signature}")
     }
 
@@ -154,9 +155,8 @@ impl<T: Transport> Modal<T> {
 
     fn facts(answer: Value) -> Result<BackendSandbox, BackendError> {
         let started: Started = read(answer)?;
-        let door = |url: Option<String>, secret: Option<String>| {
-            url.zip(secret).map(|(url, secret)| Door { url, secret })
-        };
+        let door =
+            |url: Option<String>, secret: Option<String>| url.zip(secret).map(|(url, secret)| Door { url, secret });
         let access = BackendAccess {
             code_server: door(started.code_server_url, started.code_server_password),
             vnc: door(started.vnc_url, started.vnc_password),
@@ -187,15 +187,14 @@ impl<T: Transport> Modal<T> {
 
     fn operation(&self, request: &CreateSandboxRequest) -> Operation<'_, T> {
         let users = environment::users(request);
-        let hidden = environment::secrets(&users).chain([request.auth_token.as_str(), self.secret.as_str()]);
+        let hidden = environment::secrets(&users).chain([request.auth_token.as_str()]);
         self.vendor.begin("create the sandbox", START_WITHIN).hiding(hidden)
     }
 }
 
 fn read<D: serde::de::DeserializeOwned>(answer: Value) -> Result<D, BackendError> {
-    serde_json::from_value(answer).map_err(|_| {
-        oi_worker_kit::http_client::CallError::Shape("other fields than the app's".to_owned()).into()
-    })
+    serde_json::from_value(answer)
+        .map_err(|_| oi_worker_kit::http_client::CallError::Shape("other fields than the app's".to_owned()).into())
 }
 
 /// The session of a snapshot's label, which ends with the snapshot's number.

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::vendor_doors::{Doors, Passwords};
 use super::vendor_environment::{self as environment, Environment, Files, Start};
 use super::vendor_http::{
-    Ask, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, base_url, handle, required,
+    Ask, Auth, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, base_url, handle, required,
 };
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 
@@ -34,7 +34,6 @@ const KEPT: u32 = 30;
 /// The client.
 pub struct OpenComputer<T> {
     vendor: Vendor<T>,
-    key: String,
     template: String,
     doors: Doors,
 }
@@ -111,10 +110,9 @@ impl<T: Transport> OpenComputer<T> {
         let url = if url.ends_with("/api") { url } else { format!("{url}/api") };
         let key = required(vars, "OPENCOMPUTER_API_KEY")?;
         Ok(Self {
-            vendor: Vendor::new("OpenComputer", transport, url, Some(("X-API-Key", key.clone())), vars),
+            vendor: Vendor::new("OpenComputer", transport, url, key, Auth::Header("X-API-Key"), vars),
             template: required(vars, "OPENCOMPUTER_TEMPLATE")?,
             doors: Doors::of(vars)?,
-            key,
         })
     }
 
@@ -124,7 +122,7 @@ impl<T: Transport> OpenComputer<T> {
     }
 
     fn passwords(&self, sandbox_id: &str) -> Passwords {
-        Passwords::of(&self.key, sandbox_id)
+        Passwords::of(&self.vendor.key, sandbox_id)
     }
 
     async fn start(
@@ -190,7 +188,12 @@ impl<T: Transport> OpenComputer<T> {
     async fn urls(&self, operation: &Operation<'_, T>, id: &str, domain: Option<&str>) -> BTreeMap<u16, String> {
         let domain = domain.filter(|domain| !domain.is_empty() && encode_component(domain) == *domain);
         if let (Some(domain), true) = (domain, encode_component(id) == id) {
-            return self.doors.ports().into_iter().map(|port| (port, format!("https://{id}-p{port}.{domain}"))).collect();
+            return self
+                .doors
+                .ports()
+                .into_iter()
+                .map(|port| (port, format!("https://{id}-p{port}.{domain}")))
+                .collect();
         }
         let asked = self.doors.ports().into_iter().map(async |port| {
             let ask = Ask::post(self.sandbox(id, &["preview"])).json(&json!({ "port": port }));
@@ -209,7 +212,8 @@ impl<T: Transport> OpenComputer<T> {
             operation.done(Ask::post(self.sandbox(id, &["timeout"])).json(&life)).await?;
             return self.run(&operation, &request.sandbox_id, machine).await;
         }
-        let woken: Machine = operation.done(Ask::post(self.sandbox(id, &["wake"])).json(&life).within(60)).await?.json()?;
+        let woken: Machine =
+            operation.done(Ask::post(self.sandbox(id, &["wake"])).json(&life).within(60)).await?.json()?;
         let domain = woken.sandbox_domain.or(machine.sandbox_domain);
         self.run(&operation, &request.sandbox_id, Machine { sandbox_domain: domain, ..woken }).await
     }

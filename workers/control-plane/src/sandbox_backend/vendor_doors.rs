@@ -43,11 +43,7 @@ impl Doors {
         if tunnels.len() > MAX_TUNNELS {
             return Err(refused("names more than 10 ports"));
         }
-        Ok(Self {
-            code_server: vars.is_true("SANDBOX_CODE_SERVER"),
-            desktop: vars.is_true("SANDBOX_DESKTOP"),
-            tunnels,
-        })
+        Ok(Self { code_server: vars.is_true("SANDBOX_CODE_SERVER"), desktop: vars.is_true("SANDBOX_DESKTOP"), tunnels })
     }
 
     /// All ports, ours first.

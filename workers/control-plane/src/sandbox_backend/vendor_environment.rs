@@ -85,8 +85,12 @@ pub fn repositories(request: &CreateSandboxRequest) -> Value {
 /// The users' variables without those that are ours, and the model providers' keys. A provider that is no vendor's own
 /// goes as a whole into `OI_MODEL_PROVIDERS`.
 pub fn users(request: &CreateSandboxRequest) -> Environment {
-    let mut environment: Environment =
-        request.env.iter().filter(|(name, _)| !OURS.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect();
+    let mut environment: Environment = request
+        .env
+        .iter()
+        .filter(|(name, _)| !OURS.contains(&name.as_str()))
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect();
     let mut others = Vec::new();
     for provider in &request.model_providers {
         let variable = match provider.id.as_str() {

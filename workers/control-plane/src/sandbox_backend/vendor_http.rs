@@ -191,23 +191,33 @@ pub struct Vendor<T> {
     pub name: &'static str,
     /// What carries requests.
     pub transport: T,
+    /// The deployment's key, which no error holds.
+    pub key: String,
+    auth: Auth,
     base: String,
-    token: Option<(&'static str, String)>,
     /// `SANDBOX_CALL_DEADLINE_MS`: no call waits longer.
     most: Duration,
+    /// When the job began that this client was made for.
+    began: UnixMillis,
+}
+
+/// How a call shows the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Each has it in `Authorization`.
+    Bearer,
+    /// Each has it in this header.
+    Header(&'static str),
+    /// It is the caller's business.
+    ByCall,
 }
 
 impl<T: Transport> Vendor<T> {
-    /// With the token's header, if each call has the same.
-    pub fn new(
-        name: &'static str,
-        transport: T,
-        base: String,
-        token: Option<(&'static str, String)>,
-        vars: &impl Vars,
-    ) -> Self {
+    /// At an address, with a key.
+    pub fn new(name: &'static str, transport: T, base: String, key: String, auth: Auth, vars: &impl Vars) -> Self {
         let most = vars.positive_or("SANDBOX_CALL_DEADLINE_MS", i64::from(i32::MAX));
-        Self { name, transport, base, token, most: Duration::from_millis(most.unsigned_abs()) }
+        let began = transport.now();
+        Self { name, transport, key, auth, base, began, most: Duration::from_millis(most.unsigned_abs()) }
     }
 
     /// An address below the base. Each part is one path segment, whatever it holds.
@@ -215,10 +225,11 @@ impl<T: Transport> Vendor<T> {
         address(&self.base, parts, query)
     }
 
-    /// Begins an operation of several calls, which end within this together.
+    /// Begins an operation of several calls. All that is done for one job ends within this together: a search, and then
+    /// a start.
     pub fn begin(&self, doing: &'static str, within: Duration) -> Operation<'_, T> {
-        let ends = self.transport.now().plus(within.as_millis() as i64);
-        Operation { vendor: self, doing, ends, within, hidden: Vec::new() }
+        let ends = self.began.plus(within.as_millis() as i64);
+        Operation { vendor: self, doing, ends, within, hidden: Vec::new() }.hiding([self.key.as_str()])
     }
 }
 
@@ -287,8 +298,10 @@ impl<T: Transport> Operation<'_, T> {
         }
         let mut ask = ask;
         ask.within = ask.within.min(left).min(self.vendor.most);
-        if let Some((name, value)) = &self.vendor.token {
-            ask.headers.push((name, value.clone()));
+        match self.vendor.auth {
+            Auth::Bearer => ask.headers.push(("Authorization", format!("Bearer {}", self.vendor.key))),
+            Auth::Header(name) => ask.headers.push((name, self.vendor.key.clone())),
+            Auth::ByCall => {}
         }
         Ok(self.vendor.transport.send(ask).await?)
     }
@@ -322,7 +335,11 @@ impl<T: Transport> Operation<'_, T> {
         }
         let theirs = truncate_bytes(theirs.trim(), MAX_SENTENCE);
         let (name, doing) = (self.vendor.name, self.doing);
-        if theirs.is_empty() { format!("{name} could not {doing}") } else { format!("{name} could not {doing}: {theirs}") }
+        if theirs.is_empty() {
+            format!("{name} could not {doing}")
+        } else {
+            format!("{name} could not {doing}: {theirs}")
+        }
     }
 }
 
@@ -338,22 +355,33 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    struct Still;
+    #[derive(Default)]
+    struct Still(std::cell::Cell<i64>);
 
     impl Transport for Still {
-        async fn send(&self, _ask: Ask) -> Result<Reply, CallError> {
-            Err(CallError::Network("nobody".to_owned()))
+        async fn send(&self, ask: Ask) -> Result<Reply, CallError> {
+            self.0.set(self.0.get() + 50_000);
+            Err(CallError::Network(format!("{} ms", ask.within.as_millis())))
         }
 
-        async fn pause(&self, _time: Duration) {}
+        async fn pause(&self, time: Duration) {
+            self.0.set(self.0.get() + time.as_millis() as i64);
+        }
 
         fn now(&self) -> UnixMillis {
-            UnixMillis(0)
+            UnixMillis(self.0.get())
         }
     }
 
     fn vendor() -> Vendor<Still> {
-        Vendor::new("Acme", Still, "https://api.acme.example/v1".to_owned(), None, &BTreeMap::new())
+        Vendor::new(
+            "Acme",
+            Still::default(),
+            "https://api.acme.example/v1".to_owned(),
+            "the-key".to_owned(),
+            Auth::Bearer,
+            &BTreeMap::new(),
+        )
     }
 
     #[test]
@@ -384,13 +412,33 @@ mod tests {
         let reply = |body: &str| Reply { status: 400, body: body.as_bytes().to_vec() };
         let said = |body: &str| operation.refused(&reply(body)).to_string();
         assert_eq!(
-            said(r#"{"message":"bad env A=hunter2-secret B=a\"quote\"d C=no"}"#),
-            "Acme could not create the sandbox: bad env A=*** B=*** C=no (status 400)"
+            said(r#"{"message":"bad env A=hunter2-secret B=a\"quote\"d C=no by the-key"}"#),
+            "Acme could not create the sandbox: bad env A=*** B=*** C=no by *** (status 400)"
         );
         assert_eq!(said(r#"{"error":{"message":"gone"}}"#), "Acme could not create the sandbox: gone (status 400)");
         assert_eq!(said(r#"{"error":"quota"}"#), "Acme could not create the sandbox: quota (status 400)");
         assert_eq!(said("<html>"), "Acme could not create the sandbox (status 400)");
         assert!(said(&format!(r#"{{"error":"{}"}}"#, "x".repeat(5_000))).len() < 400);
+    }
+
+    /// Each call of this transport takes 50 s.
+    #[test]
+    fn all_calls_of_a_job_end_before_its_lease() {
+        futures_executor::block_on(async {
+            let vendor = vendor();
+            let ask = || Ask::get(vendor.url(&["a"], &[])).within(60);
+            let said = async |operation: &Operation<'_, Still>| match operation.send(ask()).await {
+                Err(BackendError::Call(error)) => error,
+                other => panic!("{:?}", other.map(|reply| reply.status)),
+            };
+            let search = vendor.begin("look", START_WITHIN);
+            assert_eq!(said(&search).await, CallError::Network("60000 ms".to_owned()));
+            // What comes after has what is left.
+            let start = vendor.begin("start", START_WITHIN);
+            assert_eq!(said(&start).await, CallError::Network("35000 ms".to_owned()));
+            assert_eq!(said(&start).await, CallError::Deadline(85_000));
+            assert!(start.pause(Duration::from_secs(1)).await.is_err());
+        });
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::vendor_doors::{Doors, Passwords};
 use super::vendor_environment::{self as environment, Environment, Files, Start};
 use super::vendor_http::{
-    Ask, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, base_url, handle, required,
+    Ask, Auth, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, base_url, handle, required,
 };
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 
@@ -29,7 +29,6 @@ const SANDBOX_TAG: &str = "openinspect_sandbox_id";
 /// The client.
 pub struct Vercel<T> {
     vendor: Vendor<T>,
-    token: String,
     project: String,
     team: Option<String>,
     base: BaseSnapshot,
@@ -152,16 +151,14 @@ impl<T: Transport> Vercel<T> {
                 return Err(BackendError::Setup(missing.to_owned()));
             }
         };
-        let header = ("Authorization", format!("Bearer {token}"));
         Ok(Self {
-            vendor: Vendor::new("Vercel", transport, url, Some(header), vars),
+            vendor: Vendor::new("Vercel", transport, url, token, Auth::Bearer, vars),
             project: required(vars, "VERCEL_PROJECT_ID")?,
             team: vars.get("VERCEL_TEAM_ID"),
             base,
             runtime: vars.get_or("VERCEL_RUNTIME", "node24"),
             expiration_ms: vars.positive_or("VERCEL_SNAPSHOT_EXPIRATION_MS", 0),
             doors: Doors::of(vars)?,
-            token,
         })
     }
 
@@ -177,7 +174,7 @@ impl<T: Transport> Vercel<T> {
     }
 
     fn passwords(&self, sandbox_id: &str) -> Passwords {
-        Passwords::of(&self.token, sandbox_id)
+        Passwords::of(&self.vendor.key, sandbox_id)
     }
 
     async fn snapshots(
@@ -206,11 +203,7 @@ impl<T: Transport> Vercel<T> {
         }
     }
 
-    async fn start(
-        &self,
-        request: &CreateSandboxRequest,
-        image: Option<&str>,
-    ) -> Result<BackendSandbox, BackendError> {
+    async fn start(&self, request: &CreateSandboxRequest, image: Option<&str>) -> Result<BackendSandbox, BackendError> {
         let id = &request.sandbox_id;
         let files = if image.is_some() { Files::Kept } else { Files::Fresh };
         let mut env = environment::environment(request, files, &self.doors, &self.passwords(id));
@@ -404,9 +397,7 @@ impl<T: Transport> SandboxBackend for Vercel<T> {
             return self.end(&operation, session).await;
         }
         match self.named(&operation, sandbox_id).await? {
-            Some(created) if is_alive(&created.session) => {
-                self.end(&operation, &handle(created.session.id)?).await
-            }
+            Some(created) if is_alive(&created.session) => self.end(&operation, &handle(created.session.id)?).await,
             _ => Ok(()),
         }
     }

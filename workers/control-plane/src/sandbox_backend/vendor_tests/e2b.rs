@@ -30,7 +30,10 @@ async fn a_sandbox_is_created_and_its_runtime_started() {
     fake.with(|cloud| {
         let made = &cloud.sandboxes[0];
         assert_eq!((made.timeout, made.env["SANDBOX_AUTH_TOKEN"].as_str()), (7_200, TOKEN));
-        assert_eq!((made.env["HOME"].as_str(), made.metadata["openinspect_sandbox_id"].as_str()), ("/home/user", "sandbox-acme-app-1"));
+        assert_eq!(
+            (made.env["HOME"].as_str(), made.metadata["openinspect_sandbox_id"].as_str()),
+            ("/home/user", "sandbox-acme-app-1")
+        );
         assert!(made.scripts[0].contains("sandbox-bridge supervise --config-env"), "{:?}", made.scripts);
         assert!(!made.scripts[0].contains(TOKEN), "what a process is started with is logged");
     });
@@ -79,7 +82,10 @@ async fn a_paused_one_goes_on_and_a_running_one_gets_more_time() {
     }
     let longer = CreateSandboxRequest { timeout_seconds: 90_000, ..request() };
     backend.restore(&longer, Restored::Parked(&id)).await.expect("goes on");
-    assert_eq!(fake.with(|cloud| (cloud.sandboxes[0].state.clone(), cloud.sandboxes[0].timeout)), ("running".to_owned(), 7_200));
+    assert_eq!(
+        fake.with(|cloud| (cloud.sandboxes[0].state.clone(), cloud.sandboxes[0].timeout)),
+        ("running".to_owned(), 7_200)
+    );
     backend.restore(&asked, Restored::Parked(&id)).await.expect("is up");
     assert_eq!(fake.with(|cloud| cloud.sandboxes[0].timeout), 600);
     backend.stop(&asked.sandbox_id, Some(&id), Fate::Discarded).await.expect("killed");
@@ -93,7 +99,9 @@ async fn failures_are_classed() {
     let (fake, backend) = start(&[SHORT]).await;
     every_failure_of_a_create_is_classed(&fake, &backend, "/sandboxes").await;
     every_failure_of_a_stop_is_classed(&fake, &backend, ("DELETE", "/sandboxes"), true).await;
-    for (trouble, transient) in [(Trouble::Hang, true), (Trouble::Page(502), true), (Trouble::Status(401, String::new()), false)] {
+    for (trouble, transient) in
+        [(Trouble::Hang, true), (Trouble::Page(502), true), (Trouble::Status(401, String::new()), false)]
+    {
         fake.order("POST", "/process.Process/Start", trouble.clone(), 1);
         let error = backend.create(&named("sandbox-envd")).await.expect_err("it does not start");
         assert_eq!(error.is_transient(), transient, "{trouble:?}: {error}");

@@ -42,7 +42,10 @@ async fn a_sandbox_is_created_by_a_signed_call() {
     let seen = &fake.seen()[0];
     assert_eq!((seen.path.as_str(), seen.header("x-sandbox-id")), ("/api-create-sandbox", "sandbox-acme-app-1"));
     assert!(!seen.header("authorization").contains(KEY), "the key signs, and stays");
-    let another = Modal::of(&BTreeMap::from([("MODAL_API_URL", fake.url.as_str()), ("MODAL_API_SECRET", "other")]), Native::new());
+    let another = Modal::of(
+        &BTreeMap::from([("MODAL_API_URL", fake.url.as_str()), ("MODAL_API_SECRET", "other")]),
+        Native::new(),
+    );
     let error = another.expect("configured").create(&request()).await.expect_err("its signature is bad");
     assert!(error.is_outage() && !error.is_transient(), "{error}");
     no_secret_is_in_an_address(&fake);

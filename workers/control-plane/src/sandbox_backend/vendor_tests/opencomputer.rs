@@ -28,8 +28,14 @@ async fn a_sandbox_is_created_and_its_runtime_started() {
     fake.with(|cloud| {
         let made = &cloud.sandboxes[0];
         assert_eq!((made.source.as_str(), made.timeout), ("open-inspect", 7_200));
-        assert_eq!((made.envs["SANDBOX_AUTH_TOKEN"].as_str(), made.envs["IMAGE_BUILD_MODE"].as_str()), (TOKEN, "false"));
-        assert_eq!((made.envs["VCS_CLONE_TOKEN"].as_str(), made.envs["OI_REPO_IMAGE_CALLBACK_TOKEN"].as_str()), ("", ""));
+        assert_eq!(
+            (made.envs["SANDBOX_AUTH_TOKEN"].as_str(), made.envs["IMAGE_BUILD_MODE"].as_str()),
+            (TOKEN, "false")
+        );
+        assert_eq!(
+            (made.envs["VCS_CLONE_TOKEN"].as_str(), made.envs["OI_REPO_IMAGE_CALLBACK_TOKEN"].as_str()),
+            ("", "")
+        );
         assert!(made.scripts[0].contains("sandbox-bridge supervise --config-env") && !made.scripts[0].contains(TOKEN));
     });
     no_secret_is_in_an_address(&fake);

@@ -31,12 +31,21 @@ async fn a_sandbox_is_created_told_its_ports_and_started() {
     fake.with(|cloud| {
         let made = &cloud.sandboxes[0];
         assert_eq!((made.name.as_str(), made.source.as_deref()), ("sandbox-acme-app-1", Some("snap_base")));
-        assert_eq!((made.ports.as_slice(), made.env["EXPECTED_TUNNEL_PORTS"].as_str()), ([8080, 3000].as_slice(), "3000"));
+        assert_eq!(
+            (made.ports.as_slice(), made.env["EXPECTED_TUNNEL_PORTS"].as_str()),
+            ([8080, 3000].as_slice(), "3000")
+        );
         // The file of addresses is there before what reads it.
         let (file, runtime) = (&made.ran[0], &made.ran[1]);
-        assert!(file.wait && file.args.iter().any(|arg| arg.contains("TUNNEL_3000=https://sbx-1-3000.vercel.run\n")), "{file:?}");
+        assert!(
+            file.wait && file.args.iter().any(|arg| arg.contains("TUNNEL_3000=https://sbx-1-3000.vercel.run\n")),
+            "{file:?}"
+        );
         assert_eq!((runtime.command.as_str(), runtime.wait), ("sudo", false));
-        assert!(runtime.args.iter().any(|arg| arg.ends_with("exec sandbox-bridge supervise --config-env")), "{runtime:?}");
+        assert!(
+            runtime.args.iter().any(|arg| arg.ends_with("exec sandbox-bridge supervise --config-env")),
+            "{runtime:?}"
+        );
         assert!(made.ran.iter().all(|ran| !format!("{ran:?}").contains(TOKEN)));
     });
     no_secret_is_in_an_address(&fake);
