@@ -65,7 +65,7 @@ const drives = {
   async vercel() {
     const { Sandbox, Snapshot } = await import("@vercel/sandbox");
     // Its client has no setting for the address.
-    const elsewhere = (url, init) => fetch(String(url).replace("https://vercel.com/api", at.url), init);
+    const elsewhere = (url, { dispatcher: _, ...init }) => fetch(String(url).replace("https://vercel.com/api", at.url), init);
     const credentials = { token: at.key, projectId: at.project, teamId: at.team, fetch: elsewhere };
     const tags = { openinspect_sandbox_id: "sandbox-1" };
     const source = { type: "snapshot", snapshotId: at.base };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::edge::{Asked, Said, Vendor};
+use super::edge::{Asked, Said, Vendor, decoded};
 use super::published::Published;
 
 const SANDBOX: &str = "/sandboxes/{sandboxID}";
@@ -145,12 +145,15 @@ impl E2b {
 
     fn list(&mut self, asked: &Asked) -> Result<Said, Said> {
         self.published.request("GET /v2/sandboxes", asked)?;
-        // A query within the query.
-        let filter: BTreeMap<String, String> = asked
-            .query
-            .get("metadata")
-            .map(|text| url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
-            .unwrap_or_default();
+        let bad = || Said::error(400, "Error when parsing metadata");
+        let mut filter = BTreeMap::new();
+        if let Some(text) = asked.query.get("metadata") {
+            // Decoded as a whole, and then by its parts.
+            for pair in decoded(text).ok_or_else(bad)?.split('&') {
+                let (name, value) = pair.split_once('=').filter(|(_, value)| !value.contains('=')).ok_or_else(bad)?;
+                filter.insert(decoded(name).ok_or_else(bad)?, decoded(value).ok_or_else(bad)?);
+            }
+        }
         let states = asked.query.get("state").map(|text| text.split(',').collect::<Vec<_>>());
         let limit = asked.query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(100);
         let fits = |sandbox: &&Sandbox| {
@@ -253,7 +256,9 @@ impl E2b {
             return Err(Said::error(401, "Invalid API key"));
         }
         match (asked.method.as_str(), parts.as_slice()) {
-            ("POST", ["sandboxes"]) => self.create(asked),
+            // The newest client creates and connects below `/v2`, with the same fields.
+            ("POST", ["sandboxes"] | ["v2", "sandboxes"]) => self.create(asked),
+            ("POST", ["v2", "sandboxes", id, "connect"]) => self.step(asked, id, "connect"),
             ("GET", ["v2", "sandboxes"]) => self.list(asked),
             ("GET", ["sandboxes", id]) => {
                 let operation = format!("GET {SANDBOX}");

@@ -211,7 +211,8 @@ impl<V> Drop for Fake<V> {
     }
 }
 
-fn decoded(text: &str) -> Option<String> {
+/// A part of an address, decoded.
+pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -138,8 +138,8 @@ impl<T: Transport> E2b<T> {
 
     /// The vendor's handle of a sandbox, newest first.
     async fn labelled(&self, operation: &Operation<'_, T>, sandbox_id: &str) -> Result<Option<String>, BackendError> {
-        // The filter is a query within a query.
-        let filter = format!("{SANDBOX_LABEL}={}", encode_component(sandbox_id));
+        // The filter is decoded as a whole and then by its parts, as the vendor's own client has it.
+        let filter = format!("{SANDBOX_LABEL}={}", encode_component(&encode_component(sandbox_id)));
         let query = [("metadata", filter.as_str()), ("state", "running,paused"), ("limit", "1")];
         let url = self.vendor.url(&["v2", "sandboxes"], &query);
         let machines: Vec<Machine> = operation.done(self.keyed(Ask::get(url))).await?.json()?;

@@ -64,6 +64,9 @@ async fn a_start_whose_answer_was_lost_is_found_and_its_runtime_started() {
     assert!(found.running);
     assert_eq!(fake.with(|cloud| (cloud.sandboxes.len(), cloud.sandboxes[0].scripts.len())), (1, 1));
     assert_eq!(backend.find("sandbox-of-others?x=1&y").await, Ok(None));
+    backend.create(&named("odd/na me&=%1")).await.expect("starts");
+    assert!(backend.find("odd/na me&=%1").await.is_ok_and(|found| found.is_some()), "a label of any letters is found");
+    backend.stop("odd/na me&=%1", None, Fate::Discarded).await.expect("killed");
     // Nor is one that nobody's handle was heard of left running.
     backend.stop(&request().sandbox_id, None, Fate::Discarded).await.expect("killed");
     backend.stop(&request().sandbox_id, None, Fate::Discarded).await.expect("is gone");
