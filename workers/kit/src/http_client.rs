@@ -110,11 +110,6 @@ impl Call {
         Self::new("POST", url, 1)
     }
 
-    /// Repeated like [`Call::get`].
-    pub fn put(url: impl Into<String>) -> Self {
-        Self::new("PUT", url, ATTEMPTS)
-    }
-
     /// Made once.
     pub fn patch(url: impl Into<String>) -> Self {
         Self::new("PATCH", url, 1)

@@ -1,6 +1,8 @@
 //! The way to a vendor: addresses whose parts are encoded, a token in one header, a deadline for the whole operation,
 //! short answers, and errors that hold no secret.
 
+use std::cell::OnceCell;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use oi_protocol::UnixMillis;
@@ -33,7 +35,7 @@ const MIN_SECRET: usize = 6;
 /// What is asked of a vendor.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ask {
-    /// `GET`, `POST`, `PUT`, `DELETE`.
+    /// `GET`, `POST`, `DELETE`.
     pub method: &'static str,
     /// Where, whole.
     pub url: String,
@@ -60,11 +62,6 @@ impl Ask {
     /// Asks for something to be done, once.
     pub fn post(url: String) -> Self {
         Self::new("POST", url)
-    }
-
-    /// Sets.
-    pub fn put(url: String) -> Self {
-        Self::new("PUT", url)
     }
 
     /// Deletes.
@@ -148,7 +145,6 @@ impl Transport for Network {
         let mut call = match ask.method {
             "GET" => Call::get(ask.url),
             "DELETE" => Call::delete(ask.url),
-            "PUT" => Call::put(ask.url),
             _ => Call::post(ask.url),
         };
         for (name, value) in ask.headers {
@@ -197,8 +193,8 @@ pub struct Vendor<T> {
     base: String,
     /// `SANDBOX_CALL_DEADLINE_MS`: no call waits longer.
     most: Duration,
-    /// When the job began that this client was made for.
-    began: UnixMillis,
+    /// When the job began that this client was made for: with its first operation.
+    began: OnceCell<UnixMillis>,
 }
 
 /// How a call shows the key.
@@ -216,8 +212,8 @@ impl<T: Transport> Vendor<T> {
     /// At an address, with a key.
     pub fn new(name: &'static str, transport: T, base: String, key: String, auth: Auth, vars: &impl Vars) -> Self {
         let most = vars.positive_or("SANDBOX_CALL_DEADLINE_MS", i64::from(i32::MAX));
-        let began = transport.now();
-        Self { name, transport, key, auth, base, began, most: Duration::from_millis(most.unsigned_abs()) }
+        let most = Duration::from_millis(most.unsigned_abs());
+        Self { name, transport, key, auth, base, most, began: OnceCell::new() }
     }
 
     /// An address below the base. Each part is one path segment, whatever it holds.
@@ -228,7 +224,8 @@ impl<T: Transport> Vendor<T> {
     /// Begins an operation of several calls. All that is done for one job ends within this together: a search, and then
     /// a start.
     pub fn begin(&self, doing: &'static str, within: Duration) -> Operation<'_, T> {
-        let ends = self.began.plus(within.as_millis() as i64);
+        let began = self.began.get_or_init(|| self.transport.now());
+        let ends = began.plus(within.as_millis() as i64);
         Operation { vendor: self, doing, ends, within, hidden: Vec::new() }.hiding([self.key.as_str()])
     }
 }
@@ -242,7 +239,7 @@ pub fn address(base: &str, parts: &[&str], query: &[(&str, &str)]) -> String {
     }
     for (index, (name, value)) in query.iter().enumerate() {
         url.push(if index == 0 { '?' } else { '&' });
-        url.push_str(&format!("{}={}", encode_component(name), encode_component(value)));
+        let _ = write!(url, "{}={}", encode_component(name), encode_component(value));
     }
     url
 }

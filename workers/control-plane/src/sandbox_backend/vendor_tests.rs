@@ -71,19 +71,9 @@ impl Native {
     }
 }
 
+/// reqwest writes the URL into its errors, which is none of their business.
 fn failed(error: &reqwest::Error) -> CallError {
-    CallError::Network(error.without_url_text())
-}
-
-/// reqwest writes the URL into its errors.
-trait WithoutUrl {
-    fn without_url_text(&self) -> String;
-}
-
-impl WithoutUrl for reqwest::Error {
-    fn without_url_text(&self) -> String {
-        if self.is_connect() { "no connection".to_owned() } else { "the connection failed".to_owned() }
-    }
+    CallError::Network(if error.is_connect() { "no connection" } else { "it broke off" }.to_owned())
 }
 
 impl Transport for Native {
