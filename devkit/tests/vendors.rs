@@ -69,7 +69,8 @@ async fn a_lost_answer_leaves_the_work_done_and_an_ordered_failure_does_not() {
     assert!(status == 503 && text.contains("later"), "{status} {text}");
     assert_eq!(fake.with(|cloud| cloud.sandboxes.len()), 0);
     fake.order_after("POST", "/sandbox", Trouble::Hang, 1);
-    let request = post(&fake, "/sandbox", header(), &json!({"name": "a", "snapshot": "base"}));
+    let body = json!({"name": "a", "snapshot": "base"});
+    let request = post(&fake, "/sandbox", header(), &body);
     assert!(tokio::time::timeout(Duration::from_millis(500), request).await.is_err(), "no answer comes");
     assert_eq!(fake.with(|cloud| cloud.sandboxes.len()), 1);
 }
