@@ -158,10 +158,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<V: Vendor> Fake<V> {
     /// Listens on a free port of the loopback.
     pub async fn start(vendor: V) -> std::io::Result<Self> {
+        Self::on(tokio::net::TcpListener::bind("127.0.0.1:0").await?, vendor)
+    }
+
+    /// Answers what comes to this port.
+    pub fn on(listener: tokio::net::TcpListener, vendor: V) -> std::io::Result<Self> {
         let (vendor, desk) = (Arc::new(Mutex::new(vendor)), Arc::new(Mutex::new(Desk::default())));
         let shared = Arc::new(Shared { vendor: Arc::clone(&vendor), desk: Arc::clone(&desk) });
         let app = Router::new().fallback(serve::<V>).with_state(shared);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let server = tokio::spawn(async move {
             let _ = axum::serve(listener, app).await;
