@@ -112,9 +112,14 @@ struct Retention {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "what is named here is what is let through")]
 struct Port {
     port: u16,
+    #[serde(default)]
+    domain: Option<String>,
+    #[serde(default)]
+    auth_config: Option<Value>,
 }
 
 fn read<T: for<'a> Deserialize<'a>>(asked: &Asked) -> Result<T, Said> {

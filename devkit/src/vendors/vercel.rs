@@ -297,7 +297,7 @@ impl Vercel {
         if asked.header("authorization") != format!("Bearer {}", self.token) {
             return Err(Said::error(403, "The request is missing an authentication token or it is not valid"));
         }
-        if self.team.as_ref() != asked.query.get("teamId") {
+        if self.team.is_some() && self.team.as_ref() != asked.query.get("teamId") {
             return Err(Said::error(403, "Not authorized for this team"));
         }
         let parts: Vec<&str> = asked.parts.iter().map(String::as_str).collect();
