@@ -114,7 +114,7 @@ struct Retention {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(dead_code, reason = "what is named here is what is let through")]
-struct Port {
+struct NewPreview {
     port: u16,
     #[serde(default)]
     domain: Option<String>,
@@ -269,11 +269,11 @@ impl OpenComputer {
                 Ok(Said::json(200, &json!({"exitCode": exit_code, "stdout": "", "stderr": stderr})))
             }
             ("POST", [id, "preview"]) => {
-                let port: Port = read(asked)?;
+                let new: NewPreview = read(asked)?;
                 self.running(id)?;
-                let hostname = format!("{id}-p{}.preview.opencomputer.example", port.port);
+                let hostname = format!("{id}-p{}.preview.opencomputer.example", new.port);
                 let body = json!({
-                    "id": "pv-1", "sandboxId": id, "hostname": hostname, "port": port.port, "sslStatus": "active",
+                    "id": "pv-1", "sandboxId": id, "hostname": hostname, "port": new.port, "sslStatus": "active",
                 });
                 Ok(Said::json(201, &body))
             }

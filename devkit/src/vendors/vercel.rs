@@ -251,9 +251,8 @@ impl Vercel {
         if !new.wait {
             return Ok(Said::json(200, &body(Value::Null)));
         }
-        let mut text = format!("{}\n", body(Value::Null));
-        text.push_str(&format!("{}\n", json!({"stream": "stdout", "data": "done\n"})));
-        text.push_str(&format!("{}\n", body(json!(exit_code))));
+        let lines = [body(Value::Null), json!({"stream": "stdout", "data": "done\n"}), body(json!(exit_code))];
+        let text: String = lines.iter().flat_map(|line| [line.to_string(), "\n".to_owned()]).collect();
         Ok(Said { status: 200, content_type: "application/x-ndjson", body: text.into_bytes() })
     }
 

@@ -84,15 +84,14 @@ impl<T: Transport> Modal<T> {
     /// the endpoints are.
     pub fn of(vars: &impl Vars, transport: T) -> Result<Self, BackendError> {
         let secret = required(vars, "MODAL_API_SECRET")?;
-        let endpoints = match vars.get("MODAL_API_URL") {
-            Some(url) => Endpoints::Below(base_url("MODAL_API_URL", &url)?),
-            None => {
-                let workspace = host_part("MODAL_WORKSPACE", required(vars, "MODAL_WORKSPACE")?)?;
-                let suffix =
-                    host_part("MODAL_ENVIRONMENT_WEB_SUFFIX", vars.get_or("MODAL_ENVIRONMENT_WEB_SUFFIX", ""))?;
-                let suffix = if suffix.is_empty() { suffix } else { format!("-{suffix}") };
-                Endpoints::Hosts(format!("https://{workspace}{suffix}--open-inspect-"))
-            }
+        let endpoints = if let Some(url) = vars.get("MODAL_API_URL") {
+            Endpoints::Below(base_url("MODAL_API_URL", &url)?)
+        } else {
+            let workspace = host_part("MODAL_WORKSPACE", required(vars, "MODAL_WORKSPACE")?)?;
+            let suffix = vars.get_or("MODAL_ENVIRONMENT_WEB_SUFFIX", "");
+            let suffix = host_part("MODAL_ENVIRONMENT_WEB_SUFFIX", suffix)?;
+            let suffix = if suffix.is_empty() { suffix } else { format!("-{suffix}") };
+            Endpoints::Hosts(format!("https://{workspace}{suffix}--open-inspect-"))
         };
         let vendor = Vendor::new("Modal", transport, String::new(), secret, Auth::ByCall, vars);
         Ok(Self { vendor, endpoints, doors: Doors::of(vars)? })

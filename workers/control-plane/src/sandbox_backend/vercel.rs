@@ -129,8 +129,8 @@ struct Command {
 /// How a command that was waited for ended: the last line that is about it.
 fn exit_code(body: &[u8]) -> Result<i64, BackendError> {
     let text = std::str::from_utf8(body).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<CommandLine>(line).ok()?.command?.exit_code);
-    lines.last().ok_or_else(|| CallError::Shape("the command has no end".to_owned()).into())
+    let mut lines = text.lines().filter_map(|line| serde_json::from_str::<CommandLine>(line).ok()?.command?.exit_code);
+    lines.next_back().ok_or_else(|| CallError::Shape("the command has no end".to_owned()).into())
 }
 
 fn is_alive(session: &Session) -> bool {
