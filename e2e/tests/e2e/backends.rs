@@ -282,7 +282,7 @@ async fn status(ada: &Person, session: &str) -> Outcome<String> {
 /// session.
 async fn live(cloud: &impl Cloud) -> Outcome {
     let stack = stack_on(cloud, &[]).await?;
-    let result = live_on(cloud, &stack).await;
+    let result = Box::pin(live_on(cloud, &stack)).await;
     let result = result.map_err(|error| Failed(format!("{error}\n{}", stack.log_tails())));
     stack.stop().await?;
     result
@@ -358,7 +358,7 @@ pub async fn a_sandbox_lives_at_modal_by_the_app_itself(_: &World) -> Outcome {
 pub async fn failures_of_a_cloud_are_met_by_their_class(_: &World) -> Outcome {
     let cloud = start(Daytona::new(KEY, "base")).await?;
     let stack = stack_on(&cloud, &[("SANDBOX_CALL_DEADLINE_MS", "1000")]).await?;
-    let result = failures_on(&cloud, &stack).await;
+    let result = Box::pin(failures_on(&cloud, &stack)).await;
     let result = result.map_err(|error| Failed(format!("{error}\n{}", stack.log_tails())));
     stack.stop().await?;
     result

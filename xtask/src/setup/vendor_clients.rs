@@ -68,14 +68,11 @@ fn python(places: &Places, folder: &Path, requirements: &Path) -> Result<()> {
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
             .log(places.log("install-vendor-clients-python"))
     };
-    let python = match find_on_path("python3") {
-        Some(python) => python,
-        None => {
-            debian::install(places, &["python3", "python3-venv"])?;
-            find_on_path("python3")
-                .ok_or_else(|| Failure::Missing("`python3` is missing: install Python 3.11".into()))?
-        }
-    };
+    if find_on_path("python3").is_none() {
+        debian::install(places, &["python3", "python3-venv"])?;
+    }
+    let python = find_on_path("python3")
+        .ok_or_else(|| Failure::Missing("`python3` is missing: install Python 3.11 or later".into()))?;
     let environment = folder.join("python");
     let make = || {
         let args = ["-m".as_ref(), "venv".as_ref(), environment.as_os_str()];
