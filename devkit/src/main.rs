@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use devkit::vendors::edge::{Fake, Vendor};
+use devkit::vendors::{daytona::Daytona, e2b::E2b, modal::Modal, opencomputer::OpenComputer, vercel::Vercel};
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
@@ -55,6 +57,29 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:8790")]
         listen: SocketAddr,
     },
+    /// Stand in for a cloud that sandboxes run at: nothing runs in its sandboxes.
+    Vendor {
+        /// Which one.
+        vendor: Cloud,
+        /// Address to listen on.
+        #[arg(long, default_value = "127.0.0.1:8793")]
+        listen: SocketAddr,
+        /// The one key that is good.
+        #[arg(long, env = "DEVKIT_VENDOR_KEY", hide_env_values = true)]
+        key: String,
+        /// What sandboxes begin with.
+        #[arg(long, default_value = "base")]
+        base: String,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Cloud {
+    Daytona,
+    E2b,
+    Vercel,
+    Opencomputer,
+    Modal,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +139,23 @@ async fn run(command: Command) -> Result<(), StartError> {
             let all = devkit::subscriptions::Subscriptions::new(&format!("http://{address}"));
             until_stopped(all.serve(listener)).await
         }
+        Command::Vendor { vendor, listen, key, base } => {
+            let listener = bind(listen).await?;
+            match vendor {
+                Cloud::Daytona => stand_in(listener, Daytona::new(&key, &base)).await,
+                Cloud::E2b => stand_in(listener, E2b::new(&key, &base)).await,
+                Cloud::Vercel => stand_in(listener, Vercel::new(&key, "prj", &base)).await,
+                Cloud::Opencomputer => stand_in(listener, OpenComputer::new(&key, &base)).await,
+                Cloud::Modal => stand_in(listener, Modal::new(&key)).await,
+            }
+        }
     }
+}
+
+async fn stand_in<V: Vendor>(listener: TcpListener, vendor: V) -> Result<(), StartError> {
+    let fake = Fake::on(listener, vendor)?;
+    info!(url = fake.url, "the stand-in is ready");
+    until_stopped(std::future::pending()).await
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

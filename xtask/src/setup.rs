@@ -5,6 +5,7 @@ mod cargo_tools;
 mod debian;
 mod node_tools;
 mod python_tools;
+mod vendor_clients;
 mod wasm;
 mod web;
 
@@ -78,6 +79,11 @@ pub fn cargo_fuzz(places: &Places) -> Result<PathBuf> {
 pub fn schemathesis(places: &Places) -> Result<PathBuf> {
     let _lock = Lock::take(places)?;
     python_tools::schemathesis(places)
+}
+
+/// The sandbox vendors' own clients. Only the end-to-end tests need them.
+pub fn vendor_clients(ready: &Ready) -> Result<vendor_clients::VendorClients> {
+    vendor_clients::install(&ready.places, &ready.node)
 }
 
 /// One set-up at a time for all clones that share the cache. The lock goes with the process.

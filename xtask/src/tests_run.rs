@@ -14,7 +14,7 @@ use crate::dev::MODEL_VARIABLES;
 use crate::failure::{Failure, Result};
 use crate::program::{Program, find_on_path};
 use crate::progress::{self, Outcome, human};
-use crate::setup::{Ready, npm};
+use crate::setup::{self, Ready, npm};
 use crate::types;
 use crate::workers::{self, TestWorker, Worker};
 
@@ -122,8 +122,11 @@ fn run_part(ready: &Ready, part: Part, filters: &[String]) -> Result<Tally> {
             Ok(tally)
         }
         Part::E2e => {
-            let mut program =
-                end_to_end(ready, "the end-to-end tests", E2E_DEADLINE)?.args(["test", "-p", "e2e", "--no-fail-fast"]);
+            let clients = setup::vendor_clients(ready)?;
+            let mut program = end_to_end(ready, "the end-to-end tests", E2E_DEADLINE)?
+                .env("OI_VENDOR_CLIENTS", &clients.folder)
+                .env("OI_VENDOR_PYTHON", &clients.python)
+                .args(["test", "-p", "e2e", "--no-fail-fast"]);
             if !filters.is_empty() {
                 program = program.args(["--"]).args(filters);
             }

@@ -21,6 +21,8 @@ impl<F: FnMut(&mut [u8])> Rng for F {
 pub struct BackendTraits {
     /// A sandbox's files can be kept and given to another.
     pub snapshots: bool,
+    /// Keeping its files ends a sandbox.
+    pub snapshot_ends: bool,
     /// A stopped sandbox can go on.
     pub resumes: bool,
     /// The longest life of a sandbox, in seconds, when the backend has such a limit.

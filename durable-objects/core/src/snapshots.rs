@@ -167,7 +167,8 @@ impl Turn<'_, '_> {
     /// After a turn, when nothing waits and the files may differ from what is held.
     pub(crate) fn snapshot_after_turn(&mut self) -> Result<(), SqlError> {
         let is_idle = self.hot.running.is_none() && self.hot.pending == 0 && self.hot.stopping.is_none();
-        if is_idle && !self.is_kept() {
+        // One that its snapshot would end is kept when it is put away.
+        if is_idle && !self.cx.config.backend.snapshot_ends && !self.is_kept() {
             self.take_snapshot("execution_complete", None)?;
         }
         Ok(())

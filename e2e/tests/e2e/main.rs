@@ -5,6 +5,7 @@
 
 mod archive;
 mod attachments;
+mod backends;
 mod bad_input;
 mod browser;
 mod crashes;
@@ -80,6 +81,14 @@ const PLAYED: &[(&str, Test)] = tests![
     endurance::a_session_sleeps_and_wakes_with_its_sockets,
     endurance::a_sleeping_session_answers_a_ping_without_waking,
     endurance::a_session_of_20_000_events_wakes_at_the_cost_of_a_short_one,
+    backends::the_vendors_own_clients_get_along_with_the_stand_ins,
+    backends::the_modal_app_is_of_the_packages_types,
+    backends::a_sandbox_lives_at_daytona,
+    backends::a_sandbox_lives_at_e2b,
+    backends::a_sandbox_lives_at_vercel,
+    backends::a_sandbox_lives_at_opencomputer,
+    backends::a_sandbox_lives_at_modal_by_the_app_itself,
+    backends::failures_of_a_cloud_are_met_by_their_class,
     routes::no_route_lets_a_caller_in_without_the_right_credential,
     routes::every_route_refuses_bodies_that_do_not_fit,
     routes::every_route_says_that_nothing_has_an_unknown_name,

@@ -19,7 +19,7 @@ use crate::media_store::{ContentType, MediaStore};
 use crate::models::Models;
 use crate::pull_request_effects;
 use crate::pull_request_opening;
-use crate::sandbox_backend::{self, BackendError, SandboxBackend};
+use crate::sandbox_backend::{self, BackendError, Fate, SandboxBackend};
 use crate::sandbox_start;
 use crate::search_index;
 use crate::session_client;
@@ -45,7 +45,12 @@ fn life_seconds(vars: &impl Vars, default: u32) -> u32 {
 fn backend_traits(vars: &impl Vars) -> BackendTraits {
     let Ok(backend) = sandbox_backend::configured(vars) else { return BackendTraits::default() };
     let can = backend.capabilities();
-    BackendTraits { snapshots: can.snapshot, resumes: can.resume, max_life_seconds: can.max_life_seconds }
+    BackendTraits {
+        snapshots: can.snapshot,
+        snapshot_ends: can.snapshot_ends,
+        resumes: can.resume,
+        max_life_seconds: can.max_life_seconds,
+    }
 }
 
 /// Settings of the deployment that sessions need.
@@ -257,7 +262,8 @@ async fn delete_snapshot(env: &Env, image_id: &str) -> Result<JobResult, Failed>
 
 async fn stop_sandbox(env: &Env, stop: &StopSandbox) -> Result<JobResult, Failed> {
     let backend = sandbox_backend::configured(env)?;
-    backend.stop(&stop.sandbox_id, stop.provider_object_id.as_deref()).await?;
+    let fate = Fate::of_reason(&stop.reason);
+    backend.stop(&stop.sandbox_id, stop.provider_object_id.as_deref(), fate).await?;
     Ok(JobResult::Done)
 }
 

@@ -1,24 +1,44 @@
-//! Where sandboxes run. `local` is the first backend. Callers ask for capabilities, never for the name.
+//! Where sandboxes run. Callers ask for capabilities, never for the name.
+//!
+//! `local` is `sandbox-bridge host`. The others are vendors: a module each, and what they share beside them.
+//! [`vendor_http`] is the way to a vendor, [`vendor_environment`] what a sandbox is told, [`vendor_doors`] how people
+//! reach it. Their clients know no platform, so that tests run them natively against `devkit`'s fakes.
 
+mod daytona;
+mod e2b;
+mod e2b_envd;
 mod local;
+mod modal;
+mod opencomputer;
+mod vendor_doors;
+mod vendor_environment;
+mod vendor_http;
+#[cfg(test)]
+mod vendor_tests;
+mod vercel;
 
 use oi_protocol::local_backend::CreateSandboxRequest;
 use oi_worker_kit::http_client::CallError;
 use oi_worker_kit::vars::Vars;
 
 use crate::sandbox_access::BackendAccess;
+use vendor_http::Network;
 
 /// What a backend can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Capabilities {
     /// A sandbox can be found by its logical id.
     pub find: bool,
     /// A sandbox's files can be kept and given to another.
     pub snapshot: bool,
+    /// Keeping its files ends a sandbox.
+    pub snapshot_ends: bool,
     /// A stopped sandbox can be started again.
     pub resume: bool,
     /// Ports of a sandbox can be reached.
     pub tunnels: bool,
+    /// Images of repositories can be built ahead.
+    pub image_build: bool,
     /// The longest life of a sandbox, in seconds, when there is a limit.
     pub max_life_seconds: Option<u32>,
 }
@@ -48,18 +68,22 @@ pub enum BackendError {
         /// Its own sentence.
         message: String,
     },
+    /// It answered, as its API has it, that it will not.
+    #[error("{0}")]
+    Refused(String),
     /// The deployment lacks a setting.
     #[error("{0}")]
     Setup(String),
 }
 
 impl BackendError {
-    /// Whether a repetition may help.
+    /// Whether a repetition may help: no answer came, it is busy, or something before it could not reach it. A plain
+    /// 500 lasts.
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Call(error) => error.is_transient(),
-            Self::Status { status, .. } => *status == 429 || *status >= 500,
-            Self::Setup(_) => false,
+            Self::Status { status, .. } => matches!(*status, 429 | 502..=504),
+            Self::Refused(_) | Self::Setup(_) => false,
         }
     }
 
@@ -67,15 +91,15 @@ impl BackendError {
     pub const fn is_outage(&self) -> bool {
         match self {
             Self::Call(_) => true,
-            Self::Status { status, .. } => matches!(*status, 401 | 403 | 429) || *status >= 500,
-            Self::Setup(_) => false,
+            Self::Status { status, .. } => matches!(*status, 401..=403 | 429) || *status >= 500,
+            Self::Refused(_) | Self::Setup(_) => false,
         }
     }
 }
 
 /// The configured backend's name: of what is kept about it, and for nothing else.
 pub fn name(vars: &impl Vars) -> String {
-    vars.get_or("SANDBOX_PROVIDER", "local")
+    vars.get_or("SANDBOX_PROVIDER", "local").to_lowercase()
 }
 
 /// Files that a backend kept, or a stopped sandbox, to begin with.
@@ -85,6 +109,26 @@ pub enum Restored<'a> {
     Image(&'a str),
     /// The backend's handle of the sandbox.
     Parked(&'a str),
+}
+
+/// What becomes of a sandbox that is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on later, where the backend can do that.
+    Parked,
+    /// Nobody needs it any more.
+    Discarded,
+}
+
+impl Fate {
+    /// Of the reason that a session gives. One that never came up is no use to anybody.
+    pub fn of_reason(reason: &str) -> Self {
+        match reason {
+            "respawn" | "connecting_timeout" | "start_failed" | "restore_failed" | "boot_failed" | "cancel"
+            | "delete" => Self::Discarded,
+            _ => Self::Parked,
+        }
+    }
 }
 
 /// What is asked of a backend.
@@ -123,13 +167,88 @@ pub trait SandboxBackend {
     async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError>;
 
     /// Stops it. One that is not there is stopped.
-    async fn stop(&self, sandbox_id: &str, provider_object_id: Option<&str>) -> Result<(), BackendError>;
+    async fn stop(&self, sandbox_id: &str, provider_object_id: Option<&str>, fate: Fate) -> Result<(), BackendError>;
 }
 
-/// The backend that `SANDBOX_PROVIDER` names.
-pub fn configured(vars: &impl Vars) -> Result<impl SandboxBackend, BackendError> {
+/// One of the backends.
+pub enum Backend {
+    /// On this machine.
+    Local(local::Local),
+    /// Modal.
+    Modal(modal::Modal<Network>),
+    /// Daytona.
+    Daytona(daytona::Daytona<Network>),
+    /// E2B.
+    E2b(e2b::E2b<Network>),
+    /// Vercel Sandbox.
+    Vercel(vercel::Vercel<Network>),
+    /// OpenComputer.
+    OpenComputer(opencomputer::OpenComputer<Network>),
+}
+
+macro_rules! of_each {
+    ($backend:expr, $it:ident => $do:expr) => {
+        match $backend {
+            Backend::Local($it) => $do,
+            Backend::Modal($it) => $do,
+            Backend::Daytona($it) => $do,
+            Backend::E2b($it) => $do,
+            Backend::Vercel($it) => $do,
+            Backend::OpenComputer($it) => $do,
+        }
+    };
+}
+
+impl SandboxBackend for Backend {
+    fn capabilities(&self) -> Capabilities {
+        of_each!(self, it => it.capabilities())
+    }
+
+    async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
+        of_each!(self, it => it.create(request).await)
+    }
+
+    async fn restore(
+        &self,
+        request: &CreateSandboxRequest,
+        from: Restored<'_>,
+    ) -> Result<BackendSandbox, BackendError> {
+        of_each!(self, it => it.restore(request, from).await)
+    }
+
+    async fn take_snapshot(
+        &self,
+        provider_object_id: &str,
+        label: &str,
+        look_first: bool,
+    ) -> Result<String, BackendError> {
+        of_each!(self, it => it.take_snapshot(provider_object_id, label, look_first).await)
+    }
+
+    async fn delete_snapshot(&self, image_id: &str) -> Result<(), BackendError> {
+        of_each!(self, it => it.delete_snapshot(image_id).await)
+    }
+
+    async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError> {
+        of_each!(self, it => it.find(sandbox_id).await)
+    }
+
+    async fn stop(&self, sandbox_id: &str, provider_object_id: Option<&str>, fate: Fate) -> Result<(), BackendError> {
+        of_each!(self, it => it.stop(sandbox_id, provider_object_id, fate).await)
+    }
+}
+
+/// The backend that `SANDBOX_PROVIDER` names, for one job.
+pub fn configured(vars: &impl Vars) -> Result<Backend, BackendError> {
     match name(vars).as_str() {
-        "local" => local::Local::of(vars),
-        other => Err(BackendError::Setup(format!("SANDBOX_PROVIDER `{other}` is not one of: local"))),
+        "local" => local::Local::of(vars).map(Backend::Local),
+        "modal" => modal::Modal::of(vars, Network).map(Backend::Modal),
+        "daytona" => daytona::Daytona::of(vars, Network).map(Backend::Daytona),
+        "e2b" => e2b::E2b::of(vars, Network).map(Backend::E2b),
+        "vercel" => vercel::Vercel::of(vars, Network).map(Backend::Vercel),
+        "opencomputer" => opencomputer::OpenComputer::of(vars, Network).map(Backend::OpenComputer),
+        other => Err(BackendError::Setup(format!(
+            "SANDBOX_PROVIDER `{other}` is not one of: local, modal, daytona, e2b, vercel, opencomputer"
+        ))),
     }
 }

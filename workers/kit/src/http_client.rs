@@ -155,9 +155,14 @@ impl Call {
     }
 
     /// Sends bytes.
-    pub fn body(mut self, body: Vec<u8>, content_type: &str) -> Self {
+    pub fn body(self, body: Vec<u8>, content_type: &str) -> Self {
+        self.bytes(body).header("Content-Type", content_type)
+    }
+
+    /// Sends bytes, whose kind a header says already.
+    pub fn bytes(mut self, body: Vec<u8>) -> Self {
         self.body = Some(body);
-        self.header("Content-Type", content_type)
+        self
     }
 
     /// All attempts together end within this; 10 s by default.

@@ -589,7 +589,7 @@ proptest! {
         snapshots in any::<bool>(),
         resumes in any::<bool>(),
     ) {
-        let mut life = Life::new(BackendTraits { snapshots, resumes, max_life_seconds: None });
+        let mut life = Life::new(BackendTraits { snapshots, resumes, ..BackendTraits::default() });
         for step in steps {
             life.take(step)?;
             life.run_jobs();

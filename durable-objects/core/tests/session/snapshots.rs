@@ -9,8 +9,10 @@ use serde_json::json;
 
 use crate::support::session::{Session, complete, ready, value};
 
-const KEEPS: BackendTraits = BackendTraits { snapshots: true, resumes: false, max_life_seconds: None };
-const RESUMES: BackendTraits = BackendTraits { snapshots: false, resumes: true, max_life_seconds: None };
+const KEEPS: BackendTraits =
+    BackendTraits { snapshots: true, snapshot_ends: false, resumes: false, max_life_seconds: None };
+const RESUMES: BackendTraits =
+    BackendTraits { snapshots: false, snapshot_ends: false, resumes: true, max_life_seconds: None };
 
 fn with_run(backend: BackendTraits) -> (Session, SocketId, SocketId, MessageId) {
     let (mut s, page, bridge, id) = Session::with_run();
@@ -51,6 +53,20 @@ fn no_prompt_runs_while_the_files_are_kept() {
     assert!(frames.iter().any(|f| f["type"] == "snapshot_saved" && f["imageId"] == "one"));
     assert!(frames.iter().any(|f| f["type"] == "sandbox_status" && f["status"] == "ready"));
     assert_eq!(s.state(&next).0, "processing");
+}
+
+#[test]
+fn one_that_its_snapshot_would_end_is_kept_when_it_is_put_away() {
+    let (mut s, page, bridge, id) = with_run(BackendTraits { snapshot_ends: true, ..KEEPS });
+    s.frame(bridge, 3, complete(&id, true));
+    assert!(s.take_jobs("take_snapshot").is_empty(), "the next prompt finds it running");
+    s.host.disconnect(page);
+    while s.sandbox_status() == "ready" {
+        s.plain(bridge, &json!({"type": "heartbeat", "status": "ready"}));
+        s.host.advance(30_000);
+        s.run_jobs();
+    }
+    assert_eq!((s.sandbox_status(), s.images.len()), ("stopped".to_owned(), 1));
 }
 
 #[test]

@@ -77,6 +77,7 @@ impl World {
         host.config.sandbox_life_seconds = 3_600;
         host.config.backend = BackendTraits {
             snapshots: rng.random_bool(0.5) || matches!(bug, Some(Bug::KeepsImages | Bug::ForgetsTaking)),
+            snapshot_ends: false,
             resumes: rng.random_bool(0.3),
             max_life_seconds: rng.random_bool(0.3).then_some(1_200),
         };

@@ -8,7 +8,7 @@ use oi_worker_kit::service_signature::encode_component;
 use oi_worker_kit::vars::Vars;
 use serde::Deserialize;
 
-use super::{BackendError, BackendSandbox, Capabilities, SandboxBackend};
+use super::{BackendError, BackendSandbox, Capabilities, Fate, SandboxBackend};
 
 const CREATE_WITHIN: Duration = Duration::from_secs(60);
 const CALL_WITHIN: Duration = Duration::from_secs(20);
@@ -58,7 +58,7 @@ fn facts(answer: &Answer) -> Result<BackendSandbox, BackendError> {
 
 impl SandboxBackend for Local {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { find: true, snapshot: false, resume: false, tunnels: false, max_life_seconds: None }
+        Capabilities { find: true, ..Capabilities::default() }
     }
 
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
@@ -76,7 +76,7 @@ impl SandboxBackend for Local {
         }
     }
 
-    async fn stop(&self, sandbox_id: &str, _provider_object_id: Option<&str>) -> Result<(), BackendError> {
+    async fn stop(&self, sandbox_id: &str, _object: Option<&str>, _fate: Fate) -> Result<(), BackendError> {
         let answer = Call::delete(self.one(sandbox_id)).bearer(&self.secret).within(CALL_WITHIN).send().await?;
         if answer.is_success() || answer.status == 404 { Ok(()) } else { Err(refused(&answer)) }
     }

@@ -1,0 +1,249 @@
+//! E2B: a sandbox is paused with its memory and goes on where it was. A template's machine waits, and the runtime is
+//! started in it.
+//!
+//! E2B's snapshots keep the memory too: another sandbox that began with one would go on with the first one's bridge and
+//! its token. So sessions keep no files here; they pause.
+
+use std::collections::BTreeMap;
+
+use oi_protocol::local_backend::CreateSandboxRequest;
+use oi_worker_kit::service_signature::encode_component;
+use oi_worker_kit::vars::Vars;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::e2b_envd as envd;
+use super::vendor_doors::{Doors, Passwords};
+use super::vendor_environment::{self as environment, Environment, Files, Start};
+use super::vendor_http::{
+    Ask, Auth, Operation, START_WITHIN, STOP_WITHIN, Transport, Vendor, address, base_url, handle, required,
+};
+use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
+
+/// Port of the machine's own service.
+const ENVD_PORT: &str = "49983";
+/// The label that finds a sandbox.
+const SANDBOX_LABEL: &str = "openinspect_sandbox_id";
+
+/// The client.
+pub struct E2b<T> {
+    vendor: Vendor<T>,
+    template: String,
+    life_seconds: u32,
+    auto_pause: bool,
+    /// One address for all sandboxes, of a gateway that tells them apart by headers.
+    gateway: Option<String>,
+    doors: Doors,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NewSandbox<'a> {
+    #[serde(rename = "templateID")]
+    template_id: &'a str,
+    env_vars: &'a Environment,
+    metadata: BTreeMap<&'static str, &'a str>,
+    timeout: u32,
+    secure: bool,
+    auto_pause: bool,
+    auto_resume: AutoResume,
+}
+
+#[derive(Serialize)]
+struct AutoResume {
+    enabled: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Machine {
+    #[serde(rename = "sandboxID")]
+    sandbox_id: String,
+    #[serde(default)]
+    domain: Option<String>,
+    #[serde(default)]
+    envd_access_token: Option<String>,
+    /// Only where one is looked up.
+    #[serde(default)]
+    state: Option<String>,
+}
+
+impl<T: Transport> E2b<T> {
+    /// From the `E2B_…` variables.
+    pub fn of(vars: &impl Vars, transport: T) -> Result<Self, BackendError> {
+        let url = base_url("E2B_API_URL", &vars.get_or("E2B_API_URL", "https://api.e2b.app"))?;
+        let key = required(vars, "E2B_API_KEY")?;
+        let gateway = vars.get("E2B_SANDBOX_URL").map(|url| base_url("E2B_SANDBOX_URL", &url)).transpose()?;
+        let life = vars.positive_or("E2B_SANDBOX_TIMEOUT_SECONDS", 7_200);
+        Ok(Self {
+            vendor: Vendor::new("E2B", transport, url, key, Auth::ByCall, vars),
+            template: required(vars, "E2B_TEMPLATE_ID")?,
+            life_seconds: u32::try_from(life).unwrap_or(7_200),
+            auto_pause: vars.get_or("E2B_AUTO_PAUSE", "true") == "true",
+            gateway,
+            doors: Doors::of(vars)?,
+        })
+    }
+
+    /// The key goes to the API only: a sandbox's own address must not see it.
+    fn keyed(&self, ask: Ask) -> Ask {
+        ask.header("X-API-Key", &self.vendor.key)
+    }
+
+    fn sandbox(&self, id: &str, rest: &[&str]) -> String {
+        let parts: Vec<&str> = ["sandboxes", id].iter().chain(rest).copied().collect();
+        self.vendor.url(&parts, &[])
+    }
+
+    fn passwords(&self, sandbox_id: &str) -> Passwords {
+        Passwords::of(&self.vendor.key, sandbox_id)
+    }
+
+    async fn kill(&self, operation: &Operation<'_, T>, id: &str) -> Result<(), BackendError> {
+        let ask = self.keyed(Ask::delete(self.sandbox(id, &[]))).within(30);
+        operation.done_or_gone(ask).await.map(drop)
+    }
+
+    /// Starts the runtime, unless it runs.
+    async fn run(
+        &self,
+        operation: &Operation<'_, T>,
+        sandbox_id: &str,
+        machine: Machine,
+    ) -> Result<BackendSandbox, BackendError> {
+        let id = handle(machine.sandbox_id)?;
+        let domain = machine.domain.filter(|domain| !domain.is_empty()).unwrap_or_else(|| "e2b.app".to_owned());
+        let token = machine.envd_access_token.filter(|token| !token.is_empty());
+        let token =
+            token.ok_or_else(|| BackendError::Refused(operation.sentence("the sandbox has no access token")))?;
+        if encode_component(&domain) != domain || encode_component(&id) != id {
+            return Err(BackendError::Refused(operation.sentence("the sandbox's address is not one")));
+        }
+        let body = envd::start_request(&environment::start_script(sandbox_id, Start::Detached));
+        let base = self.gateway.clone().unwrap_or_else(|| format!("https://{ENVD_PORT}-{id}.{domain}"));
+        let mut ask = Ask::post(address(&base, &["process.Process", "Start"], &[]))
+            .bytes(body, "application/connect+json")
+            .header("connect-protocol-version", "1")
+            .header("X-Access-Token", &token)
+            .within(30);
+        if self.gateway.is_some() {
+            ask = ask.header("E2b-Sandbox-Id", &id).header("E2b-Sandbox-Port", ENVD_PORT);
+        }
+        let reply = operation.done(ask).await?;
+        envd::read_start(&reply.body).map_err(|why| BackendError::Refused(operation.sentence(&why)))?;
+        let urls = self.doors.ports().into_iter().map(|port| (port, format!("https://{port}-{id}.{domain}"))).collect();
+        let access = self.doors.access(&urls, &self.passwords(sandbox_id));
+        Ok(BackendSandbox { provider_object_id: id, running: true, access })
+    }
+
+    /// The vendor's handle of a sandbox, newest first.
+    async fn labelled(&self, operation: &Operation<'_, T>, sandbox_id: &str) -> Result<Option<String>, BackendError> {
+        // The filter is decoded as a whole and then by its parts, as the vendor's own client has it.
+        let filter = format!("{SANDBOX_LABEL}={}", encode_component(&encode_component(sandbox_id)));
+        let query = [("metadata", filter.as_str()), ("state", "running,paused"), ("limit", "1")];
+        let url = self.vendor.url(&["v2", "sandboxes"], &query);
+        let machines: Vec<Machine> = operation.done(self.keyed(Ask::get(url))).await?.json()?;
+        machines.into_iter().next().map(|machine| handle(machine.sandbox_id)).transpose()
+    }
+
+    async fn go_on(
+        &self,
+        operation: &Operation<'_, T>,
+        sandbox_id: &str,
+        id: &str,
+        seconds: u32,
+    ) -> Result<BackendSandbox, BackendError> {
+        let ask = self.keyed(Ask::get(self.sandbox(id, &[])));
+        let machine: Machine = operation.done(ask).await?.json()?;
+        let life = json!({ "timeout": seconds });
+        if machine.state.as_deref() == Some("running") {
+            operation.done(self.keyed(Ask::post(self.sandbox(id, &["timeout"])).json(&life))).await?;
+            return self.run(operation, sandbox_id, machine).await;
+        }
+        let ask = self.keyed(Ask::post(self.sandbox(id, &["connect"])).json(&life)).within(60);
+        let machine: Machine = operation.done(ask).await?.json()?;
+        self.run(operation, sandbox_id, machine).await
+    }
+}
+
+impl<T: Transport> SandboxBackend for E2b<T> {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            find: true,
+            resume: true,
+            tunnels: true,
+            max_life_seconds: Some(self.life_seconds),
+            ..Capabilities::default()
+        }
+    }
+
+    async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
+        let id = &request.sandbox_id;
+        let mut env = environment::environment(request, Files::Fresh, &self.doors, &self.passwords(id));
+        env.insert("HOME".to_owned(), "/home/user".to_owned());
+        let operation = self.vendor.begin("create the sandbox", START_WITHIN).hiding(environment::secrets(&env));
+        let body = NewSandbox {
+            template_id: &self.template,
+            env_vars: &env,
+            metadata: BTreeMap::from([
+                ("openinspect_framework", "open-inspect"),
+                ("openinspect_session_id", request.session_id.as_str()),
+                (SANDBOX_LABEL, id.as_str()),
+            ]),
+            timeout: request.timeout_seconds.min(self.life_seconds),
+            secure: true,
+            auto_pause: self.auto_pause,
+            auto_resume: AutoResume { enabled: false },
+        };
+        let ask = Ask::post(self.vendor.url(&["sandboxes"], &[])).json(&body).within(90);
+        let machine: Machine = operation.done(self.keyed(ask)).await?.json()?;
+        let vendors_id = handle(machine.sandbox_id.clone())?;
+        match self.run(&operation, id, machine).await {
+            // Nobody would end it.
+            Err(error) if !error.is_transient() => {
+                let _ = self.kill(&operation, &vendors_id).await;
+                Err(error)
+            }
+            // One that may run is found and tried again.
+            result => result,
+        }
+    }
+
+    async fn restore(
+        &self,
+        request: &CreateSandboxRequest,
+        from: Restored<'_>,
+    ) -> Result<BackendSandbox, BackendError> {
+        match from {
+            Restored::Parked(id) => {
+                let operation = self.vendor.begin("let the sandbox go on", START_WITHIN);
+                let seconds = request.timeout_seconds.min(self.life_seconds);
+                self.go_on(&operation, &request.sandbox_id, id, seconds).await
+            }
+            Restored::Image(_) => Err(BackendError::Setup("E2B keeps no files of sessions".to_owned())),
+        }
+    }
+
+    async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError> {
+        let operation = self.vendor.begin("look for the sandbox", START_WITHIN);
+        let Some(id) = self.labelled(&operation, sandbox_id).await? else { return Ok(None) };
+        self.go_on(&operation, sandbox_id, &id, self.life_seconds).await.map(Some)
+    }
+
+    async fn stop(&self, sandbox_id: &str, provider_object_id: Option<&str>, fate: Fate) -> Result<(), BackendError> {
+        let operation = self.vendor.begin("stop the sandbox", STOP_WITHIN);
+        let id = match provider_object_id {
+            Some(id) => id.to_owned(),
+            None => match self.labelled(&operation, sandbox_id).await? {
+                Some(id) => id,
+                None => return Ok(()),
+            },
+        };
+        if fate == Fate::Discarded {
+            return self.kill(&operation, &id).await;
+        }
+        let reply = operation.send(self.keyed(Ask::post(self.sandbox(&id, &["pause"])).within(30))).await?;
+        // 409: it is paused.
+        if reply.is_success() || matches!(reply.status, 404 | 409) { Ok(()) } else { Err(operation.refused(&reply)) }
+    }
+}

@@ -1,0 +1,293 @@
+//! What a sandbox at a vendor is told: Open-Inspect's variables, which `sandbox-bridge supervise --config-env` reads and
+//! then takes out of its environment.
+
+use std::collections::BTreeMap;
+
+use oi_protocol::local_backend::CreateSandboxRequest;
+use serde_json::{Value, json};
+
+use super::vendor_doors::{CODE_SERVER_PORT, DESKTOP_PORT, Doors, Passwords};
+
+/// What the image runs.
+pub const RUNTIME: [&str; 3] = ["sandbox-bridge", "supervise", "--config-env"];
+
+/// Variables by name.
+pub type Environment = BTreeMap<String, String>;
+
+/// Variables that decide how a sandbox boots, and those of its pages. The users' own of these names are dropped.
+const OURS: [&str; 9] = [
+    "VNC_PASSWORD",
+    "NOVNC_PORT",
+    "CODE_SERVER_PASSWORD",
+    "CODE_SERVER_PORT",
+    "IMAGE_BUILD_MODE",
+    "RESTORED_FROM_SNAPSHOT",
+    "FROM_REPO_IMAGE",
+    "REPO_IMAGE_SHA",
+    "EXPECTED_TUNNEL_PORTS",
+];
+
+/// What a sandbox begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// The image's.
+    Fresh,
+    /// Those that were kept of another.
+    Kept,
+}
+
+/// The user name that a code host takes a token with.
+fn clone_user(vcs_host: &str) -> &'static str {
+    match vcs_host {
+        "gitlab.com" => "oauth2",
+        "bitbucket.org" => "x-token-auth",
+        _ => "x-access-token",
+    }
+}
+
+/// `SESSION_CONFIG`.
+pub fn session_config(request: &CreateSandboxRequest) -> Value {
+    let (provider, model) = request.model.split_once('/').unwrap_or(("anthropic", &request.model));
+    let primary = request.repositories.first();
+    let mut config = json!({
+        "session_id": request.session_id,
+        "repo_owner": primary.map(|repository| &repository.repo_owner),
+        "repo_name": primary.map(|repository| &repository.repo_name),
+        "branch": primary.map(|repository| &repository.branch),
+        "provider": provider,
+        "model": model,
+    });
+    if let Some(sha) = primary.and_then(|repository| repository.base_sha.as_ref()) {
+        config["base_sha"] = json!(sha);
+    }
+    if request.repositories.len() > 1 {
+        config["repositories"] = repositories(request);
+    }
+    config
+}
+
+/// The repositories, as the vendors' sandboxes are told them.
+pub fn repositories(request: &CreateSandboxRequest) -> Value {
+    let each = request.repositories.iter().map(|repository| {
+        let mut described = json!({
+            "repo_owner": repository.repo_owner,
+            "repo_name": repository.repo_name,
+            "branch": repository.branch,
+        });
+        if let Some(sha) = &repository.base_sha {
+            described["base_sha"] = json!(sha);
+        }
+        described
+    });
+    each.collect()
+}
+
+/// The users' variables without those that are ours, and the model providers' keys. A provider that is no vendor's own
+/// goes as a whole into `OI_MODEL_PROVIDERS`.
+pub fn users(request: &CreateSandboxRequest) -> Environment {
+    let mut environment: Environment = request
+        .env
+        .iter()
+        .filter(|(name, _)| !OURS.contains(&name.as_str()))
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect();
+    let mut others = Vec::new();
+    for provider in &request.model_providers {
+        let variable = match provider.id.as_str() {
+            "anthropic" => "ANTHROPIC_API_KEY",
+            "openai" => "OPENAI_API_KEY",
+            _ => {
+                others.push(provider);
+                continue;
+            }
+        };
+        if let Some(key) = &provider.api_key {
+            environment.entry(variable.to_owned()).or_insert_with(|| key.clone());
+        }
+    }
+    // Providers have string keys and finite numbers, so writing them cannot fail.
+    if let (false, Ok(text)) = (others.is_empty(), serde_json::to_string(&others)) {
+        environment.insert("OI_MODEL_PROVIDERS".to_owned(), text);
+    }
+    environment
+}
+
+/// The whole environment.
+pub fn environment(request: &CreateSandboxRequest, files: Files, doors: &Doors, passwords: &Passwords) -> Environment {
+    let mut environment = users(request);
+    let primary = request.repositories.first();
+    let mut set = |name: &str, value: &str| environment.insert(name.to_owned(), value.to_owned());
+    set("PYTHONUNBUFFERED", "1");
+    set("SANDBOX_ID", &request.sandbox_id);
+    set("CONTROL_PLANE_URL", &request.control_plane_url);
+    set("SANDBOX_AUTH_TOKEN", &request.auth_token);
+    set("SANDBOX_TIMEOUT_SECONDS", &request.timeout_seconds.to_string());
+    set("REPO_OWNER", primary.map_or("", |repository| &repository.repo_owner));
+    set("REPO_NAME", primary.map_or("", |repository| &repository.repo_name));
+    set("SESSION_CONFIG", &session_config(request).to_string());
+    set("VCS_HOST", &request.vcs_host);
+    set("VCS_CLONE_USERNAME", clone_user(&request.vcs_host));
+    if files == Files::Kept {
+        set("RESTORED_FROM_SNAPSHOT", "true");
+    }
+    if doors.code_server {
+        set("CODE_SERVER_PORT", &CODE_SERVER_PORT.to_string());
+        set("CODE_SERVER_PASSWORD", &passwords.code_server);
+    }
+    if doors.desktop {
+        set("NOVNC_PORT", &DESKTOP_PORT.to_string());
+        set("VNC_PASSWORD", &passwords.desktop);
+    }
+    environment
+}
+
+/// How the runtime is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// It takes the place of the script, which the vendor keeps running.
+    InPlace,
+    /// The script ends at once and leaves it running.
+    Detached,
+}
+
+/// A shell script that starts the runtime in a sandbox, once: a second one would be a second bridge. The mark is named
+/// after the sandbox, so that one which a snapshot brought along counts for nothing; and a process that a wake left
+/// dead is started again.
+pub fn start_script(sandbox_id: &str, start: Start) -> String {
+    let safe = |letter: char| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' };
+    let name: String = sandbox_id.chars().map(safe).collect();
+    let runtime = RUNTIME.join(" ");
+    let guard = format!(
+        "mark=/tmp/oi-runtime-{name}.pid; \
+         if [ -s \"$mark\" ] && grep -qs sandbox-bridge \"/proc/$(cat \"$mark\")/cmdline\"; then exit 0; fi; "
+    );
+    let run = match start {
+        Start::InPlace => format!("echo $$ >\"$mark\"; exec {runtime}"),
+        Start::Detached => {
+            format!("nohup {runtime} >/tmp/oi-supervisor.log 2>&1 </dev/null & echo $! >\"$mark\"")
+        }
+    };
+    guard + &run
+}
+
+/// What of a request a vendor must not repeat in its errors.
+pub fn secrets(environment: &Environment) -> impl Iterator<Item = &str> {
+    // What is told to everybody anyway makes errors readable.
+    const TOLD: [&str; 9] = [
+        "SANDBOX_ID",
+        "CONTROL_PLANE_URL",
+        "SANDBOX_TIMEOUT_SECONDS",
+        "REPO_OWNER",
+        "REPO_NAME",
+        "VCS_HOST",
+        "VCS_CLONE_USERNAME",
+        "HOME",
+        "PATH",
+    ];
+    environment.iter().filter(|(name, _)| !TOLD.contains(&name.as_str())).map(|(_, value)| value.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox_backend::vendor_tests::request;
+    use oi_protocol::local_backend::ModelProvider;
+
+    fn built(request: &CreateSandboxRequest, files: Files) -> Environment {
+        let doors = Doors { code_server: true, desktop: true, tunnels: Vec::new() };
+        environment(request, files, &doors, &Passwords::of("key", &request.sandbox_id))
+    }
+
+    #[test]
+    fn the_platforms_variables_stand_over_the_users() {
+        let mut asked = request();
+        for name in OURS.iter().chain(&["SANDBOX_AUTH_TOKEN", "SESSION_CONFIG"]) {
+            asked.env.insert((*name).to_owned(), "forged".to_owned());
+        }
+        asked.env.insert("VCS_CLONE_TOKEN".to_owned(), "theirs".to_owned());
+        let environment = built(&asked, Files::Fresh);
+        let of = |name: &str| environment.get(name).map(String::as_str);
+        assert_eq!(of("SANDBOX_AUTH_TOKEN"), Some(asked.auth_token.as_str()));
+        assert_eq!((of("RESTORED_FROM_SNAPSHOT"), of("IMAGE_BUILD_MODE"), of("REPO_IMAGE_SHA")), (None, None, None));
+        assert_eq!((of("VCS_CLONE_TOKEN"), of("VCS_CLONE_USERNAME")), (Some("theirs"), Some("x-access-token")));
+        assert_eq!((of("REPO_OWNER"), of("SANDBOX_TIMEOUT_SECONDS")), (Some("acme"), Some("7200")));
+        assert!(environment.values().all(|value| value != "forged"), "{:?}", environment.keys());
+        assert_eq!(built(&asked, Files::Kept).get("RESTORED_FROM_SNAPSHOT").map(String::as_str), Some("true"));
+    }
+
+    #[test]
+    fn a_session_without_a_repository_says_so() {
+        let mut asked = request();
+        asked.repositories.clear();
+        let environment = built(&asked, Files::Fresh);
+        assert_eq!((environment["REPO_OWNER"].as_str(), environment["REPO_NAME"].as_str()), ("", ""));
+        let config: Value = serde_json::from_str(&environment["SESSION_CONFIG"]).expect("JSON");
+        assert_eq!(config["repo_owner"], Value::Null);
+        assert_eq!((&config["provider"], &config["model"]), (&json!("anthropic"), &json!("claude-sonnet-4-6")));
+    }
+
+    #[test]
+    fn several_repositories_are_listed_in_order() {
+        let mut asked = request();
+        let mut second = asked.repositories[0].clone();
+        second.repo_name = "lib".to_owned();
+        second.base_sha = Some("abc".to_owned());
+        asked.repositories.push(second);
+        let config = session_config(&asked);
+        assert_eq!(
+            config["repositories"],
+            json!([{"repo_owner": "acme", "repo_name": "app", "branch": "main"},
+                {"repo_owner": "acme", "repo_name": "lib", "branch": "main", "base_sha": "abc"}])
+        );
+        assert_eq!(session_config(&request())["repositories"], Value::Null);
+    }
+
+    /// Runs the scripts with a `sandbox-bridge` that notes that it was started, and stays.
+    #[test]
+    fn the_runtime_is_started_once_a_sandbox() {
+        use std::process::{Child, Command};
+        let folder = std::env::temp_dir().join(format!("oi-start-script-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let (program, starts) = (folder.join("sandbox-bridge"), folder.join("starts"));
+        let text = format!("#!/bin/sh\necho \"$@\" >>{}\nsleep 3\n", starts.display());
+        std::fs::write(&program, text).expect("a program");
+        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+        let run = |script: &str| -> Child {
+            Command::new("sh").args(["-c", script]).env("PATH", &path).spawn().expect("a shell")
+        };
+        assert!(run(&format!("chmod +x {}", program.display())).wait().expect("ends").success());
+        for (start, name) in [(Start::Detached, "detached"), (Start::InPlace, "in place")] {
+            let script = start_script(&format!("it's $(a) {name}/{}", std::process::id()), start);
+            let mut first = run(&script);
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            assert!(run(&script).wait().expect("ends").success(), "{name}: the second has nothing to do");
+            let noted = std::fs::read_to_string(&starts).expect("it was started");
+            assert_eq!(noted, "supervise --config-env\n", "{name}");
+            assert!(first.wait().expect("ends").success(), "{name}");
+            std::fs::remove_file(&starts).expect("removed");
+            let mark = format!("/tmp/oi-runtime-it_s___a__{}_{}.pid", name.replace(' ', "_"), std::process::id());
+            assert!(std::fs::remove_file(&mark).is_ok(), "{mark}");
+        }
+        std::fs::remove_dir_all(&folder).expect("removed");
+    }
+
+    #[test]
+    fn model_keys_go_as_the_vendors_name_them_and_own_providers_whole() {
+        let mut asked = request();
+        let provider = |id: &str, key: &str| ModelProvider {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            npm: "x".to_owned(),
+            base_url: "https://m.example".to_owned(),
+            api_key: Some(key.to_owned()),
+            models: Vec::new(),
+        };
+        asked.env.insert("OPENAI_API_KEY".to_owned(), "the user's own".to_owned());
+        asked.model_providers = vec![provider("anthropic", "a"), provider("openai", "o"), provider("own", "w")];
+        let environment = users(&asked);
+        assert_eq!(environment["ANTHROPIC_API_KEY"], "a");
+        assert_eq!(environment["OPENAI_API_KEY"], "the user's own");
+        assert!(environment["OI_MODEL_PROVIDERS"].contains("m.example"));
+        assert!(secrets(&environment).any(|value| value == "a"));
+    }
+}
