@@ -56,7 +56,7 @@ fn a_configuration_that_can_not_be_used_is_said() {
             "app":{{"id":1,"publicKeyPem":"{key}","installationId":2}},"adminSecret":"a"{more}}}"#
         )
     };
-    assert!(run(&config("http://127.0.0.1:1/path", "", "")).contains("must be an origin"));
+    assert!(run(&config("http://127.0.0.1:1/path?query", "", "")).contains("must be an origin"));
     let said = run(&config("http://127.0.0.1:1", "nonsense", ""));
     assert!(said.contains("no RSA public key") && !said.contains("hush-hush"), "{said}");
     let stranger = r#","repositories":[{"owner":"nobody","name":"x","id":1}]"#;
