@@ -303,6 +303,11 @@ impl World {
         self.note(&format!("attempt {} of job {} is reported: {result:?}", claimed.attempt, claimed.id));
         let is_success = !matches!(result, JobResult::Failed { .. });
         let accidents = self.host.faults + self.host.deaths;
+        let open = "SELECT COUNT(*) FROM outbox WHERE id = ? AND state IN ('waiting', 'running')";
+        let is_open = |world: &Self| {
+            world.rows_of(open, &[SqlValue::Int(claimed.id)]).first().is_some_and(|row| int(&row[0]) > 0)
+        };
+        let was_open = is_open(self);
         self.host.report(claimed, result);
         if let Job::StartSandbox(start) = &claimed.job
             && is_success
@@ -314,8 +319,8 @@ impl World {
                 bridge.unknowable = false;
             }
         }
-        let open = "SELECT COUNT(*) FROM outbox WHERE id = ? AND state IN ('waiting', 'running')";
-        let is_taken = self.rows_of(open, &[SqlValue::Int(claimed.id)]).first().is_none_or(|row| int(&row[0]) == 0);
+        // Nobody tells again what an accident made a session forget of a job that it had given up.
+        let is_taken = !is_open(self) && (was_open || accidents == self.host.faults + self.host.deaths);
         if is_success
             && is_taken
             && let Some(known) = self.outside.jobs.get_mut(&claimed.id)
