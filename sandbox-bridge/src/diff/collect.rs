@@ -30,10 +30,6 @@ pub fn careful(git: &Git) -> Git {
         ("GIT_NO_REPLACE_OBJECTS", "1"),
         ("GIT_OPTIONAL_LOCKS", "0"),
         ("GIT_TERMINAL_PROMPT", "0"),
-        // A program that the repository names would be run by whatever reads the index.
-        ("GIT_CONFIG_COUNT", "1"),
-        ("GIT_CONFIG_KEY_0", "core.fsmonitor"),
-        ("GIT_CONFIG_VALUE_0", "false"),
     ])
 }
 
@@ -43,13 +39,15 @@ struct Repository<'a> {
     base: &'a str,
 }
 
-/// Options of every comparison.
-const COMPARED: [&str; 7] =
-    ["--no-pager", "-c", "diff.noprefix=false", "diff", "--no-ext-diff", "--no-textconv", "--no-color"];
+/// Before every command: a program that the repository names would be run by whatever reads the index.
+const COMMON: [&str; 3] = ["--no-pager", "-c", "core.fsmonitor=false"];
+/// Every comparison.
+const COMPARED: [&str; 4] = ["diff", "--no-ext-diff", "--no-textconv", "--no-color"];
 
 impl Repository<'_> {
     async fn list(&self, what: &str, args: &[&str]) -> Result<Vec<u8>, String> {
-        let output = self.git.bytes(self.path, args, COMMAND_LIMIT, LIST_MAX_BYTES).await;
+        let args: Vec<&str> = COMMON.iter().chain(args).copied().collect();
+        let output = self.git.bytes(self.path, &args, COMMAND_LIMIT, LIST_MAX_BYTES).await;
         let output = output.map_err(|error| error.to_string())?;
         if output.cut {
             return Err("The list of changes is too long".to_owned());
@@ -74,7 +72,7 @@ impl Repository<'_> {
 
     /// A patch with the whole file around the change; `None` when it is too long.
     async fn patch(&self, changed: &Changed, is_untracked: bool) -> Result<Option<String>, String> {
-        let mut args: Vec<OsString> = COMPARED.iter().map(OsString::from).collect();
+        let mut args: Vec<OsString> = COMMON.iter().chain(&COMPARED).map(OsString::from).collect();
         args.extend(["--full-index", "--src-prefix=a/", "--dst-prefix=b/", "--unified=1000000"].map(OsString::from));
         if is_untracked {
             args.extend(["--no-index", "--", "/dev/null"].map(OsString::from));
