@@ -114,7 +114,6 @@ pub async fn handle(env: &Env, claimed: &Claimed) -> Result<Processed, Failure> 
 mod tests {
     use futures_executor::block_on;
     use oi_protocol::UnixMillis;
-    use oi_protocol::session_state::SpawnSource;
     use oi_session::pull_request_snapshots::{LifecycleState, RecordPullRequest};
 
     use super::*;
@@ -161,17 +160,7 @@ mod tests {
     fn a_session_is_found_by_its_record_and_before_that_by_its_branch() {
         let db = Native::new();
         let id = SessionId::from_bytes([1; 16]);
-        let new = NewSession {
-            id: id.clone(),
-            title: None,
-            repositories: vec![],
-            environment_id: None,
-            model: "demo/scripted".to_owned(),
-            reasoning_effort: None,
-            spawn_source: SpawnSource::User,
-            user_id: None,
-            scm_login: None,
-        };
+        let new = NewSession::plain(id.clone());
         block_on(sessions::insert(&db, &new, UnixMillis(1))).expect("runs");
         let found = |head: &str| block_on(sessions_of(&db, &snapshot(head))).expect("runs");
         let branch = format!("open-inspect/{id}");

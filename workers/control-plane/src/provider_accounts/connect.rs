@@ -1,6 +1,7 @@
 //! Connecting an account: with tokens that a person pasted, or that a device's authorisation gave. One identity is one
 //! account: connecting it again gives the account that is there its new tokens.
 
+use oi_protocol::UnixMillis;
 use oi_worker_kit::sealed::SealingKey;
 use oi_worker_kit::{Failure, Fault, Refusal};
 
@@ -94,6 +95,19 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
             .map_err(|error| Fault::new("sealing a provider account's tokens", error).into())
     }
 
+    /// An account and the id of its connection, with what is written of it.
+    fn connected<'c>(
+        &'c self,
+        (account, id): (&'c str, &'c str),
+        provider: Provider,
+        proven: &'c Proven,
+        payload: &'c str,
+        now: UnixMillis,
+    ) -> Connected<'c> {
+        let (external_id, expires_at) = (proven.external_id.as_str(), proven.tokens.end(now));
+        Connected { account, provider, external_id, payload, expires_at, by: self.by, id, now }
+    }
+
     async fn run(
         &self,
         statements: Vec<Statement>,
@@ -136,16 +150,7 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
         }
         let (now, connection) = (self.surroundings.now(), self.surroundings.unique());
         let payload = self.sealed(&account.id, provider, proven)?;
-        let connected = Connected {
-            account: &account.id,
-            provider,
-            external_id: &proven.external_id,
-            payload: &payload,
-            expires_at: proven.tokens.end(now),
-            by: self.by,
-            id: &connection,
-            now,
-        };
+        let connected = self.connected((&account.id, &connection), provider, proven, &payload, now);
         let statements = provider_credentials::reconnect(&connected, lifecycle, self.guard);
         self.run(statements, &connected, true).await
     }
@@ -159,16 +164,7 @@ impl<D: Database, S: Surroundings> Connector<'_, D, S> {
             let id = self.surroundings.unique();
             let (now, connection) = (self.surroundings.now(), self.surroundings.unique());
             let payload = self.sealed(&id, provider, proven)?;
-            let connected = Connected {
-                account: &id,
-                provider,
-                external_id: &proven.external_id,
-                payload: &payload,
-                expires_at: proven.tokens.end(now),
-                by: self.by,
-                id: &connection,
-                now,
-            };
+            let connected = self.connected((&id, &connection), provider, proven, &payload, now);
             let statements = provider_credentials::insert(&connected, display_name, self.guard);
             let outcome = self.run(statements, &connected, false).await?;
             if outcome != Outcome::Changed {

@@ -239,7 +239,7 @@ mod tests {
     use crate::store::native::Native;
     use crate::store::{deleted_sessions, sessions};
     use futures_executor::block_on;
-    use oi_protocol::session_state::{SessionStatus, SpawnSource};
+    use oi_protocol::session_state::SessionStatus;
     use oi_session::job::IndexSession;
 
     const NOW: UnixMillis = UnixMillis(1_000_000);
@@ -250,15 +250,9 @@ mod tests {
 
     fn new(byte: u8) -> NewSession {
         NewSession {
-            id: id(byte),
             title: Some(format!("t{byte}")),
-            repositories: vec![],
-            environment_id: None,
-            model: "demo/scripted".to_owned(),
-            reasoning_effort: None,
-            spawn_source: SpawnSource::User,
-            user_id: None,
             scm_login: Some("grace".to_owned()),
+            ..NewSession::plain(id(byte))
         }
     }
 

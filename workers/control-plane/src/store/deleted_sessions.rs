@@ -92,7 +92,6 @@ mod tests {
     use crate::store::native::Native;
     use crate::store::sessions::{self, ListQuery, NewSession};
     use futures_executor::block_on;
-    use oi_protocol::session_state::SpawnSource;
 
     fn id(byte: u8) -> SessionId {
         SessionId::from_bytes([byte; 16])
@@ -103,17 +102,7 @@ mod tests {
     }
 
     fn insert(db: &Native, byte: u8) {
-        let new = NewSession {
-            id: id(byte),
-            title: None,
-            repositories: vec![],
-            environment_id: None,
-            model: "demo/scripted".to_owned(),
-            reasoning_effort: None,
-            spawn_source: SpawnSource::User,
-            user_id: None,
-            scm_login: None,
-        };
+        let new = NewSession::plain(id(byte));
         block_on(sessions::insert(db, &new, UnixMillis(1))).expect("runs");
     }
 

@@ -212,7 +212,7 @@ mod tests {
     use crate::store::{children, deleted_sessions, sessions};
     use futures_executor::block_on;
     use oi_protocol::MessageId;
-    use oi_protocol::session_state::{SessionStatus, SpawnSource};
+    use oi_protocol::session_state::SessionStatus;
     use oi_session::call::InitRepository;
     use oi_session::job::{IndexSession, LatestOutput};
     use std::cell::Cell;
@@ -243,7 +243,6 @@ mod tests {
 
         fn session(byte: u8, user: &str) -> NewSession {
             NewSession {
-                id: id(byte),
                 title: Some(format!("title {byte} 100%")),
                 repositories: vec![InitRepository {
                     repo_owner: "acme".to_owned(),
@@ -252,12 +251,8 @@ mod tests {
                     base_branch: "main".to_owned(),
                     base_sha: None,
                 }],
-                environment_id: None,
-                model: "a/b".to_owned(),
-                reasoning_effort: None,
-                spawn_source: SpawnSource::User,
                 user_id: Some(user.to_owned()),
-                scm_login: None,
+                ..NewSession::plain(id(byte))
             }
         }
 

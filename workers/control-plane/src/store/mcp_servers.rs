@@ -4,7 +4,7 @@ use oi_protocol::UnixMillis;
 use oi_worker_kit::key_ring::{KeyRing, Sealed};
 use serde::Deserialize;
 
-use super::{Database, DbError, Statement, params};
+use super::{Database, DbError, Param, Statement, params};
 
 /// Servers that a deployment may have.
 pub const SERVERS_MAX: i64 = 100;
@@ -42,25 +42,30 @@ pub async fn get(db: &impl Database, id: &str) -> Result<Option<Row>, DbError> {
     db.row(&format!("SELECT {COLUMNS} FROM mcp_servers WHERE id = ?"), params![id]).await
 }
 
+/// The values that a server is written with: those of the columns, who writes and when, and the last one.
+fn values(row: &Row, by: &str, now: UnixMillis, last: i64) -> Vec<Param> {
+    params![
+        row.id.as_str(),
+        row.name.as_str(),
+        row.kind.as_str(),
+        row.command.clone(),
+        row.url.clone(),
+        row.secrets.clone(),
+        row.repo_scope.clone(),
+        row.enabled,
+        by,
+        now.0,
+        last,
+    ]
+}
+
 /// Adds one, unless there are too many.
 pub fn insert(row: &Row, by: &str, now: UnixMillis) -> Statement {
     (
         "INSERT INTO mcp_servers (id, name, type, command, url, secrets, repo_scope, enabled, updated_by, created_at,
             updated_at)
          SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10 WHERE (SELECT COUNT(*) FROM mcp_servers) < ?11",
-        params![
-            row.id.as_str(),
-            row.name.as_str(),
-            row.kind.as_str(),
-            row.command.clone(),
-            row.url.clone(),
-            row.secrets.clone(),
-            row.repo_scope.clone(),
-            row.enabled,
-            by,
-            now.0,
-            SERVERS_MAX,
-        ],
+        values(row, by, now, SERVERS_MAX),
     )
 }
 
@@ -69,19 +74,7 @@ pub fn update(row: &Row, by: &str, now: UnixMillis) -> Statement {
     (
         "UPDATE mcp_servers SET name = ?2, type = ?3, command = ?4, url = ?5, secrets = ?6, repo_scope = ?7,
             enabled = ?8, revision = revision + 1, updated_by = ?9, updated_at = ?10 WHERE id = ?1 AND revision = ?11",
-        params![
-            row.id.as_str(),
-            row.name.as_str(),
-            row.kind.as_str(),
-            row.command.clone(),
-            row.url.clone(),
-            row.secrets.clone(),
-            row.repo_scope.clone(),
-            row.enabled,
-            by,
-            now.0,
-            row.revision,
-        ],
+        values(row, by, now, row.revision),
     )
 }
 

@@ -50,7 +50,6 @@ pub async fn behind(db: &impl Database, fingerprint: &str, now: UnixMillis) -> R
 #[cfg(test)]
 mod tests {
     use futures_executor::block_on;
-    use oi_protocol::session_state::SpawnSource;
 
     use super::*;
     use crate::store::native::Native;
@@ -64,17 +63,7 @@ mod tests {
             let now = UnixMillis(1_800_000_000_000);
             let id = |byte: u8| SessionId::from_bytes([byte; 16]);
             for byte in 1..=3 {
-                let new = NewSession {
-                    id: id(byte),
-                    title: None,
-                    repositories: vec![],
-                    environment_id: None,
-                    model: "a/b".to_owned(),
-                    reasoning_effort: None,
-                    spawn_source: SpawnSource::User,
-                    user_id: None,
-                    scm_login: None,
-                };
+                let new = NewSession::plain(id(byte));
                 sessions::insert(&db, &new, now).await.expect("SQL");
                 note(&db, &id(byte), "one").await.expect("SQL");
             }

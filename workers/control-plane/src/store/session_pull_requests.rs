@@ -83,7 +83,6 @@ pub async fn holders(db: &impl Database, snapshot: &PullRequestSnapshot) -> Resu
 #[cfg(test)]
 mod tests {
     use futures_executor::block_on;
-    use oi_protocol::session_state::SpawnSource;
     use oi_protocol::{ArtifactId, SessionId, UnixMillis};
     use oi_session::pull_request_snapshots::LifecycleState;
 
@@ -95,17 +94,7 @@ mod tests {
 
     fn listed(session: u8) -> Native {
         let db = Native::new();
-        let new = NewSession {
-            id: SessionId::from_bytes([session; 16]),
-            title: None,
-            repositories: vec![],
-            environment_id: None,
-            model: "demo/scripted".to_owned(),
-            reasoning_effort: None,
-            spawn_source: SpawnSource::User,
-            user_id: None,
-            scm_login: None,
-        };
+        let new = NewSession::plain(SessionId::from_bytes([session; 16]));
         block_on(sessions::insert(&db, &new, UnixMillis(1))).expect("runs");
         db
     }

@@ -33,6 +33,22 @@ pub struct NewSession {
 }
 
 impl NewSession {
+    /// One that says no more than it must.
+    #[cfg(test)]
+    pub fn plain(id: SessionId) -> Self {
+        Self {
+            id,
+            title: None,
+            repositories: vec![],
+            environment_id: None,
+            model: "demo/scripted".to_owned(),
+            reasoning_effort: None,
+            spawn_source: SpawnSource::User,
+            user_id: None,
+            scm_login: None,
+        }
+    }
+
     /// Owner, name and base branch of its primary repository, as the columns have them.
     pub fn repository_columns(&self) -> (Option<&str>, Option<&str>, Option<&str>) {
         self.repositories.first().map_or((None, None, None), |primary| {
@@ -290,15 +306,10 @@ mod tests {
 
     fn new(byte: u8) -> NewSession {
         NewSession {
-            id: SessionId::from_bytes([byte; 16]),
-            title: None,
             repositories: vec![app()],
-            environment_id: None,
-            model: "demo/scripted".to_owned(),
-            reasoning_effort: None,
             spawn_source: if byte == 3 { SpawnSource::GithubBot } else { SpawnSource::User },
-            user_id: None,
             scm_login: Some("ada".to_owned()),
+            ..NewSession::plain(SessionId::from_bytes([byte; 16]))
         }
     }
 

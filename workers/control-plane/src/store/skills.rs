@@ -493,7 +493,6 @@ mod tests {
     use crate::store::native::Native;
     use crate::store::sessions::{self, NewSession};
     use futures_executor::block_on;
-    use oi_protocol::session_state::SpawnSource;
 
     const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -620,17 +619,7 @@ mod tests {
     fn a_child_has_its_parents_skills_as_they_were() {
         let db = Native::new();
         add(&db, "s1", "one", "x", &[SkillAssignment::Global {}]);
-        let new = |byte: u8| NewSession {
-            id: SessionId::from_bytes([byte; 16]),
-            title: None,
-            repositories: vec![],
-            environment_id: None,
-            model: "a/b".to_owned(),
-            reasoning_effort: None,
-            spawn_source: SpawnSource::User,
-            user_id: None,
-            scm_login: None,
-        };
+        let new = |byte: u8| NewSession::plain(SessionId::from_bytes([byte; 16]));
         let resolved = block_on(resolve::resolve(&db, &Target::default(), Selection::All, None)).expect("resolves");
         let parent = new(1);
         block_on(sessions::insert_with(&db, &parent, NOW, pin(&parent.id, &resolved, NOW))).expect("runs");

@@ -159,13 +159,10 @@ impl Gitlab {
             "source_branch": new.head.as_str(),
             "target_branch": new.base.as_str(),
         });
-        let answer = self.ask(opener, Call::post(self.project(name, "/merge_requests")).json(&body)).await?;
+        let mut answer = self.ask(opener, Call::post(self.project(name, "/merge_requests")).json(&body)).await?;
         if answer.status == 409 {
             // "There is one already", which GitHub says by 422.
-            let ForgeError::Status { doing, message, .. } = refused(&answer, "opening a merge request") else {
-                return Err(refused(&answer, "opening a merge request"));
-            };
-            return Err(ForgeError::Status { status: 422, doing, message });
+            answer.status = 422;
         }
         if !answer.is_success() {
             return Err(refused(&answer, "opening a merge request"));
