@@ -58,6 +58,13 @@ pub struct InitRepository {
     pub base_sha: Option<String>,
 }
 
+impl InitRepository {
+    /// `owner/name` in lower case, as settings name it.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.repo_owner, self.repo_name).to_ascii_lowercase()
+    }
+}
+
 impl From<SessionRepository> for InitRepository {
     fn from(repository: SessionRepository) -> Self {
         Self {

@@ -1,7 +1,9 @@
 //! Starting a sandbox: whether the backend is asked at all, what it is asked for, and what its answer says.
 
+use futures_util::future::{join, join3};
 use oi_protocol::local_backend::CreateSandboxRequest;
 use oi_session::access::SandboxAccess;
+use oi_session::call::InitRepository;
 use oi_session::job::{ClaimedJob, JobResult, StartFrom, StartSandbox};
 use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, clock};
@@ -44,7 +46,7 @@ fn log(doing: &'static str, error: &DbError) {
 pub(crate) async fn run(env: &Env, start: &StartSandbox, claimed: &ClaimedJob) -> Result<JobResult, Failed> {
     let (db, backend) = (D1::of(env)?, sandbox_backend::name(env));
     // Asked and noted at the same time: a start waits for one answer of the database. A note of one that is held does no harm.
-    let (admission, noted) = futures_util::future::join(
+    let (admission, noted) = join(
         backend_breakers::admit(&db, &backend, clock::now()),
         sandboxes::remember(&db, &start.sandbox_id, &start.session_id, clock::now()),
     )
@@ -121,17 +123,19 @@ async fn with_settings(
     request: CreateSandboxRequest,
 ) -> Result<CreateSandboxRequest, Failure> {
     let db = D1::of(env)?;
-    let repositories: Vec<String> = start
-        .repositories
-        .iter()
-        .map(|repository| format!("{}/{}", repository.repo_owner, repository.repo_name).to_ascii_lowercase())
-        .collect();
-    let provider_accounts = session_provider_auth::by_account(&db, &start.session_id).await?;
+    let repositories: Vec<String> = start.repositories.iter().map(InitRepository::path).collect();
+    let (provider_accounts, mcp_servers, manifest) = join3(
+        session_provider_auth::by_account(&db, &start.session_id),
+        mcp_servers_for(&db, env, &repositories),
+        skills::manifest(&db, &start.session_id),
+    )
+    .await;
+    let provider_accounts = provider_accounts?;
     Ok(CreateSandboxRequest {
         model_providers: Models::providers_for(env, &provider_accounts),
         provider_accounts,
-        mcp_servers: mcp_servers_for(&db, env, &repositories).await?,
-        skills_manifest_sha256: skills::manifest(&db, &start.session_id).await?.map(|found| found.manifest_sha256),
+        mcp_servers: mcp_servers?,
+        skills_manifest_sha256: manifest?.map(|found| found.manifest_sha256),
         ..request
     })
 }

@@ -1,5 +1,6 @@
 //! Making a session.
 
+use futures_util::future::join;
 use oi_protocol::environments::WantedRepository;
 use oi_protocol::rest::{CreateSessionRequest, CreateSessionResponse};
 use oi_protocol::session_state::{SessionStatus, SpawnSource};
@@ -160,15 +161,18 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
 /// What is pinned to a session for its whole life: how it reaches providers, and its skills.
 async fn pinned(cx: &Cx<'_>, db: &D1, new: &NewSession, pins: Pins) -> Result<Vec<Statement>, Failure> {
     let unattended = !matches!(new.spawn_source, SpawnSource::User);
-    let providers = selection::resolve(db, &pins.provider_selections, &new.model, unattended).await?;
-    let repositories = new.repositories.iter();
     let target = skills::Target {
-        repositories: repositories.map(|r| format!("{}/{}", r.repo_owner, r.repo_name).to_ascii_lowercase()).collect(),
+        repositories: new.repositories.iter().map(InitRepository::path).collect(),
         environment: new.environment_id.as_ref().map(ToString::to_string),
     };
     let user = new.user_id.as_deref().filter(|_| cx.person().is_some() || cx.actor().is_some());
-    let pinned_skills = skills::resolve(db, &target, pins.skill_selection, user).await?;
-    let now = clock::now();
+    // Neither waits for the other; what is wrong with the providers is said first.
+    let (providers, pinned_skills) = join(
+        selection::resolve(db, &pins.provider_selections, &new.model, unattended),
+        skills::resolve(db, &target, pins.skill_selection, user),
+    )
+    .await;
+    let (providers, pinned_skills, now) = (providers?, pinned_skills?, clock::now());
     let mut statements: Vec<Statement> =
         providers.iter().map(|provider| session_provider_auth::pin(&new.id, provider, now)).collect();
     statements.extend(skills::pin(&new.id, &pinned_skills, now));
