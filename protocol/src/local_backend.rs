@@ -99,8 +99,128 @@ impl fmt::Debug for SandboxMcpServer {
     }
 }
 
-/// `POST /v1/sandboxes`, and what `supervise` reads from its standard input.
+/// What a sandbox begins with, and so what its boot does: sandbox.md, section 1.2.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum BootFrom {
+    /// The image's own files: everything is checked out and set up.
+    #[default]
+    Fresh,
+    /// The files of an image that was built ahead of the session's repositories.
+    RepoImage {
+        /// The backend's name of the files; a backend that has put them in place says nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image_id: Option<String>,
+        /// Commit of the primary repository when it was built. Only logged.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha: Option<String>,
+    },
+    /// The files of an earlier sandbox of the session.
+    SnapshotRestore {
+        /// The backend's name of the files; a backend that has put them in place says nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image_id: Option<String>,
+    },
+    /// No session: repositories are checked out and set up for an image.
+    Build(ImageBuild),
+}
+
+impl fmt::Debug for BootFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl BootFrom {
+    /// The value of `OPENINSPECT_BOOT_MODE`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::RepoImage { .. } => "repo_image",
+            Self::SnapshotRestore { .. } => "snapshot_restore",
+            Self::Build(_) => "build",
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        *self == Self::Fresh
+    }
+}
+
+/// The build of an image: sandbox.md, section 1.12.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageBuild {
+    /// The build.
+    pub build_id: String,
+    /// Where success is told.
+    pub callback_url: String,
+    /// Where failure is told.
+    pub failure_callback_url: String,
+    /// Bearer of both, good for this build alone.
+    pub callback_token: String,
+    /// The backend's handle of the sandbox, which both tell.
+    pub provider_session_id: String,
+    /// Longest that checkouts and setup may take together; without it they may take the sandbox's life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_timeout_seconds: Option<u32>,
+    /// A token of the code host for this build's clones, since there is no session that would mint one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_token: Option<String>,
+    /// The user name that goes with it; `x-access-token` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_username: Option<String>,
+}
+
+/// What people reach in a sandbox beside the agent: sandbox.md, section 5.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxServices {
+    /// Whether there is a terminal.
+    #[serde(default)]
+    pub terminal: bool,
+    /// The password of code-server, where it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_server_password: Option<String>,
+    /// Its port; 8080 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_server_port: Option<u16>,
+    /// The password of the desktop (8 bytes at most), where it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vnc_password: Option<String>,
+    /// Its page's port; 6080 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vnc_port: Option<u16>,
+    /// Ports that are reachable from outside, ten at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnel_ports: Vec<u16>,
+}
+
+impl fmt::Debug for SandboxServices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SandboxServices")
+            .field("terminal", &self.terminal)
+            .field("code_server", &self.code_server_password.is_some())
+            .field("desktop", &self.vnc_password.is_some())
+            .field("tunnel_ports", &self.tunnel_ports)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a sandbox may use of its machine. What is absent is the backend's own.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxLimits {
+    /// Cores, more than 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_cores: Option<f64>,
+    /// Memory in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u32>,
+}
+
+/// `POST /v1/sandboxes`, and what `supervise` reads from its standard input.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateSandboxRequest {
     /// Logical id; the same id again answers the sandbox that exists.
@@ -136,6 +256,21 @@ pub struct CreateSandboxRequest {
     /// The users' own variables for hooks and the agent's shell.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// What it begins with.
+    #[serde(default, skip_serializing_if = "BootFrom::is_fresh")]
+    pub boot: BootFrom,
+    /// What people reach in it.
+    #[serde(default)]
+    pub services: SandboxServices,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: SandboxLimits,
+    /// The branch that the agent is told to work on, the same in all repositories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_branch_name: Option<String>,
+    /// Whether the agent may send notices to Slack.
+    #[serde(default)]
+    pub slack_notify: bool,
 }
 
 impl fmt::Debug for CreateSandboxRequest {

@@ -232,9 +232,6 @@ fn bridge_in(environment: &Variables) -> Outcome<Bridge> {
     let config: Value = serde_json::from_str(&of("SESSION_CONFIG")?)?;
     check_eq!(config["repo_owner"], "acme", "the repository ({config})");
     Ok(Bridge::new(CreateSandboxRequest {
-        mcp_servers: vec![],
-        provider_accounts: vec![],
-        skills_manifest_sha256: None,
         sandbox_id: of("SANDBOX_ID")?,
         session_id: config["session_id"].as_str().unwrap_or_default().to_owned(),
         generation: 0,
@@ -246,6 +243,7 @@ fn bridge_in(environment: &Variables) -> Outcome<Bridge> {
         model: String::new(),
         model_providers: Vec::new(),
         env: Variables::new(),
+        ..CreateSandboxRequest::default()
     }))
 }
 

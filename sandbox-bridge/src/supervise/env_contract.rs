@@ -114,10 +114,8 @@ pub fn read(variables: &BTreeMap<String, String>) -> Result<CreateSandboxRequest
         repositories: repositories.collect(),
         model: if model.contains('/') { model } else { format!("{provider}/{model}") },
         model_providers: providers(&present),
-        provider_accounts: Vec::new(),
-        mcp_servers: Vec::new(),
-        skills_manifest_sha256: None,
         env: users(variables),
+        ..CreateSandboxRequest::default()
     })
 }
 

@@ -212,10 +212,7 @@ pub(crate) fn create_request(vars: &impl Vars, start: &StartSandbox) -> Result<C
         repositories: repositories.collect::<Result<_, Failed>>()?,
         model: start.model.clone(),
         model_providers: Models::of(vars).providers(),
-        provider_accounts: Vec::new(),
-        mcp_servers: Vec::new(),
-        skills_manifest_sha256: None,
-        env: std::collections::BTreeMap::new(),
+        ..CreateSandboxRequest::default()
     })
 }
 

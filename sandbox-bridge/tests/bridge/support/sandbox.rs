@@ -67,10 +67,8 @@ pub fn config(session: &Session, forge: Option<&Forge>, model_url: &str) -> Crea
                 output_tokens: Some(8192),
             }],
         }],
-        provider_accounts: Vec::new(),
-        mcp_servers: Vec::new(),
-        skills_manifest_sha256: None,
         env: [("MY_OWN".to_owned(), "user value".to_owned())].into(),
+        ..CreateSandboxRequest::default()
     }
 }
 

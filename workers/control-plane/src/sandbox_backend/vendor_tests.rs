@@ -29,9 +29,6 @@ const KEY: &str = "vendor-key-1234567890";
 /// What a session asks for.
 pub fn request() -> CreateSandboxRequest {
     CreateSandboxRequest {
-        mcp_servers: vec![],
-        provider_accounts: vec![],
-        skills_manifest_sha256: None,
         sandbox_id: "sandbox-acme-app-1".to_owned(),
         session_id: "0a".repeat(16),
         generation: 1,
@@ -50,6 +47,7 @@ pub fn request() -> CreateSandboxRequest {
         model: "anthropic/claude-sonnet-4-6".to_owned(),
         model_providers: Vec::new(),
         env: BTreeMap::from([("USER_SECRET".to_owned(), USER_SECRET.to_owned())]),
+        ..CreateSandboxRequest::default()
     }
 }
 
