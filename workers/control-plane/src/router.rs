@@ -119,21 +119,18 @@ impl<H> Route<H> {
     }
 }
 
-/// Finds the route of a request.
+/// Finds the route of a request. Of patterns that fit one path, that with the fewest parameters has it.
 pub fn find<'r, 'p, H>(routes: &'r [Route<H>], method: &str, path: &'p str) -> Found<'r, 'p, H> {
+    let fitting: Vec<_> = routes.iter().filter_map(|route| Some((route, route.at(path)?))).collect();
+    let Some(fewest) = fitting.iter().map(|(_, parameters)| parameters.len()).min() else { return Found::Nothing };
     let mut others = Vec::new();
-    for route in routes {
-        if let Some(parameters) = route.at(path) {
-            if route.method.as_str() == method {
-                return Found::Route(route, parameters);
-            }
-            // Two patterns may fit one path.
-            if !others.contains(&route.method.as_str()) {
-                others.push(route.method.as_str());
-            }
+    for (route, parameters) in fitting.into_iter().filter(|(_, parameters)| parameters.len() == fewest) {
+        if route.method.as_str() == method {
+            return Found::Route(route, parameters);
         }
+        others.push(route.method.as_str());
     }
-    if others.is_empty() { Found::Nothing } else { Found::OtherMethods(others) }
+    Found::OtherMethods(others)
 }
 
 #[cfg(test)]
@@ -156,7 +153,8 @@ mod tests {
         assert_eq!(found("GET", "/api/sessions/abc"), Ok((Handler::SessionSnapshot, vec!["abc".to_owned()])));
         assert_eq!(found("GET", "/sessions/a%2Fb"), Ok((Handler::SessionSnapshot, vec!["a%2Fb".to_owned()])));
         assert_eq!(found("DELETE", "/sessions"), Err(vec!["POST", "GET"]));
-        assert_eq!(found("POST", "/sessions/inbox"), Err(vec!["GET", "DELETE"]));
+        assert_eq!(found("GET", "/sessions/inbox").map(|(_, parameters)| parameters), Ok(vec![]));
+        assert_eq!(found("DELETE", "/sessions/inbox"), Err(vec!["GET"]), "it is no session");
     }
 
     #[test]

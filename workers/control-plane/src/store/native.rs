@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use rusqlite::Connection;
+use rusqlite::limits::Limit;
 use rusqlite::types::{Value, ValueRef};
 use serde::de::DeserializeOwned;
 use serde_json::Map;
@@ -24,26 +25,41 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../d1-migrations/0040_source_control.sql"),
 ];
 
+/// What D1 takes, by its documentation and by workerd's own configuration of SQLite.
+const LIMITS: [(Limit, i32); 7] = [
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, 100_000),
+    (Limit::SQLITE_LIMIT_COLUMN, 100),
+    (Limit::SQLITE_LIMIT_EXPR_DEPTH, 100),
+    (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 5),
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 50),
+    (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 100),
+    (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 10),
+];
+
+fn opened(migrations: &[&str]) -> Connection {
+    let connection = Connection::open_in_memory().expect("SQLite opens in memory");
+    for migration in migrations {
+        connection.execute_batch(migration).expect("a migration applies");
+    }
+    for (limit, most) in LIMITS {
+        connection.set_limit(limit, most).expect("a limit");
+    }
+    connection
+}
+
 /// A new, empty, migrated database in memory.
 pub(crate) struct Native(RefCell<Connection>, RefCell<Vec<String>>);
 
 impl Native {
     pub fn new() -> Self {
-        let connection = Connection::open_in_memory().expect("SQLite opens in memory");
+        let connection = opened(MIGRATIONS);
         connection.execute_batch("PRAGMA foreign_keys = ON").expect("a pragma");
-        for migration in MIGRATIONS {
-            connection.execute_batch(migration).expect("a migration applies");
-        }
         Self(RefCell::new(connection), RefCell::default())
     }
 
     /// The same for the database of search.
     pub fn search() -> Self {
-        let connection = Connection::open_in_memory().expect("SQLite opens in memory");
-        for migration in SEARCH_MIGRATIONS {
-            connection.execute_batch(migration).expect("a migration applies");
-        }
-        Self(RefCell::new(connection), RefCell::default())
+        Self(RefCell::new(opened(&SEARCH_MIGRATIONS)), RefCell::default())
     }
 
     /// How the queries so far were read, step by step as SQLite explains it; forgets them.
