@@ -4,6 +4,7 @@
 pub mod api;
 pub mod backend;
 pub mod bridge;
+pub mod coverage;
 pub mod service_auth;
 pub mod socket;
 pub mod stack;

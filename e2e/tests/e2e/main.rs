@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use e2e::backend::Backend;
+use e2e::coverage::Coverage;
 use e2e::stack::{Options, Stack};
 use e2e::{Failed, Outcome};
 
@@ -163,6 +164,34 @@ fn say(line: &str) {
 struct Tally {
     passed: usize,
     failed: Vec<String>,
+    /// What the routes answered.
+    coverage: Option<Coverage>,
+}
+
+/// Answers that no test provokes, and why.
+const NOT_SEEN: &[(&str, &str, &str)] = &[];
+
+impl Tally {
+    /// Each route was seen to succeed, and to refuse in each way that the document has.
+    fn every_route_was_exercised(&mut self) {
+        let Some(coverage) = &self.coverage else { return };
+        let mut lacking = Vec::new();
+        for (route, answers) in coverage.missing() {
+            let known = |answer: &String| NOT_SEEN.iter().any(|(of, what, _)| *of == route && what == answer);
+            let unknown: Vec<String> = answers.into_iter().filter(|answer| !known(answer)).collect();
+            if !unknown.is_empty() {
+                lacking.push(format!("    {route}: {}", unknown.join(", ")));
+            }
+        }
+        let name = "every_route_was_seen_to_succeed_and_to_refuse";
+        if lacking.is_empty() {
+            self.passed += 1;
+            say(&format!("test {name} ... ok"));
+        } else {
+            self.failed.push(name.to_owned());
+            say(&format!("test {name} ... FAILED\n{}", lacking.join("\n")));
+        }
+    }
 }
 
 async fn run_group(options: Options, backend: Option<Backend>, group: &[(&str, Test)], tally: &mut Tally) {
@@ -197,6 +226,11 @@ async fn run_group(options: Options, backend: Option<Backend>, group: &[(&str, T
             }
         }
     }
+    if let Some(coverage) = &mut tally.coverage
+        && let Err(error) = coverage.read(std::path::Path::new(&world.stack.ready.logs_dir))
+    {
+        tally.failed.push(format!("the logs are read: {error}"));
+    }
     if let Err(error) = world.stack.stop().await {
         tally.failed.push("the stack stops when told to".to_owned());
         say(&format!("test the stack stops when told to ... FAILED\n    {error}"));
@@ -215,7 +249,14 @@ async fn run(filters: &[String]) -> Tally {
     let (watchful, vendors) = (chosen(WATCHFUL), chosen(VENDORS));
     let all = [&played, &forgetful, &watchful, &vendors, &real].map(Vec::len);
     say(&format!("running {} tests", all.iter().sum::<usize>()));
-    let mut tally = Tally { passed: 0, failed: Vec::new() };
+    // Of a part of the tests it would say nothing.
+    let coverage = match Coverage::of_document() {
+        Ok(coverage) => filters.is_empty().then_some(coverage),
+        Err(error) => {
+            return Tally { passed: 0, failed: vec![format!("the document is read: {error}")], coverage: None };
+        }
+    };
+    let mut tally = Tally { passed: 0, failed: Vec::new(), coverage };
     // Sessions say what their statements cost, and a long one keeps its events in SQLite; or nearly none.
     let costs = |kept| [("COUNT_COSTS", "true"), ("EVENT_RETENTION_ROWS", kept)].to_vec();
     let often = [("ADMISSION_RECHECK_SECONDS", "1"), ("ALLOWED_EMAIL_DOMAINS", "allowed.example")].to_vec();
@@ -250,6 +291,7 @@ async fn run(filters: &[String]) -> Tally {
         }
     }
     run_group(Options::default(), None, &real, &mut tally).await;
+    tally.every_route_was_exercised();
     tally
 }
 

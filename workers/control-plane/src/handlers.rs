@@ -17,6 +17,7 @@ mod mcp_servers;
 mod media;
 mod model_preferences;
 mod outputs;
+mod participant_profiles;
 mod people;
 mod personal_tokens;
 mod provider_accounts;
@@ -55,6 +56,7 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::SignIn => auth::sign_in(cx).await,
         Handler::GithubCallback => auth::callback(cx, Provider::Github).await,
         Handler::GoogleCallback => auth::callback(cx, Provider::Google).await,
+        Handler::SignInError => auth::error(cx),
         Handler::GetSession => auth::get_session(cx).await,
         Handler::SignOut => auth::sign_out(cx).await,
         Handler::SignInProviders => auth::providers(cx),
@@ -75,6 +77,7 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::ListMessages => session_calls::messages(cx).await,
         Handler::ListArtifacts => session_calls::artifacts(cx).await,
         Handler::ListParticipants => session_calls::participants(cx).await,
+        Handler::ListParticipantProfiles => participant_profiles::list(cx).await,
         Handler::AddParticipant => session_calls::add_participant(cx).await,
         Handler::RefreshPullRequests => session_calls::refresh_pull_requests(cx).await,
         Handler::DiffState => diffs::state(cx).await,
@@ -137,6 +140,7 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::GetModelPreferences => model_preferences::get(cx).await,
         Handler::PutModelPreferences => model_preferences::put(cx).await,
         Handler::ListProviderAccounts => provider_accounts::list(cx).await,
+        Handler::ListLegacyCredentials => provider_accounts::legacy_credentials(cx).await,
         Handler::CreateProviderAccount => provider_accounts::create(cx).await,
         Handler::GetProviderAccount => provider_accounts::get(cx).await,
         Handler::RenameProviderAccount => provider_accounts::rename(cx).await,

@@ -92,6 +92,15 @@ pub(super) async fn callback(cx: &Cx<'_>, provider: Provider) -> Result<Response
     with_cookies(reply::redirect(&auth.origin.url(&finished.go_on_to))?, &[finished.cookie, done])
 }
 
+/// Where libraries send a browser whose sign-in failed: to the page that says why.
+pub(super) fn error(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let auth = BrowserAuth::of(cx.env)?;
+    let said = cx.head.query_value("error").unwrap_or_default();
+    let is_word = |word: &str| word.len() <= 64 && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let word = if !said.is_empty() && is_word(&said) { said.as_str() } else { "unable_to_create_session" };
+    reply::redirect(&auth.origin.url(&format!("/login?error={}", encode_component(word))))
+}
+
 fn iso(millis: i64) -> String {
     clock::iso8601(UnixMillis(millis))
 }

@@ -16,7 +16,7 @@ use crate::provider_accounts::{Provider, sealing_key};
 use crate::request::Cx;
 use crate::store::audit_log::Entry;
 use crate::store::provider_accounts::{self, Account};
-use crate::store::{Database, Statement};
+use crate::store::{Database, Statement, secrets};
 
 const SHAPE: &str = "Invalid provider account body";
 const REFRESH_TOKEN_MAX: usize = 65_536;
@@ -131,6 +131,23 @@ pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
     let rows = provider_accounts::list(&cx.db()?, provider, status.as_deref(), archived).await?;
     let accounts: Vec<ProviderAccount> = rows.into_iter().map(shown).collect();
     reply::json(200, &json!({"accounts": accounts}))
+}
+
+/// Names of secrets that hold tokens of subscriptions, as Open-Inspect kept them before there were accounts: connecting an
+/// account makes them needless.
+pub(super) async fn legacy_credentials(cx: &Cx<'_>) -> Result<Response, Failure> {
+    let legacy_keys: Vec<serde_json::Value> = secrets::with_legacy_tokens(&cx.db()?)
+        .await?
+        .into_iter()
+        .map(|found| {
+            let mut shown = json!({"scope": found.scope_kind, "key": found.name});
+            if found.scope_kind != "global" {
+                shown["scopeId"] = json!(found.scope_id);
+            }
+            shown
+        })
+        .collect();
+    reply::json(200, &json!({"legacyKeys": legacy_keys}))
 }
 
 pub(super) async fn get(cx: &Cx<'_>) -> Result<Response, Failure> {

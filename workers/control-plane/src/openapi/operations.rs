@@ -163,6 +163,9 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
             .query(s.query::<shapes::CallbackQuery>())
             .answers(302, "On to the page, signed in or with a reason why not", Content::Nothing)
             .refuses(&[TOO_OFTEN]),
+        Handler::SignInError => op("Where a sign-in that failed ends")
+            .query(s.query::<shapes::SignInErrorQuery>())
+            .answers(302, "On to the page that says why", Content::Nothing),
         Handler::GetSession => op("Who is signed in; null for nobody").ok(s.answer::<Option<shapes::SignedIn>>()),
         Handler::SignOut => op("Signs the browser out").ok(s.answer::<shapes::Success>()),
         Handler::SignInProviders => op("Ways to sign in that are set up").ok(s.answer::<shapes::Providers>()),
@@ -235,6 +238,8 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
             op("What a session produced, newest first").query(s.query::<shapes::ArtifactsQuery>()).ok(either(page, one))
         }
         Handler::ListParticipants => op("Who is in a session").ok(s.answer::<shapes::Participants>()),
+        Handler::ListParticipantProfiles => op("Names and pictures of who is in a session, by the platform's user")
+            .ok(s.answer::<shapes::ParticipantProfiles>()),
         Handler::AddParticipant => op("Adds somebody to a session")
             .body(s.body::<shapes::ParticipantBody>(), json!({"userId": "u-1", "role": "member"}))
             .ok(s.answer::<shapes::Added>()),
@@ -468,6 +473,8 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
         Handler::ListProviderAccounts => op("Subscriptions at model providers, without their tokens")
             .query(s.query::<shapes::ProviderAccountsQuery>())
             .ok(s.answer::<shapes::ProviderAccounts>()),
+        Handler::ListLegacyCredentials => op("Where secrets hold tokens of subscriptions, as Open-Inspect kept them")
+            .ok(s.answer::<shapes::LegacyCredentials>()),
         Handler::CreateProviderAccount => op("Connects a subscription by a token that a person pasted")
             .body(
                 s.body::<shapes::ProviderAccountBody>(),

@@ -124,6 +124,11 @@ shapes! {
         /// Why it did not work.
         error: Option<String>,
     }
+    /// Parameters of `GET /api/auth/error`
+    SignInErrorQuery {
+        /// Why it did not work: a word.
+        error: Option<String>,
+    }
     /// Parameters of `GET /internal/webhook-deliveries`
     DeliveriesQuery {
         /// 1 to 100.
@@ -438,6 +443,20 @@ shapes! {
     Participants {
         /// In the order in which they came.
         participants: Vec<ListedParticipant>,
+    }
+    /// How somebody is shown
+    ParticipantProfile {
+        /// The platform's user.
+        user_id: String,
+        /// The name to show.
+        display_name: Option<String>,
+        /// URL of a picture.
+        avatar_url: Option<String>,
+    }
+    /// Answer of `GET /sessions/:id/participant-profiles`
+    ParticipantProfiles {
+        /// By the platform's user.
+        profiles: std::collections::BTreeMap<String, ParticipantProfile>,
     }
     /// Answer of `POST /sessions/:id/participants`
     Added {

@@ -122,6 +122,28 @@ pub async fn list(db: &impl Database, scope: &SecretScope) -> Result<Vec<ListedS
     .await
 }
 
+/// A secret with a token of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct LegacyToken {
+    /// `global`, `repository` or `environment`.
+    pub scope_kind: String,
+    /// The repository's number or the environment.
+    pub scope_id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Secrets that hold refresh tokens of subscriptions, as Open-Inspect kept them; 200 at most. The names are reserved, so
+/// that only an import leaves such.
+pub async fn with_legacy_tokens(db: &impl Database) -> Result<Vec<LegacyToken>, DbError> {
+    db.rows(
+        "SELECT scope_kind, scope_id, name FROM secrets WHERE name IN ('OPENAI_OAUTH_REFRESH_TOKEN',
+            'XAI_OAUTH_REFRESH_TOKEN') ORDER BY scope_kind, scope_id, name LIMIT 200",
+        params![],
+    )
+    .await
+}
+
 /// Everything in these scopes, sealed.
 pub async fn read(db: &impl Database, scopes: &[SecretScope]) -> Result<Vec<StoredSecret>, DbError> {
     let these = vec!["(scope_kind = ? AND scope_id = ?)"; scopes.len()].join(" OR ");
@@ -589,6 +611,24 @@ mod tests {
         set(&db, &ring, &scope, &[("N4", "mended")]).expect("fits");
         let old = keys(1, &[]).current_id().to_owned();
         assert!(!block_on(key_use(&db)).expect("runs").iter().any(|key| key.key_id == old));
+    }
+
+    #[test]
+    fn tokens_that_an_import_left_are_found_by_name_alone() {
+        let db = Native::new();
+        let insert = "INSERT INTO secrets (scope_kind, scope_id, name, sealed_value, key_id, value_bytes, created_at,
+            updated_at) VALUES (?, ?, ?, 'sealed', 'k', 1, 1, 1)";
+        for (kind, id, name) in [
+            ("repository", "7", "XAI_OAUTH_REFRESH_TOKEN"),
+            ("global", "", "OPENAI_OAUTH_REFRESH_TOKEN"),
+            ("global", "", "OPENAI_OAUTH_ACCOUNT_ID"),
+            ("global", "", "OTHER"),
+        ] {
+            block_on(db.change(insert, params![kind, id, name])).expect("stored");
+        }
+        let found = block_on(with_legacy_tokens(&db)).expect("read");
+        let found: Vec<_> = found.iter().map(|token| (token.scope_kind.as_str(), token.name.as_str())).collect();
+        assert_eq!(found, [("global", "OPENAI_OAUTH_REFRESH_TOKEN"), ("repository", "XAI_OAUTH_REFRESH_TOKEN")]);
     }
 
     #[test]

@@ -105,6 +105,26 @@ pub async fn get(db: &impl Database, id: &str) -> Result<Option<PersonInfo>, DbE
     Ok(db.row::<Row>(person_where!("u.id = ?"), params![id]).await?.map(PersonInfo::from))
 }
 
+/// How somebody is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Shown {
+    /// Who.
+    pub id: String,
+    /// The name to show.
+    pub display_name: Option<String>,
+    /// URL of a picture.
+    pub avatar_url: Option<String>,
+}
+
+/// How these are shown. Who is not known is left out.
+pub async fn profiles(db: &impl Database, ids: &[String]) -> Result<Vec<Shown>, DbError> {
+    db.rows(
+        "SELECT id, display_name, avatar_url FROM users WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        params![serde_json::json!(ids).to_string()],
+    )
+    .await
+}
+
 /// Makes a member an admin.
 pub fn promote(id: &str, now: UnixMillis) -> Statement {
     ("UPDATE users SET role = 'admin', updated_at = ?2 WHERE id = ?1 AND role <> 'admin'", params![id, now.0])

@@ -496,6 +496,21 @@ shapes! {
         /// By provider, the oldest first.
         accounts: Vec<ProviderAccount>,
     }
+    /// A secret that holds a token of a subscription
+    LegacyCredential {
+        /// `global`, `repository` or `environment`.
+        scope: String,
+        /// The forge's number of the repository, or the environment.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scope_id: Option<String>,
+        /// The secret's name.
+        key: String,
+    }
+    /// Answer of `GET /model-provider-accounts/legacy-credentials`
+    LegacyCredentials {
+        /// By scope and name; 200 at most.
+        legacy_keys: Vec<LegacyCredential>,
+    }
     /// A provider account
     OneProviderAccount {
         /// It.
