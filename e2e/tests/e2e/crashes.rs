@@ -196,14 +196,23 @@ pub async fn killing_workerd_in_a_stream_loses_nothing_acknowledged(world: &Worl
     Ok(())
 }
 
-/// Process ids whose command line contains all the words, below this stack's state.
-fn find_processes(words: &[&str]) -> Outcome<Vec<u32>> {
+/// The process that started another; none when it has ended.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything, parentheses too.
+    stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Process ids whose command line contains all the words, among what this process started: others of this machine may
+/// run the same programs.
+pub fn find_processes(words: &[&str], below: u32) -> Outcome<Vec<u32>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
         let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if words.iter().all(|word| line.contains(word)) && !line.contains("bwrap ") && !line.contains("e2e-") {
+        let is_ours = || std::iter::successors(Some(pid), |pid| parent(*pid)).take(64).any(|pid| pid == below);
+        if words.iter().all(|word| line.contains(word)) && !line.contains("bwrap ") && is_ours() {
             found.push(pid);
         }
     }
@@ -232,7 +241,7 @@ async fn ends_visibly_and_goes_on(ada: &Person, session: &str, message: &str) ->
 }
 
 async fn kill_one(world: &World, words: &[&str]) -> Outcome {
-    let pids = find_processes(words)?;
+    let pids = find_processes(words, world.stack.pid("sandbox-host").await?)?;
     check!(!pids.is_empty(), "no process of {words:?}");
     for pid in pids {
         world.stack.kill(pid).await?;

@@ -22,15 +22,22 @@ pub fn kills() -> u32 {
     u32::try_from(number("OI_KILLS", KILLS)).unwrap_or(u32::MAX)
 }
 
-fn number(name: &str, default: u64) -> u64 {
+/// A variable of the test run.
+pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// The same moments under the same seed (splitmix64).
-struct Moments(u64);
+pub struct Moments(u64);
 
 impl Moments {
-    const fn below(&mut self, bound: u64) -> u64 {
+    /// Those of a seed.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next one.
+    pub const fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

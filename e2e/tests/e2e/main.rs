@@ -16,6 +16,7 @@ mod forges;
 mod identity;
 mod main_job;
 mod routes;
+mod sandbox_kills;
 mod search;
 mod secrets;
 mod settings;
@@ -144,6 +145,7 @@ const REAL: &[(&str, Test)] = tests![
     crashes::killing_the_bridge_in_a_run_ends_it_visibly,
     crashes::killing_the_agent_in_a_run_ends_it_visibly,
     crashes::killing_workerd_in_a_run_ends_it_visibly,
+    sandbox_kills::killing_a_sandboxs_processes_at_seeded_moments_loses_and_doubles_nothing,
 ];
 
 const TEST_WITHIN: Duration = Duration::from_secs(240);
@@ -151,7 +153,11 @@ const TEST_WITHIN: Duration = Duration::from_secs(240);
 const KILL_WITHIN: Duration = Duration::from_secs(10);
 
 fn time_for(name: &str) -> Duration {
-    let kills = if name.ends_with("_at_seeded_moments_loses_and_doubles_nothing") { endurance::kills() } else { 0 };
+    let kills = match name {
+        _ if !name.ends_with("_at_seeded_moments_loses_and_doubles_nothing") => 0,
+        _ if name.starts_with("sandbox_kills") => 6 * sandbox_kills::kills(),
+        _ => endurance::kills(),
+    };
     TEST_WITHIN + KILL_WITHIN * kills
 }
 
