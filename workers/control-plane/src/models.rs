@@ -4,12 +4,14 @@ mod catalogue;
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join3;
 use oi_protocol::local_backend::{ModelProvider, ProviderModel};
 use oi_protocol::rest::{ModelInfo, ModelList};
 use oi_session::allowed_models::AllowedModels;
 use oi_worker_kit::vars::Vars;
 use oi_worker_kit::{Failure, Refusal};
 
+use crate::store::secrets::{self, SecretScope};
 use crate::store::{Database, model_preferences, provider_accounts};
 use catalogue::{CATALOGUE, Group, Known};
 
@@ -95,14 +97,15 @@ fn shown(text: &str) -> &str {
 impl Models {
     /// From the keys and base URLs in the deployment's variables. The scripted model is there only without others.
     pub fn of(vars: &impl Vars) -> Self {
-        Self::with_accounts(vars, &[])
+        Self::reached(vars, &[], |_| None)
     }
 
-    /// The same, with the providers at which there is an account for everybody.
-    fn with_accounts(vars: &impl Vars, accounts: &[String]) -> Self {
+    /// The same, with the providers at which there is an account for everybody, and those whose key is somewhere else: a
+    /// key of the users' secrets stands over the deployment's.
+    fn reached(vars: &impl Vars, accounts: &[String], key_of: impl Fn(&str) -> Option<String>) -> Self {
         let mut found = Vec::new();
         for group in CATALOGUE {
-            let key = vars.get(group.key_variable);
+            let key = key_of(group.key_variable).or_else(|| vars.get(group.key_variable));
             if key.is_some() || accounts.iter().any(|provider| provider == group.provider) {
                 found.push(of_group(group, vars, key));
             }
@@ -140,11 +143,20 @@ impl Models {
         Self { set_up: found, default_model: vars.get("DEFAULT_MODEL"), chosen: None, version: 0 }
     }
 
-    /// What the deployment has, of which only what people enabled can be chosen.
+    /// What the deployment has, of which only what people enabled can be chosen. A provider whose key is a secret of the
+    /// deployment is set up; which models there are does not follow from secrets of a repository.
     pub async fn enabled(db: &impl Database, vars: &impl Vars) -> Result<Self, Failure> {
-        let accounts = provider_accounts::default_providers(db).await?;
-        let mut models = Self::with_accounts(vars, &accounts);
-        if let Some(stored) = model_preferences::get(db).await? {
+        let keys: Vec<&str> = CATALOGUE.iter().map(|group| group.key_variable).collect();
+        let (accounts, stored, secret) = join3(
+            provider_accounts::default_providers(db),
+            model_preferences::get(db),
+            secrets::names_of(db, &SecretScope::Global, &keys),
+        )
+        .await;
+        let (accounts, secret) = (accounts?, secret?);
+        // Whether there is a key is all that counts here.
+        let mut models = Self::reached(vars, &accounts, |name| secret.iter().any(|own| own == name).then(String::new));
+        if let Some(stored) = stored? {
             models.version = stored.version;
             models.choose_of(&stored.enabled_models);
         }
@@ -246,10 +258,19 @@ impl Models {
         self.set_up.iter().map(|set_up| set_up.provider.clone()).collect()
     }
 
-    /// How sandboxes of a session reach the providers: with keys, or by an account at `providers_by_account`, whose
-    /// tokens they ask for and whose key they do not get.
-    pub fn providers_for(vars: &impl Vars, by_account: &[String]) -> Vec<ModelProvider> {
-        let mut providers = Self::with_accounts(vars, by_account).providers();
+    /// How sandboxes of a session reach the providers: with keys, those of its own secrets before the deployment's, or by
+    /// an account at `by_account`, whose tokens they ask for. Of a provider with an account no key reaches a sandbox, a
+    /// secret neither.
+    pub fn providers_for(
+        vars: &impl Vars,
+        by_account: &[String],
+        secrets: &mut BTreeMap<String, String>,
+    ) -> Vec<ModelProvider> {
+        for group in CATALOGUE.iter().filter(|group| by_account.iter().any(|provider| provider == group.provider)) {
+            secrets.remove(group.key_variable);
+        }
+        let key_of = |name: &str| secrets.get(name).filter(|key| !key.is_empty()).cloned();
+        let mut providers = Self::reached(vars, by_account, key_of).providers();
         for provider in &mut providers {
             if by_account.contains(&provider.id) {
                 provider.api_key = None;
@@ -324,6 +345,9 @@ impl Models {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::native::Native;
+    use crate::store::params;
+    use futures_executor::block_on;
     use std::collections::BTreeSet;
 
     fn models(vars: &[(&'static str, &'static str)]) -> Models {
@@ -413,14 +437,35 @@ mod tests {
     #[test]
     fn an_account_stands_for_a_key_and_takes_its_place() {
         let by_account = ["openai".to_owned()];
-        let all = Models::with_accounts(&BTreeMap::<&str, &str>::new(), &by_account);
+        let all = Models::reached(&BTreeMap::<&str, &str>::new(), &by_account, |_| None);
         assert!(all.choose(Some("openai/gpt-5.5"), None).is_ok());
         let vars: BTreeMap<_, _> = KEYS.into_iter().collect();
         let keys = |providers: Vec<ModelProvider>| -> Vec<(String, bool)> {
             providers.into_iter().map(|provider| (provider.id, provider.api_key.is_some())).collect()
         };
         let expected = [("anthropic", true), ("openai", false), ("xai", true)].map(|(id, key)| (id.to_owned(), key));
-        assert_eq!(keys(Models::providers_for(&vars, &by_account)), expected);
+        let theirs = [("OPENAI_API_KEY", "s-o"), ("XAI_API_KEY", "s-x"), ("OTHER", "s")];
+        let mut secrets: BTreeMap<String, String> =
+            theirs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let providers = Models::providers_for(&vars, &by_account, &mut secrets);
+        let of_xai = providers.iter().find(|provider| provider.id == "xai").expect("it is set up");
+        assert_eq!(of_xai.api_key.as_deref(), Some("s-x"), "the session's own key stands over the deployment's");
+        assert_eq!(keys(providers), expected);
+        assert_eq!(secrets.into_keys().collect::<Vec<_>>(), ["OTHER", "XAI_API_KEY"], "an account's key is no use");
+    }
+
+    #[test]
+    fn a_key_among_the_deployments_secrets_sets_a_provider_up() {
+        let (db, none) = (Native::new(), BTreeMap::<&str, &str>::new());
+        let enabled = |db: &Native| block_on(Models::enabled(db, &none)).expect("read");
+        assert!(enabled(&db).list().models.is_empty());
+        let insert = "INSERT INTO secrets (scope_kind, scope_id, name, sealed_value, key_id, value_bytes, created_at,
+            updated_at) VALUES (?, ?, 'ANTHROPIC_API_KEY', 'sealed', 'k', 1, 1, 1)";
+        let (kind, id) = (SecretScope::Repository(7).kind(), SecretScope::Repository(7).id());
+        block_on(db.change(insert, params![kind, id])).expect("stored");
+        assert!(enabled(&db).list().models.is_empty(), "a repository's says nothing of the others");
+        block_on(db.change(insert, params![SecretScope::Global.kind(), SecretScope::Global.id()])).expect("stored");
+        assert_eq!(enabled(&db).list().default_model, PREFERRED);
     }
 
     #[test]

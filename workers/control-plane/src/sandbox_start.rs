@@ -130,9 +130,10 @@ async fn with_settings(
         skills::manifest(&db, &start.session_id),
     )
     .await;
-    let provider_accounts = provider_accounts?;
+    let (provider_accounts, mut secrets) = (provider_accounts?, request.env);
     Ok(CreateSandboxRequest {
-        model_providers: Models::providers_for(env, &provider_accounts),
+        model_providers: Models::providers_for(env, &provider_accounts, &mut secrets),
+        env: secrets,
         provider_accounts,
         mcp_servers: mcp_servers?,
         skills_manifest_sha256: manifest?.map(|found| found.manifest_sha256),

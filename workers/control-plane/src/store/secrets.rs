@@ -122,6 +122,21 @@ pub async fn list(db: &impl Database, scope: &SecretScope) -> Result<Vec<ListedS
     .await
 }
 
+/// Which of these names a scope has.
+pub async fn names_of(db: &impl Database, scope: &SecretScope, names: &[&str]) -> Result<Vec<String>, DbError> {
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let rows: Vec<Named> = db
+        .rows(
+            "SELECT name FROM secrets WHERE scope_kind = ? AND scope_id = ? AND name IN (SELECT value FROM json_each(?))",
+            params![scope.kind(), scope.id(), serde_json::json!(names).to_string()],
+        )
+        .await?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
 /// A secret with a token of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct LegacyToken {
