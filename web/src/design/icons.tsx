@@ -79,6 +79,7 @@ export const PullRequestIcon = draw(
 export const RepositoryIcon = draw(<path d="M15.5 13.5V3.5H6.3a1.8 1.8 0 0 0-1.8 1.8v9.4m11-1.2H6.3a1.6 1.6 0 0 0 0 3.2h9.2v-3.2Z" />);
 export const SparkIcon = draw(<path d="M10 3.2c.5 3.9 2.4 5.9 6.6 6.8-4.2.9-6.1 2.9-6.6 6.8-.5-3.9-2.4-5.9-6.6-6.8 4.2-.9 6.1-2.9 6.6-6.8Z" />);
 export const ThoughtIcon = draw(<path d="M10 3.2a5 5 0 0 0-3 9c.6.5 1 1.1 1 1.8v.4h4V14c0-.7.4-1.3 1-1.8a5 5 0 0 0-3-9ZM8.4 17h3.2" />);
+export const QuestionIcon = draw(<path d="M7.2 7.4a2.8 2.8 0 1 1 4.3 2.4c-.9.6-1.5 1.1-1.5 2.2v.3m0 2.6v.1M10 17.5a7.5 7.5 0 1 0 0-15 7.5 7.5 0 0 0 0 15Z" />);
 export const WarningIcon = draw(<path d="M10 3.6 2.9 16h14.2L10 3.6Zm0 4.8v3.4m0 2.1v.1" />);
 export const FailIcon = draw(
   <>

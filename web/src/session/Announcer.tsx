@@ -1,6 +1,7 @@
 import { useMemo } from "react";
 import { pullRequestsOf } from "./pull-request";
 import { useSession } from "./SessionContext";
+import { isAsking } from "./timeline/conversation";
 
 /** Tells a screen reader the turning points of a run, not each of its words. */
 export function Announcer() {
@@ -9,8 +10,11 @@ export function Announcer() {
   const artifacts = useSession((view) => view.session.artifacts);
   const end = useMemo(() => rows.findLast((row) => row.event.type === "execution_complete")?.event, [rows]);
   const newest = pullRequestsOf(artifacts).at(-1);
+  const asks = useMemo(() => isAsking(rows), [rows]);
   const words = processing
-    ? "The agent is working."
+    ? asks
+      ? "The agent asks a question and waits for an answer."
+      : "The agent is working."
     : end?.type === "execution_complete"
       ? `The agent ${end.outcome === "stopped" ? "was stopped" : end.success ? "is done" : `failed: ${end.error ?? "no reason was given"}`}.`
       : "";

@@ -279,7 +279,16 @@ describe("sending a prompt", () => {
     socket().accept();
     const outcome = connection.submit(submission);
     socket().receive({ type: "prompt_queued", clientRequestId: "req-1", messageId: "m1", position: 1 });
-    expect(await outcome).toEqual({ ok: true, messageId: "m1" });
+    expect(await outcome).toEqual({ ok: true, id: "m1" });
+  });
+
+  it("is like answering a question, which the session accepts by its id", async () => {
+    socket().accept();
+    const outcome = connection.answerQuestion("q1", "Hello");
+    const [sent] = sockets.flatMap((each) => each.sent.filter((message) => message.type === "input_response"));
+    expect(sent).toMatchObject({ requestId: "q1", answer: "Hello" });
+    socket().receive({ type: "input_accepted", clientRequestId: sent?.clientRequestId ?? "", requestId: "q1" });
+    expect(await outcome).toEqual({ ok: true, id: "q1" });
   });
 
   it("waits for the connection, and is repeated under the same id until it is answered", async () => {
@@ -294,7 +303,7 @@ describe("sending a prompt", () => {
     expect(prompts().map((message) => message.clientRequestId)).toEqual(["req-1", "req-1"]);
     socket().receive({ type: "prompt_queued", clientRequestId: "req-1", messageId: "m1", position: null });
     await settle();
-    expect(outcome).toEqual({ ok: true, messageId: "m1" });
+    expect(outcome).toEqual({ ok: true, id: "m1" });
     socket().drop();
     await vi.advanceTimersByTimeAsync(500);
     socket().accept();

@@ -37,7 +37,8 @@ export interface Submission {
 }
 
 export type Outcome =
-  | { ok: true; messageId: string }
+  /** `id` is the prompt's, or the question's. */
+  | { ok: true; id: string }
   | { ok: false; code: ErrorCode | "WITHDRAWN" | "UNREACHABLE"; reason: string };
 
 /** The part of a WebSocket that is used here. */
@@ -175,6 +176,12 @@ export class SessionConnection {
   cancel(messageId: string): Promise<Outcome> {
     const clientRequestId = this.world.newId();
     return this.request(clientRequestId, { type: "cancel_prompt", messageId, clientRequestId });
+  }
+
+  /** Answers a question of the agent. */
+  answerQuestion(requestId: string, answer: string): Promise<Outcome> {
+    const clientRequestId = this.world.newId();
+    return this.request(clientRequestId, { type: "input_response", requestId, answer, clientRequestId });
   }
 
   /** Stops trying to send what was not answered yet. The server may have taken it all the same. */
@@ -390,8 +397,11 @@ export class SessionConnection {
         break;
       case "prompt_queued":
       case "prompt_cancelled":
-        this.settle(message.clientRequestId, { ok: true, messageId: message.messageId });
+        this.settle(message.clientRequestId, { ok: true, id: message.messageId });
         this.world.listChanged();
+        break;
+      case "input_accepted":
+        this.settle(message.clientRequestId, { ok: true, id: message.requestId });
         break;
       case "error":
         this.complain(message.code, message.message, message.clientRequestId);

@@ -9,6 +9,7 @@ import type { Item } from "./conversation";
 import styles from "./Items.module.css";
 import { Markdown } from "./Markdown";
 import { PromptItem, WaitingItem } from "./PromptItem";
+import { QuestionItem } from "./QuestionItem";
 import { ReasoningItem } from "./ReasoningItem";
 import { LooksRow, ToolRow } from "./tools/ToolRow";
 
@@ -58,6 +59,8 @@ export const ItemView = memo(function ItemView({ item, onFold, onCancelled }: It
       );
     case "note":
       return <Note item={item} />;
+    case "question":
+      return <QuestionItem request={item.request} />;
     case "pushed":
       return (
         <p className={styles["line"]}>

@@ -15,7 +15,7 @@ const FOLLOW_WITHIN = 72;
 const HISTORY_WITHIN = 600;
 
 const ESTIMATES: Record<Item["kind"], number> = {
-  boot: 48, prompt: 96, waiting: 120, text: 110, reasoning: 34, tool: 30, looks: 30, worked: 32, note: 52, pushed: 28,
+  boot: 48, prompt: 96, waiting: 120, text: 110, reasoning: 34, tool: 30, looks: 30, worked: 32, note: 52, question: 150, pushed: 28,
   compacted: 40, "pull-request": 82, end: 32,
 };
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { Event, ToolCall } from "../../protocol.generated";
-import { tellAll, tellRows, type Item } from "./conversation";
+import type { Event, InputState, ToolCall } from "../../protocol.generated";
+import { isAsking, tellAll, tellRows, type Item } from "./conversation";
 import { EMPTY_TIMELINE, type Row } from "./timeline";
 
 let sequence = 0;
@@ -52,6 +52,17 @@ describe("the conversation", () => {
     expect(folded.items[3]).toMatchObject({ text: "last" });
     const unfolded = tellRows(rows, new Set(["m1"]));
     expect(kinds(unfolded.items).slice(0, 6)).toEqual(["prompt", "worked", "text", "tool", "note", "text"]);
+  });
+
+  it("keeps a question in sight, with what it says now", () => {
+    const question = (state: InputState) =>
+      row({ type: "input_request", requestId: "q1", messageId: "m1", kind: "question", prompt: "Which?", state, ...at(2) });
+    const asked = [prompt("m1"), question("waiting")];
+    expect(kinds(tell(...asked).items)).toEqual(["prompt", "question"]);
+    expect(isAsking(asked)).toBe(true);
+    const later = [prompt("m1"), question("answered"), tool("m1", "bash"), text("m1", "Done"), end("m1"), prompt("m2"), end("m2")];
+    expect(kinds(tell(...later).items)).toEqual(["prompt", "worked", "question", "text", "end", "prompt", "end"]);
+    expect(isAsking(later)).toBe(false);
   });
 
   it("does not fold a turn that has not ended", () => {

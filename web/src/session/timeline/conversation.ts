@@ -3,6 +3,7 @@ import type {
   BootProgress,
   Event,
   ExecutionComplete,
+  InputRequest,
   Outcome,
   QueuedPrompt,
   ToolCall,
@@ -22,6 +23,7 @@ export type Item =
   | { kind: "looks"; key: string; calls: readonly ToolCall[]; first: boolean; last: boolean }
   | { kind: "worked"; key: string; turn: string; open: boolean; durationMs: number; calls: number }
   | { kind: "note"; key: string; tone: "bad" | "busy" | "plain"; text: string; detail: string | undefined }
+  | { kind: "question"; key: string; request: InputRequest }
   | { kind: "pushed"; key: string; branch: string | undefined }
   | { kind: "compacted"; key: string }
   | { kind: "pull-request"; key: string; artifactId: string | undefined; url: string; metadata: Record<string, unknown> }
@@ -76,6 +78,11 @@ export function tellRows(rows: readonly Row[], unfolded: ReadonlySet<string>): C
     items.push(...(foldable ? fold(section, told, unfolded) : told));
   });
   return { items, latest: latestOf(sections[lastPrompt]), files: changedFiles(rows) };
+}
+
+/** Whether the agent waits for a person. */
+export function isAsking(rows: readonly Row[]): boolean {
+  return rows.some(({ event }) => event.type === "input_request" && event.state === "waiting");
 }
 
 /** Adds what is not stored yet: text that is being written, and a first prompt that waits for its sandbox. */
@@ -204,6 +211,8 @@ function tellRow(
         error: event.error,
         durationMs: section.prompt?.messageId === event.messageId ? (event.timestamp - section.prompt.timestamp) * 1000 : undefined,
       };
+    case "input_request":
+      return { kind: "question", key, request: event };
     case "context_compacted":
       return { kind: "compacted", key };
     case "push_complete":
@@ -275,7 +284,7 @@ function fold(section: Section, items: readonly Item[], unfolded: ReadonlySet<st
   const { prompt, end } = section;
   if (prompt === undefined || end === undefined) return [...items];
   const lastText = items.findLast((item) => item.kind === "text");
-  const stays = (item: Item) => item === lastText || ["note", "pull-request", "end"].includes(item.kind);
+  const stays = (item: Item) => item === lastText || ["note", "question", "pull-request", "end"].includes(item.kind);
   const hidden = items.filter((item) => !stays(item));
   if (hidden.length === 0) return [...items];
   const open = unfolded.has(prompt.messageId);
