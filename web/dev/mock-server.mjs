@@ -1,6 +1,6 @@
 // A control plane of canned answers, to work on the page without the rest: `npm run build && npm run mock`, then open the address that
 // it prints. It serves dist/ under the page's real policy and speaks enough of the wire (REST, socket in dialect 2) for every state of the page:
-// sessions `finished`, `long` (pages of history), `failed`, `booting`, `empty`, and any new one, which runs a scripted turn.
+// sessions `finished`, `long` (pages of history), `failed`, `booting`, `asking`, `empty`, and any new one, which runs a scripted turn.
 // `?signed-out` in the address of /login signs out. Nothing is kept.
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
@@ -207,6 +207,17 @@ async function prepare() {
   booting.queue.push({ messageId: id(), content: "Upgrade the HTTP client to the newest version and fix what breaks.", status: "pending", author: PEOPLE.grace, createdAt: now });
   booting.queue.push({ messageId: id(), content: "Then bump our own version, too.", status: "pending", author: PEOPLE.ada, createdAt: now });
 
+  const asking = add("asking", { title: "Choose a greeting", status: "active", ageMs: 60_000 });
+  const asked = id();
+  asking.working = true;
+  asking.info.isProcessing = true;
+  asking.put({ type: "user_message", messageId: asked, content: "Make the greeting friendlier. Ask me which one.", author: PEOPLE.ada, timestamp: now / 1000 - 30 });
+  const question = (requestId, rest) => asking.put({ type: "input_request", requestId, messageId: asked, kind: "question", ...rest }, requestId);
+  question("q0", { prompt: "Is the greeting shown to people who are not signed in?", options: ["Yes", "No"], state: "answered", answer: "Yes", answeredBy: PEOPLE.grace });
+  question("q1", { prompt: "Which greeting should the service use?", options: ["Hello", "Good morning", "A longer one that says who it greets, at what time of the day, and why it is glad to see them"], state: "waiting" });
+  asking.queue.push({ messageId: id(), content: "Then translate it into French.", status: "pending", author: PEOPLE.grace, createdAt: now });
+  asking.queue.push({ messageId: id(), content: "And write a test for both languages.", status: "pending", author: PEOPLE.ada, createdAt: now });
+
   const finished = add("finished", { title: "Greet strangers politely", ageMs: 180_000 });
   finished.queue.push({ messageId: id(), content: "Our greeting breaks when the name is blank. Please make it friendly to strangers, with a test.", status: "pending", author: PEOPLE.ada, createdAt: now });
   await finished.work(0);
@@ -330,6 +341,21 @@ sockets.on("connection", (socket, request) => {
       session.queue = session.queue.filter((prompt) => prompt.messageId !== message.messageId);
       reply({ type: "prompt_cancelled", clientRequestId: message.clientRequestId, messageId: message.messageId });
       session.send({ type: "prompt_queue_updated", promptQueue: session.queue });
+    }
+    if (message.type === "edit_prompt") {
+      session.queue = session.queue.map((prompt) => (prompt.messageId === message.messageId ? { ...prompt, content: message.content } : prompt));
+      reply({ type: "prompt_edited", clientRequestId: message.clientRequestId, messageId: message.messageId });
+      session.send({ type: "prompt_queue_updated", promptQueue: session.queue });
+    }
+    if (message.type === "reorder_prompts") {
+      session.queue = message.messageIds.map((wanted) => session.queue.find((prompt) => prompt.messageId === wanted));
+      reply({ type: "prompts_reordered", clientRequestId: message.clientRequestId });
+      session.send({ type: "prompt_queue_updated", promptQueue: session.queue });
+    }
+    if (message.type === "input_response") {
+      const row = session.events.find((each) => each.eventId === message.requestId);
+      reply({ type: "input_accepted", clientRequestId: message.clientRequestId, requestId: message.requestId });
+      if (row !== undefined) session.put({ ...row.event, state: "answered", answer: message.answer, answeredBy: PEOPLE.ada }, message.requestId);
     }
     if (message.type === "stop") session.set({ isProcessing: false }, { type: "processing_status", isProcessing: false });
     if (message.type === "fetch_history") setTimeout(() => { const { events, ...page } = session.page(message.cursor.sequence); reply({ type: "history_page", items: events, ...page }); }, 150);

@@ -29,6 +29,7 @@ export const CheckIcon = draw(<path d="m4.5 10.5 3.8 3.8 7.2-8.3" />);
 export const ChevronDownIcon = draw(<path d="m5.5 8 4.5 4.5L14.5 8" />);
 export const ChevronRightIcon = draw(<path d="m8 5.5 4.5 4.5L8 14.5" />);
 export const ArrowUpIcon = draw(<path d="M10 16V4.5M5 9.2l5-4.9 5 4.9" />);
+export const SkipAheadIcon = draw(<path d="m5 5 7 5-7 5V5Zm9.5 0v10" />);
 export const ArrowDownIcon = draw(<path d="M10 4v11.5m5-4.7-5 4.9-5-4.9" />);
 export const StopIcon = draw(<rect x="5.5" y="5.5" width="9" height="9" rx="1.5" fill="currentColor" />);
 export const SearchIcon = draw(

@@ -37,7 +37,7 @@ export interface Submission {
 }
 
 export type Outcome =
-  /** `id` is the prompt's, or the question's. */
+  /** `id` is the prompt's or the question's; empty of a new order. */
   | { ok: true; id: string }
   | { ok: false; code: ErrorCode | "WITHDRAWN" | "UNREACHABLE"; reason: string };
 
@@ -176,6 +176,24 @@ export class SessionConnection {
   cancel(messageId: string): Promise<Outcome> {
     const clientRequestId = this.world.newId();
     return this.request(clientRequestId, { type: "cancel_prompt", messageId, clientRequestId });
+  }
+
+  /** Changes the words of a prompt that still waits. */
+  edit(messageId: string, content: string): Promise<Outcome> {
+    const clientRequestId = this.world.newId();
+    return this.request(clientRequestId, { type: "edit_prompt", messageId, content, clientRequestId });
+  }
+
+  /** Puts the prompts that wait in this order. */
+  reorder(messageIds: string[]): Promise<Outcome> {
+    const clientRequestId = this.world.newId();
+    return this.request(clientRequestId, { type: "reorder_prompts", messageIds, clientRequestId });
+  }
+
+  /** Stops what runs, and runs this prompt next. */
+  sendNow(messageId: string): Promise<Outcome> {
+    const clientRequestId = this.world.newId();
+    return this.request(clientRequestId, { type: "send_now", messageId, clientRequestId });
   }
 
   /** Answers a question of the agent. */
@@ -397,8 +415,13 @@ export class SessionConnection {
         break;
       case "prompt_queued":
       case "prompt_cancelled":
+      case "prompt_edited":
+      case "prompt_sent_now":
         this.settle(message.clientRequestId, { ok: true, id: message.messageId });
         this.world.listChanged();
+        break;
+      case "prompts_reordered":
+        this.settle(message.clientRequestId, { ok: true, id: "" });
         break;
       case "input_accepted":
         this.settle(message.clientRequestId, { ok: true, id: message.requestId });

@@ -1,8 +1,9 @@
-import { useState } from "react";
-import { IconButton } from "../../design/Button";
-import { CloseIcon, QueueIcon } from "../../design/icons";
+import { useId, useState } from "react";
+import { Button, IconButton } from "../../design/Button";
+import { ArrowUpIcon, CloseIcon, PencilIcon, QueueIcon, SkipAheadIcon } from "../../design/icons";
 import { count } from "../../design/words";
 import type { QueuedPrompt } from "../../protocol.generated";
+import type { Outcome } from "../connection/connection";
 import { useConnection, useSession } from "../SessionContext";
 import styles from "./QueueStack.module.css";
 
@@ -16,6 +17,7 @@ interface QueueStackProps {
 export function QueueStack({ prompts, onCancelled }: QueueStackProps) {
   const me = useSession((view) => view.session.me?.participantId);
   if (prompts.length === 0) return null;
+  const ids = prompts.map((prompt) => prompt.messageId);
   return (
     <section className={styles["stack"]} aria-label="Waiting prompts">
       <h2 className={styles["heading"]}>
@@ -23,54 +25,168 @@ export function QueueStack({ prompts, onCancelled }: QueueStackProps) {
         {count(prompts.length, "prompt")} waiting
       </h2>
       <ol className={styles["list"]}>
-        {prompts.map((prompt) => (
-          <Waiting key={prompt.messageId} prompt={prompt} mine={prompt.author?.participantId === me} onCancelled={onCancelled} />
+        {prompts.map((prompt, index) => (
+          <Waiting
+            key={prompt.messageId}
+            prompt={prompt}
+            mine={prompt.author?.participantId === me}
+            earlier={index === 0 ? undefined : [...ids.slice(0, index - 1), ...swapped(ids, index), ...ids.slice(index + 1)]}
+            onCancelled={onCancelled}
+          />
         ))}
       </ol>
     </section>
   );
 }
 
+/** The id at a place and the one before it, the other way round. */
+function swapped(ids: readonly string[], index: number): string[] {
+  return ids.slice(index - 1, index + 1).reverse();
+}
+
 interface WaitingProps {
   prompt: QueuedPrompt;
   mine: boolean;
+  /** The order in which this one is one place earlier; the first one has none. */
+  earlier: string[] | undefined;
   onCancelled: (content: string) => void;
 }
 
-function Waiting({ prompt, mine, onCancelled }: WaitingProps) {
+function Waiting({ prompt, mine, earlier, onCancelled }: WaitingProps) {
+  const connection = useConnection();
+  const running = useSession((view) => view.session.session?.isProcessing ?? false);
   const { cancelling, failure, cancel } = useCancel(prompt, onCancelled);
+  const change = useChange();
+  const [editing, setEditing] = useState(false);
   const author = prompt.author === undefined ? undefined : mine ? "You" : prompt.author.name;
+  const busy = cancelling || change.busy;
+  const complaint = failure ?? change.failure;
+  if (editing) {
+    return (
+      <li className={styles["waiting"]}>
+        <Editing
+          prompt={prompt}
+          busy={change.busy}
+          failure={change.failure}
+          onSave={(content) => change.ask(connection.edit(prompt.messageId, content), () => setEditing(false))}
+          onLeave={() => setEditing(false)}
+        />
+      </li>
+    );
+  }
   return (
     <li className={styles["waiting"]}>
       <p className={styles["words"]}>
         {author !== undefined && <span className={styles["author"]}>{author}</span>}
         {prompt.content}
-        {failure !== undefined && (
+        {complaint !== undefined && (
           <span className={styles["failure"]} role="alert">
-            {failure}
+            {complaint}
           </span>
         )}
       </p>
-      <IconButton label="Cancel this prompt" disabled={cancelling} onClick={cancel}>
-        <CloseIcon size={15} />
-      </IconButton>
+      <div className={styles["actions"]}>
+        {running && (
+          <IconButton
+            label="Stop the run and send this prompt now"
+            disabled={busy}
+            onClick={() => change.ask(connection.sendNow(prompt.messageId))}
+          >
+            <SkipAheadIcon size={15} />
+          </IconButton>
+        )}
+        {earlier !== undefined && (
+          <IconButton label="Move this prompt up" disabled={busy} onClick={() => change.ask(connection.reorder(earlier))}>
+            <ArrowUpIcon size={15} />
+          </IconButton>
+        )}
+        {/* Of a long prompt only the beginning is here: it cannot be edited in this place. */}
+        {mine && prompt.contentTruncated !== true && (
+          <IconButton label="Edit this prompt" disabled={busy} onClick={() => setEditing(true)}>
+            <PencilIcon size={15} />
+          </IconButton>
+        )}
+        <IconButton label="Cancel this prompt" disabled={busy} onClick={cancel}>
+          <CloseIcon size={15} />
+        </IconButton>
+      </div>
     </li>
   );
+}
+
+interface EditingProps {
+  prompt: QueuedPrompt;
+  busy: boolean;
+  failure: string | undefined;
+  onSave: (content: string) => void;
+  onLeave: () => void;
+}
+
+function Editing({ prompt, busy, failure, onSave, onLeave }: EditingProps) {
+  const [words, setWords] = useState(prompt.content);
+  const field = useId();
+  const empty = words.trim() === "";
+  return (
+    <form
+      className={styles["editing"]}
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (!empty) onSave(words);
+      }}
+    >
+      <label htmlFor={field} className="visually-hidden">
+        The prompt
+      </label>
+      <textarea
+        id={field}
+        value={words}
+        rows={Math.min(6, words.split("\n").length + 1)}
+        maxLength={64_000}
+        // The person asked for this field with the press before.
+        // eslint-disable-next-line jsx-a11y/no-autofocus
+        autoFocus
+        onChange={(event) => setWords(event.target.value)}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") onLeave();
+        }}
+      />
+      {failure !== undefined && (
+        <p className={styles["failure"]} role="alert">
+          {failure}
+        </p>
+      )}
+      <div className={styles["editing-actions"]}>
+        <Button look="quiet" onClick={onLeave}>
+          Leave as it is
+        </Button>
+        <Button type="submit" look="primary" busy={busy} disabled={busy || empty}>
+          Save
+        </Button>
+      </div>
+    </form>
+  );
+}
+
+/** Something that is asked of the session and may be refused. */
+function useChange() {
+  const [busy, setBusy] = useState(false);
+  const [failure, setFailure] = useState<string>();
+  const ask = (asked: Promise<Outcome>, then?: () => void) => {
+    setBusy(true);
+    setFailure(undefined);
+    void asked.then((outcome) => {
+      setBusy(false);
+      if (outcome.ok) then?.();
+      else if (outcome.code !== "WITHDRAWN") setFailure(outcome.reason);
+    });
+  };
+  return { busy, failure, ask };
 }
 
 /** Takes a waiting prompt back. */
 export function useCancel(prompt: QueuedPrompt, onCancelled: (content: string) => void) {
   const connection = useConnection();
-  const [cancelling, setCancelling] = useState(false);
-  const [failure, setFailure] = useState<string>();
-  const cancel = () => {
-    setCancelling(true);
-    setFailure(undefined);
-    void connection.cancel(prompt.messageId).then((outcome) => {
-      setCancelling(false);
-      if (outcome.ok) onCancelled(prompt.content);
-      else if (outcome.code !== "WITHDRAWN") setFailure(outcome.reason);
-    });
-  };
-  return { cancelling, failure, cancel };
+  const { busy, failure, ask } = useChange();
+  const cancel = () => ask(connection.cancel(prompt.messageId), () => onCancelled(prompt.content));
+  return { cancelling: busy, failure, cancel };
 }
