@@ -38,7 +38,8 @@ fn names_of(template: &str, path: &str) -> Option<usize> {
 impl Coverage {
     /// Of the checked-in document.
     pub fn of_document() -> Outcome<Self> {
-        let document: Value = serde_json::from_slice(&std::fs::read("docs/openapi.json")?)?;
+        let document: Value =
+            serde_json::from_slice(&std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json"))?)?;
         let paths = document["paths"].as_object().ok_or_else(|| Failed("the document has no paths".to_owned()))?;
         let mut routes = Vec::new();
         for (template, methods) in paths {
