@@ -7,6 +7,7 @@ mod archive;
 mod attachments;
 mod backends;
 mod bad_input;
+mod boot_modes;
 mod browser;
 mod crashes;
 mod diffs;
@@ -141,6 +142,7 @@ const REAL: &[(&str, Test)] = tests![
     main_job::a_prompt_becomes_a_pull_request_in_the_persons_name,
     main_job::a_follow_up_waits_for_its_turn_and_stop_stops,
     secrets::a_hook_and_the_agent_see_the_secrets_and_nobody_else_does,
+    boot_modes::hooks_run_as_each_boot_mode_has_it,
     browser::two_browsers_do_the_main_job_by_hand,
     crashes::killing_the_bridge_in_a_run_ends_it_visibly,
     crashes::killing_the_agent_in_a_run_ends_it_visibly,
