@@ -175,6 +175,13 @@ impl OpenCodeClient {
         Ok(list.into_iter().filter_map(stored_message).collect())
     }
 
+    /// What OpenCode asks to be allowed, by id. It has one session, so that all of it is of that one.
+    pub async fn permissions(&self, directory: &Path) -> Result<Vec<String>, OpenCodeError> {
+        let list: Vec<Value> = self.json(self.request(Method::GET, "/permission", Some(directory))).await?;
+        let id = |asked: &Value| asked.get("id").and_then(Value::as_str).map(str::to_owned);
+        Ok(list.iter().filter_map(id).collect())
+    }
+
     /// Allows what OpenCode asks for: the sandbox is the boundary.
     pub async fn allow(&self, permission: &str) -> Result<(), OpenCodeError> {
         let request = self.request(Method::POST, &format!("/permission/{permission}/reply"), None);

@@ -160,6 +160,8 @@ impl Run<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle_since: Option<Instant> = None;
         let mut heard = Instant::now();
+        let mut edits = self.agent.edits.clone();
+        let mut held = Vec::new();
         loop {
             tokio::select! {
                 biased;
@@ -173,10 +175,14 @@ impl Run<'_> {
                         translator.frame(frame, Instant::now());
                     }
                     None => match self.reconnect(translator).await? {
-                        Some(new) => *stream = new,
+                        Some(new) => {
+                            *stream = new;
+                            held.extend(self.asked_meanwhile().await);
+                        }
                         None => return Ok(Streamed::Gone),
                     },
                 },
+                () = raised(&mut edits), if !held.is_empty() => self.answer(std::mem::take(&mut held)).await,
                 _ = tick.tick() => {
                     translator.tell_deferred(Instant::now());
                     if heard.elapsed() > QUIET {
@@ -188,7 +194,14 @@ impl Run<'_> {
                 }
             }
             self.tell(translator.take()).await;
-            self.answer(translator.take_asked()).await;
+            let asked = translator.take_asked();
+            if *edits.borrow() {
+                self.answer(asked).await;
+            } else {
+                let (waiting, now): (Vec<_>, _) = asked.into_iter().partition(|a| matches!(a, Asked::Permission(_)));
+                held.extend(waiting);
+                self.answer(now).await;
+            }
             if !translator.is_idle() {
                 idle_since = None;
             } else if translator.is_settled() || idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE_GRACE {
@@ -207,6 +220,12 @@ impl Run<'_> {
                 tracing::warn!(event = "agent.answer_failed", %error);
             }
         }
+    }
+
+    /// What was asked while nobody listened.
+    async fn asked_meanwhile(&self) -> Vec<Asked> {
+        let asked = self.client.permissions(&self.turn.directory).await.unwrap_or_default();
+        asked.into_iter().map(Asked::Permission).collect()
     }
 
     /// The stream broke: subscribes again, unless another process took the place of the one that had the prompt.

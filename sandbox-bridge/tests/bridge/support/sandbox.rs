@@ -93,6 +93,26 @@ impl Sandbox {
         Self::started(folder, config(session, Some(forge), model_url), opencode.to_owned())
     }
 
+    /// A sandbox of this configuration, with what `prepare` puts into its folders first.
+    pub fn prepared(config: CreateSandboxRequest, url: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        prepare(folder.path());
+        let opencode = stand_in(folder.path(), &says_it_listens(url));
+        Self::started(folder, config, opencode)
+    }
+
+    /// The same with the real OpenCode.
+    pub fn prepared_with_opencode(config: CreateSandboxRequest, opencode: &Path, prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        prepare(folder.path());
+        Self::started(folder, config, opencode.to_owned())
+    }
+
+    /// Asks it to end, as its backend does.
+    pub fn terminate(&self) {
+        super::sh(self.folder.path(), &format!("kill -TERM {}", self.pid()));
+    }
+
     fn started(folder: tempfile::TempDir, config: CreateSandboxRequest, opencode: PathBuf) -> Self {
         let mut sandbox = Self { folder, config, opencode, child: None };
         sandbox.start();
