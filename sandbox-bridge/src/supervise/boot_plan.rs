@@ -91,6 +91,9 @@ mod tests {
     use super::OnFailure::{Fatal, Warned};
     use super::*;
 
+    /// Mode, tunnels always, fatal sync, checkout, baseline, setup, session.
+    type Row = (&'static str, bool, bool, bool, bool, Option<OnFailure>, bool);
+
     #[test]
     fn each_mode_does_what_the_table_says() {
         let build = serde_json::json!({"mode": "build", "buildId": "b", "callbackUrl": "u", "failureCallbackUrl": "u",
@@ -98,8 +101,6 @@ mod tests {
         let build: BootFrom = serde_json::from_value(build).expect("a build");
         let image = BootFrom::RepoImage { image_id: None, sha: None };
         let restore = BootFrom::SnapshotRestore { image_id: None };
-        // mode, tunnels always, fatal sync, checkout, baseline, setup, session
-        type Row = (&'static str, bool, bool, bool, bool, Option<OnFailure>, bool);
         let table: [(BootFrom, Row); 4] = [
             (build, ("build", false, true, true, true, Some(Fatal), false)),
             (BootFrom::Fresh, ("fresh", false, true, true, true, Some(Warned), true)),

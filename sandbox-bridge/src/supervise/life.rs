@@ -24,7 +24,7 @@ impl Life {
 
     /// Longest run of one prompt.
     pub fn prompt_limit(&self) -> Duration {
-        self.whole - self.reserve()
+        self.whole.saturating_sub(self.reserve())
     }
 
     /// From then on nothing is begun.

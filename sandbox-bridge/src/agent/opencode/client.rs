@@ -183,14 +183,15 @@ impl OpenCodeClient {
     }
 
     /// Allows what OpenCode asks for: the sandbox is the boundary.
-    pub async fn allow(&self, permission: &str) -> Result<(), OpenCodeError> {
-        let request = self.request(Method::POST, &format!("/permission/{permission}/reply"), None);
+    pub async fn allow(&self, permission: &str, directory: &Path) -> Result<(), OpenCodeError> {
+        // Each directory has its own open requests.
+        let request = self.request(Method::POST, &format!("/permission/{permission}/reply"), Some(directory));
         self.call(request.json(&json!({"reply": "once"}))).await.map(drop)
     }
 
     /// Tells OpenCode that nobody answers its question.
-    pub async fn reject(&self, question: &str) -> Result<(), OpenCodeError> {
-        let request = self.request(Method::POST, &format!("/question/{question}/reject"), None);
+    pub async fn reject(&self, question: &str, directory: &Path) -> Result<(), OpenCodeError> {
+        let request = self.request(Method::POST, &format!("/question/{question}/reject"), Some(directory));
         self.call(request.json(&json!({}))).await.map(drop)
     }
 

@@ -212,9 +212,10 @@ impl Run<'_> {
 
     async fn answer(&self, asked: Vec<Asked>) {
         for asked in asked {
+            let directory = &self.turn.directory;
             let answered = match &asked {
-                Asked::Permission(id) => self.client.allow(id).await,
-                Asked::Question(id) => self.client.reject(id).await,
+                Asked::Permission(id) => self.client.allow(id, directory).await,
+                Asked::Question(id) => self.client.reject(id, directory).await,
             };
             if let Err(error) = answered {
                 tracing::warn!(event = "agent.answer_failed", %error);

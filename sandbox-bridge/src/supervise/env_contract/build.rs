@@ -12,6 +12,8 @@ const CALLBACKS: [&str; 5] = [
     "OI_REPO_IMAGE_PROVIDER_SESSION_ID",
 ];
 
+const TIMEOUT: &str = "OI_IMAGE_BUILD_EXECUTION_TIMEOUT_SECONDS";
+
 /// The build. Where one variable of its callbacks is there, even an empty one, all must be; where none is, nobody is
 /// told of its end.
 pub(super) fn read(of: Variables<'_>) -> Result<ImageBuild, EnvContractError> {
@@ -22,7 +24,6 @@ pub(super) fn read(of: Variables<'_>) -> Result<ImageBuild, EnvContractError> {
     }
     let [build_id, callback_url, failure_callback_url, callback_token, provider_session_id] =
         CALLBACKS.map(|name| of.present(name).unwrap_or_default());
-    const TIMEOUT: &str = "OI_IMAGE_BUILD_EXECUTION_TIMEOUT_SECONDS";
     let execution_timeout_seconds = match of.0.get(TIMEOUT) {
         Some(text) => {
             let seconds = text.trim().parse().ok().filter(|seconds| *seconds > 0);

@@ -161,7 +161,9 @@ mod tests {
     fn install(folders: &SkillFolders, skills: &[Skill]) {
         folders.repair().expect("repaired");
         folders.stage().expect("staged");
-        skills.iter().for_each(|skill| folders.add(skill).expect("added"));
+        for skill in skills {
+            folders.add(skill).expect("added");
+        }
         folders.swap().expect("swapped");
     }
 
@@ -219,7 +221,9 @@ mod tests {
         let taken = discovered(&[folder.path().join("repo"), folder.path().join("home")]);
         assert_eq!(taken.len(), 2, "{taken:?}");
         folders.stage().expect("staged");
-        ["review", "deploy", "other"].iter().for_each(|name| folders.add(&skill(name, "x")).expect("added"));
+        for name in ["review", "deploy", "other"] {
+            folders.add(&skill(name, "x")).expect("added");
+        }
         assert_eq!(folders.drop_collisions(&taken).expect("dropped"), ["deploy", "review"]);
         folders.swap().expect("swapped");
         assert_eq!(names_in(&folders.installed()), ["other"]);
