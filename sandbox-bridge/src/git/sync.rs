@@ -34,7 +34,8 @@ pub struct SyncPlan {
     pub is_fatal: bool,
     /// Whether a checkout that was there moves to its branch's newest commit. One that a session works in never does.
     pub moves_head: bool,
-    /// Whether what is checked out then is what the session begins with, unless it said where it began.
+    /// Whether what is checked out then is what the session begins with, unless it said where it began or the checkout
+    /// is marked.
     pub takes_baseline: bool,
     /// Whether that is remembered in the checkout. An image's must not be: its sessions begin later.
     pub marks_baseline: bool,
@@ -220,7 +221,8 @@ async fn baseline(
     plan: SyncPlan,
 ) -> Option<String> {
     let known = match found {
-        Found::Work if plan.takes_baseline => marked_baseline(git, path).await,
+        // Where a session began is no guess, also where nothing is taken from what is checked out now.
+        Found::Work => marked_baseline(git, path).await,
         _ if plan.takes_baseline => {
             let head = head(git, path).await;
             if let (Some(head), true) = (&head, plan.marks_baseline) {

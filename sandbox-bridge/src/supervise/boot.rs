@@ -18,6 +18,7 @@ use crate::agent::opencode::process::Endpoint;
 use crate::agent::opencode::{OpenCode, config};
 use crate::bridge::Stamp;
 use crate::bridge::runner::WorkspaceState;
+use crate::clock;
 use crate::control_plane::ControlPlane;
 use crate::git::{Checkout, Workspace};
 
@@ -74,6 +75,9 @@ impl Boot {
     pub async fn run(self, began: UnixMillis) -> Result<(), BootError> {
         let teller = &self.workspace.teller;
         let booted = tokio::try_join!(self.prepare_workspace(), self.prepare_agent());
+        let (boot_mode, outcome) = (self.workspace.plan.mode, if booted.is_ok() { "success" } else { "failure" });
+        let duration_ms = clock::now().since(began);
+        tracing::info!(event = "sandbox.startup", boot_mode, duration_ms, outcome);
         match booted {
             Ok((workspace, session)) => {
                 let ready = ready_event(&teller.stamp, session, Some(&workspace));

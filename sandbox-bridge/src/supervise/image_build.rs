@@ -47,7 +47,9 @@ pub async fn run(
         tracing::info!(event = "supervisor.image_build_mode", build_id = build.build_id);
         serve_credentials(&config, &build, &places, &socket, &program)?;
         let boot = workspace_boot(Arc::clone(&config), &places, &socket, &program).await;
-        let result = match within(&build, boot_workspace(&boot)).await {
+        // Without a limit of its own it may take the sandbox's life.
+        let limit = build.execution_timeout_seconds.unwrap_or(boot.config.timeout_seconds);
+        let result = match within(limit, boot_workspace(&boot)).await {
             Ok(workspace) => {
                 let duration_ms = began.elapsed().as_millis();
                 tracing::info!(event = "image_build.complete", duration_ms, runtime_version = RUNTIME_VERSION);
@@ -121,13 +123,9 @@ async fn boot_workspace(boot: &WorkspaceBoot) -> Result<Workspace, BootError> {
     Ok(workspace)
 }
 
-async fn within<T>(build: &ImageBuild, work: impl Future<Output = Result<T, BootError>>) -> Result<T, BootError> {
-    match build.execution_timeout_seconds {
-        Some(seconds) => timeout(Duration::from_secs(u64::from(seconds)), work)
-            .await
-            .unwrap_or(Err(BootError::BuildTimedOut(seconds))),
-        None => work.await,
-    }
+async fn within<T>(seconds: u32, work: impl Future<Output = Result<T, BootError>>) -> Result<T, BootError> {
+    let limit = Duration::from_secs(u64::from(seconds));
+    timeout(limit, work).await.unwrap_or(Err(BootError::BuildTimedOut(seconds)))
 }
 
 fn success(build: &ImageBuild, workspace: &Workspace, took: Duration) -> Value {

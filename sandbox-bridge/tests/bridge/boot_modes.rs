@@ -333,3 +333,18 @@ async fn a_signal_during_the_boot_ends_all_that_it_started() {
     };
     eventually("nothing of it lives", Duration::from_secs(5), || (!of_sandbox()).then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_workspace_knows_where_its_session_began_by_its_mark() {
+    let world = world().await;
+    let mut sandbox = world.start(world.config(BootFrom::Fresh), |_| {});
+    world.session.booted().await;
+    let began = world.forge.git("rev-parse main");
+    sh(&sandbox.path("workspace/api"), "echo mine >> a.txt; git -c user.name=A -c user.email=a@b commit -qam mine");
+    sandbox.crash();
+    world.session.taken().frames.clear();
+    sandbox.config.boot = RESTORE;
+    sandbox.start();
+    world.session.booted().await;
+    assert_eq!(baseline(&world.session).await[0]["baseSha"], began, "as a fork of it is told");
+}

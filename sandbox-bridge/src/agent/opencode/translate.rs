@@ -231,7 +231,11 @@ impl Translator {
                 }
             }
             "session.compacted" => self.compacted_in(&read!(OfSession).session_id),
-            "permission.asked" => self.asked_for(&frame.properties, Asked::Permission),
+            // Of whatever session: a sub-agent's sub-agent asks too, and nobody else would answer it.
+            "permission.asked" => {
+                let id = frame.properties.get("id").and_then(serde_json::Value::as_str);
+                self.asked.extend(id.map(|id| Asked::Permission(id.to_owned())));
+            }
             "question.asked" => self.asked_for(&frame.properties, Asked::Question),
             _ => {}
         }

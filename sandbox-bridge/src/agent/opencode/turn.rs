@@ -177,7 +177,7 @@ impl Run<'_> {
                     None => match self.reconnect(translator).await? {
                         Some(new) => {
                             *stream = new;
-                            held.extend(self.asked_meanwhile().await);
+                            self.hold_asked_meanwhile(&mut held).await;
                         }
                         None => return Ok(Streamed::Gone),
                     },
@@ -190,6 +190,7 @@ impl Run<'_> {
                         if !self.client.is_busy(&self.session, &self.turn.directory).await.unwrap_or(true) {
                             translator.polled_idle();
                         }
+                        self.hold_asked_meanwhile(&mut held).await;
                     }
                 }
             }
@@ -223,10 +224,14 @@ impl Run<'_> {
         }
     }
 
-    /// What was asked while nobody listened.
-    async fn asked_meanwhile(&self) -> Vec<Asked> {
+    /// What was asked while nobody listened, to be answered as soon as it may be.
+    async fn hold_asked_meanwhile(&self, held: &mut Vec<Asked>) {
         let asked = self.client.permissions(&self.turn.directory).await.unwrap_or_default();
-        asked.into_iter().map(Asked::Permission).collect()
+        for asked in asked.into_iter().map(Asked::Permission) {
+            if !held.contains(&asked) {
+                held.push(asked);
+            }
+        }
     }
 
     /// The stream broke: subscribes again, unless another process took the place of the one that had the prompt.
