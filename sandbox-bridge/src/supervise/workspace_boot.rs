@@ -58,7 +58,7 @@ impl WorkspaceBoot {
     /// The workspace as it was found, for an agent that may read already.
     pub fn as_found(&self) -> Workspace {
         let workspace = sync::as_found(self.root(), self.repositories());
-        self.furnish(&workspace);
+        self.furnish(&workspace, !self.plan.sync.moves_head);
         workspace
     }
 
@@ -92,7 +92,10 @@ impl WorkspaceBoot {
         if stale.is_empty() {
             self.teller.git_sync(GitSyncStatus::Completed, sha);
         }
-        self.furnish(&workspace);
+        // What the agent reads already and nobody moved stays as it is.
+        if self.plan.sync.moves_head || !self.plan.has_files {
+            self.furnish(&workspace, true);
+        }
         Ok(workspace)
     }
 
@@ -117,9 +120,9 @@ impl WorkspaceBoot {
         }
     }
 
-    /// What the agent finds beside the repositories' own files.
-    fn furnish(&self, workspace: &Workspace) {
-        for warning in assembly::assemble(self.root(), workspace) {
+    /// What the agent finds beside the repositories' own files. `tells` is false where it is done again before long.
+    fn furnish(&self, workspace: &Workspace, tells: bool) {
+        for warning in assembly::assemble(self.root(), workspace).into_iter().filter(|_| tells) {
             self.teller.warn(WarningScope::Assembly, &warning, None);
         }
         for checkout in &workspace.checkouts {

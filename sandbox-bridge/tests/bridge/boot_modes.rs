@@ -229,15 +229,37 @@ async fn a_start_that_fails_ends_the_boot_for_the_primary_repository_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_setup_that_fails_is_warned_of_and_tried_again_by_the_next_start_alone() {
+async fn a_setup_that_fails_is_warned_of_and_made_up_for_by_the_next_start() {
     let world = world().await;
-    world.forge.change("api", "mkdir .openinspect; echo 'echo x >> ../setup; exit 1' > .openinspect/setup.sh;");
-    let sandbox = world.start(world.config(BootFrom::Fresh), |_| {});
+    world
+        .forge
+        .change("api", "mkdir .openinspect; echo 'echo x >> ../setup; test -e ../good' > .openinspect/setup.sh;");
+    let mut sandbox = world.start(world.config(BootFrom::Fresh), |_| {});
     world.session.booted().await;
     let warnings = world.session.warnings("setup");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert_eq!(world.session.phase("setup").as_deref(), Some("failed"));
-    drop(sandbox);
+    for runs in [2, 2] {
+        std::fs::write(sandbox.path("workspace/good"), "").expect("written");
+        sandbox.crash();
+        world.session.taken().frames.clear();
+        sandbox.start();
+        world.session.booted().await;
+        let setup = std::fs::read_to_string(sandbox.path("workspace/setup")).expect("it ran");
+        assert_eq!(setup.lines().count(), runs);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_lines_of_a_failed_hook_are_logged_without_the_users_values() {
+    let world = world().await;
+    let script = "for n in $(seq 100); do echo line-$n-; done; echo $MY_OWN; exit 1";
+    world.forge.change("api", &format!("mkdir .openinspect; echo '{script}' > .openinspect/setup.sh;"));
+    let sandbox = Sandbox::logged(world.config(BootFrom::Fresh), &world.opencode.url);
+    world.session.booted().await;
+    let log = std::fs::read_to_string(sandbox.path("log")).expect("kept");
+    assert!(log.contains("line-52-") && log.contains("line-100-") && log.contains("***"), "{log}");
+    assert!(!log.contains("line-51-") && !log.contains("user value"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -132,18 +132,21 @@ async fn a_build_is_set_up_told_and_waits_for_its_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_build_that_fails_says_why_without_its_output_and_ends() {
     let cases = [
-        ("echo the-secret; exit 4", None, "setup hook failed for acme/api in build mode", 13),
+        ("echo the-$(echo secret); exit 4", None, "setup hook failed for acme/api in build mode", 13),
         ("sleep 30", Some(1), "image build exceeded its 1-second execution timeout", 16),
     ];
     for (script, timeout, expected, code) in cases {
         let world = world().await;
         world.setup(script);
-        let mut sandbox = world.start(timeout);
+        let mut sandbox = Sandbox::logged(world.config(timeout), "http://127.0.0.1:9");
         let (kind, body) = world.callbacks.first().await;
         assert_eq!(kind, "failed");
         assert_eq!(body, json!({"build_id": "build-1", "error": expected, "provider_session_id": "machine-1"}));
         assert_eq!(sandbox.ended().await.code(), Some(code), "{expected}");
         assert_eq!(world.callbacks.told().len(), 1);
+        let log = std::fs::read_to_string(sandbox.path("log")).expect("kept");
+        assert!(log.contains("hook.failed") || timeout.is_some(), "{log}");
+        assert!(!log.contains("the-secret") && holds_secret(log.as_bytes()).is_none(), "{log}");
     }
 }
 
