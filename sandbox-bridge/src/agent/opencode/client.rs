@@ -132,6 +132,14 @@ impl OpenCodeClient {
         self.json(self.request(Method::POST, "/session", Some(directory)).json(&json!({}))).await
     }
 
+    /// What OpenCode asks to be allowed, by id. Of whatever session: a sub-agent's sub-agent asks too, and
+    /// the stream does not say whose it is.
+    pub async fn permissions(&self, directory: &Path) -> Result<Vec<String>, OpenCodeError> {
+        let list: Vec<Value> = self.json(self.request(Method::GET, "/permission", Some(directory))).await?;
+        let id = |asked: &Value| asked.get("id").and_then(Value::as_str).map(str::to_owned);
+        Ok(list.iter().filter_map(id).collect())
+    }
+
     /// A session, or `None` when there is none of this name.
     pub async fn session(&self, id: &str) -> Result<Option<SessionInfo>, OpenCodeError> {
         match self.json(self.request(Method::GET, &format!("/session/{id}"), None)).await {
@@ -175,16 +183,8 @@ impl OpenCodeClient {
         Ok(list.into_iter().filter_map(stored_message).collect())
     }
 
-    /// What OpenCode asks to be allowed, by id. It has one session, so that all of it is of that one.
-    pub async fn permissions(&self, directory: &Path) -> Result<Vec<String>, OpenCodeError> {
-        let list: Vec<Value> = self.json(self.request(Method::GET, "/permission", Some(directory))).await?;
-        let id = |asked: &Value| asked.get("id").and_then(Value::as_str).map(str::to_owned);
-        Ok(list.iter().filter_map(id).collect())
-    }
-
     /// Allows what OpenCode asks for: the sandbox is the boundary.
     pub async fn allow(&self, permission: &str, directory: &Path) -> Result<(), OpenCodeError> {
-        // Each directory has its own open requests.
         let request = self.request(Method::POST, &format!("/permission/{permission}/reply"), Some(directory));
         self.call(request.json(&json!({"reply": "once"}))).await.map(drop)
     }

@@ -231,11 +231,7 @@ impl Translator {
                 }
             }
             "session.compacted" => self.compacted_in(&read!(OfSession).session_id),
-            // Of whatever session: a sub-agent's sub-agent asks too, and nobody else would answer it.
-            "permission.asked" => {
-                let id = frame.properties.get("id").and_then(serde_json::Value::as_str);
-                self.asked.extend(id.map(|id| Asked::Permission(id.to_owned())));
-            }
+            "permission.asked" => self.asked_for(&frame.properties, Asked::Permission),
             "question.asked" => self.asked_for(&frame.properties, Asked::Question),
             _ => {}
         }
