@@ -1,5 +1,7 @@
 //! Calls from the sandbox to the control plane, with the sandbox's bearer.
 
+mod boot;
+
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -111,7 +113,10 @@ impl ControlPlane {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("{}{path}", self.session_url);
+        self.at(method, format!("{}{path}", self.session_url))
+    }
+
+    fn at(&self, method: Method, url: String) -> RequestBuilder {
         let request = self.http.request(method, url).header("X-Sandbox-ID", &self.sandbox_id);
         match self.token.bearer() {
             Some(bearer) => request.header(AUTHORIZATION, bearer),

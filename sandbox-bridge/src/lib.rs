@@ -18,6 +18,7 @@ pub mod launch;
 pub mod logging;
 pub mod mcp;
 pub mod model_gateway;
+pub mod process_group;
 pub mod random;
 pub mod secret;
 pub mod stop_signal;

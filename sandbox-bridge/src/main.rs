@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use sandbox_bridge::git::credential;
 use sandbox_bridge::host::{self, HostOptions};
 use sandbox_bridge::launch::{self, LaunchOptions};
+use sandbox_bridge::supervise::build_token::{self, LaunchError};
 use sandbox_bridge::supervise::places::Places;
 use sandbox_bridge::supervise::{self, env_contract};
 use sandbox_bridge::{logging, mcp};
@@ -25,6 +26,9 @@ enum Program {
         /// Take the configuration from the environment, as Open-Inspect's backends give it.
         #[arg(long)]
         config_env: bool,
+        /// The same for the build of an image whose token comes as one line of standard input.
+        #[arg(long)]
+        await_modal_image_build_token_stdin_v1: bool,
         #[command(flatten)]
         places: Places,
     },
@@ -55,44 +59,82 @@ fn main() -> ExitCode {
             logging::start();
             // Children get environments built from nothing, so the secret goes no further than this process.
             let secret = std::env::var("LOCAL_SANDBOX_SECRET").ok();
-            finish(run_to_end(host::run(options, secret)))
+            finish_with(run_to_end(host::run(options, secret)), |_| ExitCode::FAILURE)
         }
-        Program::Supervise { config_env: true, mut places } => {
-            if places.tool_path.is_empty() {
-                // The image's own programs.
-                let path = std::env::var_os("PATH").unwrap_or_default();
-                places.tool_path = std::env::split_paths(&path).collect();
-            }
-            let variables: BTreeMap<String, String> = std::env::vars().collect();
-            match env_contract::read(&variables) {
-                Ok(config) => complain(&env_contract::restart_with_input(&config, &places.arguments())),
-                Err(error) => complain(&error),
-            }
-        }
-        Program::Supervise { config_env: false, places } => {
+        Program::Supervise { await_modal_image_build_token_stdin_v1: true, places, .. } => {
             logging::start();
-            match supervise::read_config() {
-                Ok(config) => finish(run_to_end(supervise::run(config, places))),
+            let variables: BTreeMap<String, String> = std::env::vars().collect();
+            match run_to_end(await_token(&variables)) {
+                Ok(Some(Ok(token))) => start_from(&build_token::complete(variables, token), places),
+                // A signal came first.
+                Ok(None) => ExitCode::SUCCESS,
+                Ok(Some(Err(error))) => {
+                    tracing::error!(event = "image_build.launch_failed", reason = error.reason());
+                    complain(&error)
+                }
                 Err(error) => complain(&error),
+            }
+        }
+        Program::Supervise { config_env: true, places, .. } => start_from(&std::env::vars().collect(), places),
+        Program::Supervise { places, .. } => {
+            logging::start();
+            let code = |error: &supervise::SuperviseError| ExitCode::from(error.exit_code());
+            match supervise::read_config() {
+                Ok(config) => finish_with(run_to_end(supervise::run(config, places)), code),
+                Err(error) => finish_with(Ok(Err(error)), code),
             }
         }
     }
 }
 
-/// One thread is enough for what these programs do, and it is the thread that children are tied to.
-fn run_to_end<E: std::error::Error + 'static>(
-    work: impl Future<Output = Result<(), E>>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
-    let result = runtime.block_on(work).map_err(Into::into);
-    runtime.shutdown_background();
-    result
+/// The token of a build, or `None` when a signal asked to end first.
+async fn await_token(variables: &BTreeMap<String, String>) -> Option<Result<String, LaunchError>> {
+    if let Err(error) = build_token::check(variables) {
+        return Some(Err(error));
+    }
+    let Ok(signal) = supervise::terminated() else { return Some(Err(LaunchError::Partial)) };
+    tracing::info!(event = "image_build.awaiting_start");
+    tokio::select! {
+        biased;
+        () = signal => None,
+        read = tokio::task::spawn_blocking(|| build_token::read(std::io::stdin().lock())) => {
+            Some(read.unwrap_or(Err(LaunchError::Partial)))
+        }
+    }
 }
 
-fn finish(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(error.as_ref()),
+/// Starts again with the configuration that the variables describe.
+fn start_from(variables: &BTreeMap<String, String>, mut places: Places) -> ExitCode {
+    if places.tool_path.is_empty() {
+        // The image's own programs.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        places.tool_path = std::env::split_paths(&path).collect();
+    }
+    match env_contract::read(variables) {
+        Ok(config) => complain(&env_contract::restart_with_input(&config, &places.arguments())),
+        Err(error) => complain(&error),
+    }
+}
+
+/// One thread is enough for what these programs do, and it is the thread that children are tied to.
+fn run_to_end<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(result)
+}
+
+fn finish_with<E: std::error::Error>(
+    ended: std::io::Result<Result<(), E>>,
+    code: impl FnOnce(&E) -> ExitCode,
+) -> ExitCode {
+    match ended {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            complain(&error);
+            code(&error)
+        }
+        Err(error) => complain(&error),
     }
 }
 

@@ -24,6 +24,7 @@ use crate::control_plane::ControlPlane;
 use crate::git::identity::{self, InvalidIdentity};
 use crate::git::{Git, Workspace};
 use crate::stop_signal::raised;
+use crate::supervise::life::Life;
 
 /// What a stopped prompt says; sessions rely on the words.
 pub const CANCELLED: &str = "Task was cancelled";
@@ -42,9 +43,12 @@ pub struct TurnContext<A> {
     pub agent: Arc<A>,
     pub git: Git,
     pub stamp: Stamp,
+    /// What a prompt may begin in; the agent is held from changing it until git is done with it.
+    pub files: watch::Receiver<WorkspaceState>,
+    /// The same when git is done with it.
     pub workspace: watch::Receiver<WorkspaceState>,
-    /// Longest run of one prompt.
-    pub limit: Duration,
+    /// How long a prompt may run.
+    pub life: Life,
     /// Where outputs are stored that are too long for an event.
     pub control_plane: Arc<ControlPlane>,
     /// The agent's title of its session that was told last.
@@ -58,8 +62,9 @@ impl<A> Clone for TurnContext<A> {
             agent: Arc::clone(&self.agent),
             git: self.git.clone(),
             stamp: self.stamp.clone(),
+            files: self.files.clone(),
             workspace: self.workspace.clone(),
-            limit: self.limit,
+            life: self.life,
             control_plane: Arc::clone(&self.control_plane),
             title: Arc::clone(&self.title),
         }
@@ -145,8 +150,8 @@ impl<A: Agent> TurnContext<A> {
     }
 
     async fn execute(&self, order: PromptOrder, resume: Option<String>, mut stop: StopSignal) -> Result<(), Failure> {
-        let deadline = Instant::now() + self.limit;
-        let mut workspace = self.workspace.clone();
+        let deadline = self.life.deadline(Instant::now());
+        let mut workspace = self.files.clone();
         let there = tokio::select! {
             there = workspace.wait_for(Option::is_some) => there.ok().and_then(|state| state.clone()),
             () = raised(&mut stop) => return Err(Failure::Stopped),
@@ -204,7 +209,7 @@ impl<A: Agent> TurnContext<A> {
     }
 
     fn too_long(&self) -> String {
-        format!("Prompt exceeded max duration of {}s.", self.limit.as_secs())
+        format!("Prompt exceeded max duration of {}s.", self.life.prompt_limit().as_secs())
     }
 
     async fn take_identity(&self, workspace: &Workspace, author: &GitIdentity) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use super::wire::Answer;
 use crate::clock;
 use crate::control_plane::ControlPlane;
 use crate::git::credential::{Description, is_for};
+use crate::secret::Secret;
 
 /// A credential is not given out any more this long before it ends, or a sixth of its life when that is shorter.
 const MARGIN_MS: i64 = 5 * 60 * 1000;
@@ -19,9 +20,16 @@ struct Cached {
     usable_until: UnixMillis,
 }
 
+enum Source {
+    /// Minted for the session, minutes at a time.
+    ControlPlane(Arc<ControlPlane>),
+    /// Given for one build.
+    Given { username: String, password: Secret },
+}
+
 /// Gives credentials for one host.
 pub struct CredentialBroker {
-    control_plane: Arc<ControlPlane>,
+    source: Source,
     vcs_host: String,
     /// Held while one is fetched, so that many who ask at once share one answer.
     cached: Mutex<Option<Cached>>,
@@ -35,7 +43,14 @@ fn usable_until(now: UnixMillis, expires_at: UnixMillis) -> UnixMillis {
 impl CredentialBroker {
     /// A broker for `vcs_host`.
     pub fn new(control_plane: Arc<ControlPlane>, vcs_host: String) -> Self {
-        Self { control_plane, vcs_host, cached: Mutex::new(None) }
+        Self { source: Source::ControlPlane(control_plane), vcs_host, cached: Mutex::new(None) }
+    }
+
+    /// A broker of an image's build, which has no session that would mint one: it has this token, or none.
+    pub fn of_build(vcs_host: String, username: Option<String>, token: Option<Secret>) -> Self {
+        let username = username.unwrap_or_else(|| "x-access-token".to_owned());
+        let password = token.unwrap_or_else(|| Secret::new(""));
+        Self { source: Source::Given { username, password }, vcs_host, cached: Mutex::new(None) }
     }
 
     fn serves(&self, protocol: &str, host: &str) -> bool {
@@ -48,17 +63,32 @@ impl CredentialBroker {
         if !self.serves(protocol, host) {
             return Answer::Refused { text: format!("this sandbox has credentials for {} only", self.vcs_host) };
         }
+        match &self.source {
+            Source::ControlPlane(control_plane) => self.minted(control_plane).await,
+            Source::Given { password, .. } if password.reveal().is_empty() => Answer::Nothing,
+            Source::Given { username, password } => credential(username, password.reveal()),
+        }
+    }
+
+    /// Asks for one before git does, so that a clone does not wait for it.
+    pub async fn prefetch(&self) {
+        if let Source::ControlPlane(control_plane) = &self.source {
+            drop(self.minted(control_plane).await);
+        }
+    }
+
+    async fn minted(&self, control_plane: &ControlPlane) -> Answer {
         let mut cached = self.cached.lock().await;
         let now = clock::now();
         if let Some(known) = cached.as_ref().filter(|known| now < known.usable_until) {
-            return credential(&known.credentials);
+            return credential(&known.credentials.username, &known.credentials.password);
         }
         // A credential that is about to end is never used in place of one that cannot be had.
         *cached = None;
-        match self.control_plane.scm_credentials().await {
+        match control_plane.scm_credentials().await {
             Ok(credentials) => {
                 let usable_until = usable_until(now, UnixMillis(credentials.expires_at_epoch_ms));
-                let answer = credential(&credentials);
+                let answer = credential(&credentials.username, &credentials.password);
                 *cached = Some(Cached { credentials, usable_until });
                 answer
             }
@@ -77,12 +107,12 @@ impl CredentialBroker {
     }
 }
 
-fn credential(credentials: &ScmCredentials) -> Answer {
+fn credential(username: &str, password: &str) -> Answer {
     let usable = |text: &str| !text.contains(['\n', '\r', '\0']);
-    if !usable(&credentials.username) || !usable(&credentials.password) {
+    if !usable(username) || !usable(password) {
         return Answer::Refused { text: "the control plane's credential is malformed".to_owned() };
     }
-    Answer::Credential { username: credentials.username.clone(), password: credentials.password.clone() }
+    Answer::Credential { username: username.to_owned(), password: password.to_owned() }
 }
 
 #[cfg(test)]

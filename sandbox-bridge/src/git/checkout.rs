@@ -1,16 +1,17 @@
-//! Brings the session's repositories into the workspace.
+//! One repository's way into the workspace: its name, its clone, and the commit that the session began with.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oi_protocol::local_backend::CheckoutRepository;
 
-use super::{Checkout, Git, GitError, Workspace};
+use super::{Git, GitError};
 
-const CLONE_LIMIT: Duration = Duration::from_secs(300);
+/// For the commit that the diff is made against.
+const BASELINE_LIMIT: Duration = Duration::from_secs(120);
 const QUICK_LIMIT: Duration = Duration::from_secs(10);
 /// Commits of history; more can be fetched by the agent.
-const DEPTH: &str = "--depth=100";
+pub const DEPTH: &str = "--depth=100";
 
 /// Why the workspace could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +22,6 @@ pub enum CheckoutError {
     /// The folder cannot be made.
     #[error("the workspace cannot be written: {0}")]
     Io(#[from] std::io::Error),
-    /// A clone failed.
-    #[error("git sync failed for {repository}: {source}")]
-    Git {
-        /// `owner/name`
-        repository: String,
-        /// What git said.
-        source: GitError,
-    },
 }
 
 fn is_segment(text: &str) -> bool {
@@ -63,65 +56,37 @@ pub fn validate(repositories: &[CheckoutRepository]) -> Result<(), CheckoutError
     Ok(())
 }
 
-/// Clones what is missing, all repositories at once. Folders that exist are left as they are: they are an earlier
-/// process's work.
-pub async fn prepare(git: &Git, root: &Path, repositories: &[CheckoutRepository]) -> Result<Workspace, CheckoutError> {
-    validate(repositories)?;
-    std::fs::create_dir_all(root)?;
-    let clones = repositories.iter().map(|repository| one(git, root, repository));
-    let mut checkouts = futures_util::future::try_join_all(clones).await?;
-    checkouts.sort_by_key(|checkout| checkout.position);
-    let directory = match checkouts.as_slice() {
-        [only] => only.path.clone(),
-        _ => root.to_owned(),
-    };
-    Ok(Workspace { directory, checkouts })
+/// The mark of a checkout that a session works in: the commit that it began with. An image has none.
+const BASELINE_REF: &str = "refs/open-inspect/baseline";
+
+/// The commit that a session's checkout began with, where it is one.
+pub async fn marked_baseline(git: &Git, path: &Path) -> Option<String> {
+    let known = git.run(path, &["rev-parse", "--verify", "--quiet", BASELINE_REF], QUICK_LIMIT).await.ok()?;
+    Some(known.trim().to_owned())
 }
 
-async fn one(git: &Git, root: &Path, repository: &CheckoutRepository) -> Result<Checkout, CheckoutError> {
-    let label = format!("{}/{}", repository.repo_owner, repository.repo_name);
-    let path = root.join(&repository.repo_name);
-    let failed = |source| CheckoutError::Git { repository: label.clone(), source };
-    if !path.join(".git").exists() {
-        clone(git, root, &path, repository).await.map_err(failed)?;
+/// Marks what is checked out as what the session begins with: a supervisor that starts again must not take later work
+/// for it, nor move it.
+pub async fn mark_baseline(git: &Git, path: &Path, head: &str) {
+    if let Err(error) = git.run(path, &["update-ref", BASELINE_REF, head], QUICK_LIMIT).await {
+        tracing::warn!(event = "git.no_baseline", %error);
     }
-    let head = git.run(&path, &["rev-parse", "HEAD"], QUICK_LIMIT).await;
-    let base_sha = match (&repository.base_sha, head) {
-        (Some(sha), _) => {
-            fetch_baseline(git, &path, sha).await;
-            Some(sha.clone())
-        }
-        (None, Ok(head)) => Some(baseline(git, &path, head.trim()).await),
-        (None, Err(error)) => {
+}
+
+/// The commit that is checked out.
+pub async fn head(git: &Git, path: &Path) -> Option<String> {
+    match git.run(path, &["rev-parse", "HEAD"], QUICK_LIMIT).await {
+        Ok(head) => Some(head.trim().to_owned()),
+        Err(error) => {
             tracing::warn!(event = "git.no_head", %error);
             None
         }
-    };
-    Ok(Checkout {
-        position: repository.position,
-        owner: repository.repo_owner.clone(),
-        name: repository.repo_name.clone(),
-        branch: repository.branch.clone(),
-        path,
-        base_sha,
-    })
-}
-
-/// The commit that was checked out first: a supervisor that starts again must not take later work for it.
-async fn baseline(git: &Git, path: &Path, head: &str) -> String {
-    const REF: &str = "refs/open-inspect/baseline";
-    if let Ok(known) = git.run(path, &["rev-parse", "--verify", "--quiet", REF], QUICK_LIMIT).await {
-        return known.trim().to_owned();
     }
-    if let Err(error) = git.run(path, &["update-ref", REF, head], QUICK_LIMIT).await {
-        tracing::warn!(event = "git.no_baseline", %error);
-    }
-    head.to_owned()
 }
 
 /// The commit that the session began with may be older than what a later sandbox cloned. What it cannot get is missing
 /// for the comparison only.
-async fn fetch_baseline(git: &Git, path: &Path, sha: &str) {
+pub async fn fetch_baseline(git: &Git, path: &Path, sha: &str) {
     if !oi_protocol::diff::is_sha(sha) {
         return;
     }
@@ -130,12 +95,14 @@ async fn fetch_baseline(git: &Git, path: &Path, sha: &str) {
         return;
     }
     let args = ["fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "origin", sha];
-    if let Err(error) = git.run(path, &args, CLONE_LIMIT).await {
+    if let Err(error) = git.run(path, &args, BASELINE_LIMIT).await {
         tracing::warn!(event = "git.no_baseline_commit", %error);
     }
 }
 
-async fn clone(git: &Git, root: &Path, path: &Path, repository: &CheckoutRepository) -> Result<(), GitError> {
+/// Clones a repository that is not there.
+pub async fn clone(git: &Git, root: &Path, repository: &CheckoutRepository, limit: Duration) -> Result<(), GitError> {
+    let path = &root.join(&repository.repo_name);
     // Into another name first: a clone that is killed must not look like a checkout.
     let partial = partial_path(root, &repository.repo_name);
     remove(&partial)?;
@@ -149,7 +116,7 @@ async fn clone(git: &Git, root: &Path, path: &Path, repository: &CheckoutReposit
         repository.clone_url.as_ref(),
         partial.as_os_str(),
     ];
-    git.run(root, &args, CLONE_LIMIT).await?;
+    git.run(root, &args, limit).await?;
     if path.exists() && std::fs::read_dir(path)?.next().is_none() {
         std::fs::remove_dir(path)?;
     }

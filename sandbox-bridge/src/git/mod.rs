@@ -4,6 +4,8 @@ pub mod checkout;
 pub mod credential;
 pub mod identity;
 pub mod push;
+pub mod sync;
+pub mod unfinished;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -11,9 +13,10 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
+
+use crate::process_group::GroupGuard;
 
 /// Most output that is kept of each stream.
 const OUTPUT_MAX_BYTES: usize = 1 << 20;
@@ -105,18 +108,6 @@ pub struct Git {
     environment: Arc<Vec<(OsString, OsString)>>,
 }
 
-/// Kills what git started with it, such as `git-remote-https` and the credential helper.
-struct GroupGuard(Option<Pid>);
-
-impl Drop for GroupGuard {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // It may have ended already, which is what is wanted.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
 impl Git {
     /// Git in this environment and no other.
     pub fn new(environment: Vec<(OsString, OsString)>) -> Self {
@@ -151,14 +142,15 @@ impl Git {
             .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn()?;
-        let mut group = GroupGuard(child.id().and_then(|id| Pid::from_raw(id as i32)));
+        // What git started with it, such as `git-remote-https` and the credential helper.
+        let mut group = GroupGuard::of(&child);
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let finish = async { tokio::join!(read_bounded(out, max), read_bounded(err, OUTPUT_MAX_BYTES), child.wait()) };
         let Ok(((stdout, cut), (stderr, _), status)) = tokio::time::timeout(limit, finish).await else {
             let what = args.first().map(|arg| arg.as_ref().to_string_lossy().into_owned()).unwrap_or_default();
             return Err(GitError::TimedOut { what, seconds: limit.as_secs() });
         };
-        group.0 = None;
+        group.let_go();
         Ok(GitBytes { status: status?, stdout, cut, stderr: String::from_utf8_lossy(&stderr).into_owned() })
     }
 

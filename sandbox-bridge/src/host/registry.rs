@@ -18,6 +18,7 @@ use super::record::{Record, Records, is_valid_id};
 use crate::backoff::Backoff;
 use crate::stop_signal::raised;
 use crate::supervise::environment::SANDBOX_VARIABLE;
+use crate::supervise::failure;
 use crate::{clock, launch, random};
 
 /// Starts of a sandbox after its first that are granted it.
@@ -308,5 +309,7 @@ impl Registry {
 
 /// Exit code 0 is the end that the session or a person wanted.
 fn is_accident(status: &std::io::Result<ExitStatus>) -> bool {
-    status.as_ref().is_ok_and(|status| !status.success())
+    // An end with a reason would come again.
+    let is_meant = |status: &ExitStatus| status.code().is_some_and(|code| failure::MEANT.contains(&code));
+    status.as_ref().is_ok_and(|status| !status.success() && !is_meant(status))
 }

@@ -1,101 +1,56 @@
-//! The boot: folders, then checkouts and the agent side by side, each phase told as it goes.
+//! A session's boot: the workspace, the skills and the agent come up side by side, each phase told as it goes.
 
-use std::ffi::OsString;
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use oi_protocol::UnixMillis;
-use oi_protocol::event::{
-    BootProgress, BootStatus, GitSync, GitSyncStatus, Ready, RepositoryBaseline, Warning, WarningScope,
-};
-use oi_protocol::local_backend::CreateSandboxRequest;
+use oi_protocol::event::{BootStatus, Ready, RepositoryBaseline};
 use oi_protocol::sandbox_socket::SandboxEvent;
-use oi_protocol::text::truncate_bytes;
 use tokio::sync::watch;
 
-use super::places::Places;
-use super::{hooks, workspace_file};
+use super::failure::BootError;
+use super::skills;
+use super::skills::install::SkillFolders;
+use super::workspace_boot::WorkspaceBoot;
 use crate::agent::opencode::client::OpenCodeClient;
 use crate::agent::opencode::process::Endpoint;
 use crate::agent::opencode::{OpenCode, config};
 use crate::bridge::Stamp;
-use crate::bridge::outbox::Outbox;
 use crate::bridge::runner::WorkspaceState;
 use crate::clock;
-use crate::diff::OWN_FILES;
-use crate::git::{Git, Workspace, checkout};
+use crate::control_plane::ControlPlane;
+use crate::git::{Checkout, Workspace};
 
 /// Version of this runtime, as sessions record it.
 pub const RUNTIME_VERSION: &str = concat!("v100-rust-", env!("CARGO_PKG_VERSION"));
 
-/// Tells how the boot goes.
-#[derive(Clone)]
-pub struct Teller {
-    /// Where to.
-    pub outbox: Arc<Outbox>,
-    /// As whom.
-    pub stamp: Stamp,
-}
-
-impl Teller {
-    fn tell(&self, event: &SandboxEvent) {
-        if let Err(error) = self.outbox.emit(event) {
-            tracing::warn!(event = "boot.not_told", %error);
-        }
-    }
-
-    /// Tells where a phase is.
-    pub fn phase(&self, phase: &str, status: BootStatus, started_at: UnixMillis, detail: Option<&str>) {
-        let duration = clock::now().since(started_at);
-        let duration_ms = (status != BootStatus::Started).then_some(duration);
-        tracing::info!(event = "boot.phase", phase, ?status, duration_ms = duration);
-        self.tell(&SandboxEvent::BootProgress(BootProgress {
-            phase: phase.to_owned(),
-            status,
-            started_at,
-            duration_ms,
-            detail: detail.map(|text| truncate_bytes(text, 2000).to_owned()),
-            sandbox_id: self.stamp.sandbox_id.clone(),
-            timestamp: Stamp::timestamp(),
-        }));
-    }
-
-    async fn during<T>(
-        &self,
-        phase: &str,
-        detail: &str,
-        work: impl Future<Output = Result<T, String>>,
-    ) -> Result<T, String> {
-        let started = clock::now();
-        self.phase(phase, BootStatus::Started, started, Some(detail));
-        let result = work.await;
-        match &result {
-            Ok(_) => self.phase(phase, BootStatus::Completed, started, Some(detail)),
-            Err(reason) => self.phase(phase, BootStatus::Failed, started, Some(reason)),
-        }
-        result
-    }
-}
-
 /// Everything that the boot needs and makes.
 pub struct Boot {
-    pub config: Arc<CreateSandboxRequest>,
-    pub places: Places,
-    pub environment: Vec<(OsString, OsString)>,
-    pub git: Git,
-    pub teller: Teller,
+    pub workspace: WorkspaceBoot,
     pub agent: Arc<OpenCode>,
     pub endpoint: watch::Receiver<Endpoint>,
-    pub workspace: watch::Sender<WorkspaceState>,
-    pub ready: watch::Sender<SandboxEvent>,
+    pub control_plane: Arc<ControlPlane>,
+    pub told: Told,
+}
+
+/// How others hear how far the boot is.
+#[derive(Clone)]
+pub struct Told {
+    /// The workspace that a prompt may begin in. Where `edits` is closed still, it may only be read.
+    pub files: Arc<watch::Sender<WorkspaceState>>,
+    /// The workspace when git and the hooks are done with it.
+    pub synced: Arc<watch::Sender<WorkspaceState>>,
+    /// Whether the agent may change files.
+    pub edits: Arc<watch::Sender<bool>>,
+    /// What is said of the sandbox on each connect.
+    pub ready: Arc<watch::Sender<SandboxEvent>>,
 }
 
 /// What `ready` says, as far as it is known.
 pub fn ready_event(stamp: &Stamp, session: Option<String>, workspace: Option<&Workspace>) -> SandboxEvent {
     let baselines = |workspace: &Workspace| {
-        let baseline = |checkout: &crate::git::Checkout| {
+        let baseline = |checkout: &Checkout| {
             Some(RepositoryBaseline {
                 position: checkout.position,
                 repo_owner: checkout.owner.clone(),
@@ -115,106 +70,128 @@ pub fn ready_event(stamp: &Stamp, session: Option<String>, workspace: Option<&Wo
 }
 
 impl Boot {
-    /// Runs the boot to its end. Prompts do not wait for all of it: each waits for what it needs.
-    pub async fn run(self, began: UnixMillis) {
-        let (workspace, agent) = tokio::join!(self.prepare_workspace(), self.wait_for_agent());
-        let told = &self.teller;
-        match (workspace, agent) {
-            (Ok(workspace), Ok(client)) => {
-                let session = self.warm(&client, &workspace.directory).await;
-                let ready = ready_event(&told.stamp, session, Some(&workspace));
-                self.ready.send_replace(ready.clone());
-                told.tell(&ready);
-                told.phase("ready", BootStatus::Completed, began, None);
+    /// Runs the boot to its end. Prompts do not wait for all of it: each waits for what it needs. A failure ends it at
+    /// once, and what was under way is cancelled.
+    pub async fn run(self, began: UnixMillis) -> Result<(), BootError> {
+        let teller = &self.workspace.teller;
+        let booted = tokio::try_join!(self.prepare_workspace(), self.prepare_agent());
+        let (boot_mode, outcome) = (self.workspace.plan.mode, if booted.is_ok() { "success" } else { "failure" });
+        let duration_ms = clock::now().since(began);
+        tracing::info!(event = "sandbox.startup", boot_mode, duration_ms, outcome);
+        match booted {
+            Ok((workspace, session)) => {
+                let ready = ready_event(&teller.stamp, session, Some(&workspace));
+                self.told.ready.send_replace(ready.clone());
+                teller.tell(&ready);
+                teller.phase("ready", BootStatus::Completed, began, None);
+                Ok(())
             }
-            (Err(reason), _) | (_, Err(reason)) => told.phase("ready", BootStatus::Failed, began, Some(&reason)),
-        }
-    }
-
-    async fn prepare_workspace(&self) -> Result<Arc<Workspace>, String> {
-        let prepared = self.checkouts().await.map(Arc::new);
-        if let Ok(workspace) = &prepared {
-            self.run_setup(workspace).await;
-        }
-        self.workspace.send_replace(Some(prepared.clone()));
-        prepared
-    }
-
-    async fn checkouts(&self) -> Result<Workspace, String> {
-        let repositories = &self.config.repositories;
-        let clone = async {
-            let prepared = checkout::prepare(&self.git, &self.places.workspace, repositories).await;
-            let workspace = prepared.map_err(|error| error.to_string())?;
-            for checkout in &workspace.checkouts {
-                tidy_opencode_folder(&checkout.path);
-            }
-            if let Err(error) = workspace_file::write(&self.places.workspace, &workspace) {
-                tracing::warn!(event = "boot.no_workspace_file", %error);
-            }
-            Ok(workspace)
-        };
-        if repositories.is_empty() {
-            return clone.await;
-        }
-        let names: Vec<String> = repositories.iter().map(|r| format!("{}/{}", r.repo_owner, r.repo_name)).collect();
-        let cloned = self.teller.during("clone", &names.join(", "), clone).await;
-        let sha = cloned.as_ref().ok().and_then(|workspace| workspace.checkouts.first()?.base_sha.clone());
-        self.teller.tell(&SandboxEvent::GitSync(GitSync {
-            status: if cloned.is_ok() { GitSyncStatus::Completed } else { GitSyncStatus::Failed },
-            sha,
-            sandbox_id: self.teller.stamp.sandbox_id.clone(),
-            timestamp: Stamp::timestamp(),
-        }));
-        cloned
-    }
-
-    async fn run_setup(&self, workspace: &Workspace) {
-        let kept = self.places.kept();
-        let due: Vec<_> = workspace
-            .checkouts
-            .iter()
-            .filter_map(|checkout| Some((checkout, hooks::pending(checkout, &kept)?)))
-            .collect();
-        if due.is_empty() {
-            return;
-        }
-        let work = async {
-            // One after another: a script may rely on what the one before it did.
-            let mut failures = Vec::new();
-            for (checkout, script) in due {
-                if let Err(message) = hooks::run_setup(checkout, &script, &kept, &self.environment).await {
-                    self.teller.tell(&SandboxEvent::Warning(Warning {
-                        scope: WarningScope::Setup,
-                        message: message.clone(),
-                        repo_owner: Some(checkout.owner.clone()),
-                        repo_name: Some(checkout.name.clone()),
-                        sandbox_id: self.teller.stamp.sandbox_id.clone(),
-                        timestamp: Stamp::timestamp(),
-                    }));
-                    failures.push(message);
+            Err(error) => {
+                let reason = error.to_string();
+                tracing::error!(event = "supervisor.fatal", reason);
+                teller.phase("ready", BootStatus::Failed, began, Some(&reason));
+                for state in [&self.told.files, &self.told.synced] {
+                    state.send_replace(Some(Err(reason.clone())));
                 }
+                Err(error)
             }
-            if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
-        };
-        drop(self.teller.during("setup", ".openinspect/setup.sh", work).await);
+        }
     }
 
-    async fn wait_for_agent(&self) -> Result<OpenCodeClient, String> {
+    async fn prepare_workspace(&self) -> Result<Arc<Workspace>, BootError> {
+        self.workspace.arrange().await?;
+        let workspace = if self.workspace.plan.has_files {
+            // The agent may read what is there while git looks for what is new.
+            let show = async {
+                let found = Arc::new(self.workspace.as_found());
+                if let Some(skills) = self.download_skills().await? {
+                    self.install_skills(&skills, &found)?;
+                }
+                self.told.files.send_replace(Some(Ok(found)));
+                Ok::<(), BootError>(())
+            };
+            let work = async {
+                let workspace = self.workspace.sync().await?;
+                self.finish_workspace(&workspace).await?;
+                Ok::<Workspace, BootError>(workspace)
+            };
+            let ((), workspace) = tokio::try_join!(show, work)?;
+            Arc::new(workspace)
+        } else {
+            let (skills, workspace) = tokio::try_join!(self.download_skills(), self.workspace.sync())?;
+            if let Some(skills) = skills {
+                self.install_skills(&skills, &workspace)?;
+            }
+            self.finish_workspace(&workspace).await?;
+            Arc::new(workspace)
+        };
+        self.told.edits.send_replace(true);
+        for state in [&self.told.files, &self.told.synced] {
+            state.send_replace(Some(Ok(Arc::clone(&workspace))));
+        }
+        Ok(workspace)
+    }
+
+    async fn finish_workspace(&self, workspace: &Workspace) -> Result<(), BootError> {
+        self.workspace.set_up(workspace).await?;
+        self.workspace.wait_for_tunnels(workspace).await;
+        self.workspace.start(workspace).await
+    }
+
+    async fn download_skills(&self) -> Result<Option<SkillFolders>, BootError> {
+        if self.workspace.config.skills_manifest_sha256.is_none() {
+            return Ok(None);
+        }
+        let folders = SkillFolders::new(&self.workspace.places.agent_config());
+        let work = skills::download(&self.control_plane, &folders);
+        let downloaded = self.workspace.teller.during("skills", "Managed skills", work).await;
+        let count = downloaded.inspect_err(|error| {
+            tracing::error!(event = "managed_skills.failed", code = error.code(), %error);
+        })?;
+        tracing::info!(event = "managed_skills.fetched", count);
+        Ok(Some(folders))
+    }
+
+    fn install_skills(&self, folders: &SkillFolders, workspace: &Workspace) -> Result<(), BootError> {
+        let mut looked_in = vec![workspace.directory.clone(), self.workspace.places.home.clone()];
+        looked_in.extend(workspace.checkouts.iter().map(|checkout| checkout.path.clone()));
+        let dropped = skills::put_in_place(folders, &looked_in)?;
+        for name in dropped {
+            let message = format!(
+                "The managed skill `{name}` is left out: the workspace or the sandbox has a skill of that name already."
+            );
+            self.workspace.teller.warn(oi_protocol::event::WarningScope::Assembly, &message, None);
+        }
+        Ok(())
+    }
+
+    async fn prepare_agent(&self) -> Result<Option<String>, BootError> {
+        let client = self.wait_for_agent().await?;
+        let mut files = self.told.files.subscribe();
+        let there = files.wait_for(Option::is_some).await.ok().and_then(|state| state.clone());
+        match there {
+            Some(Ok(workspace)) => Ok(self.warm(&client, &workspace.directory).await),
+            // Whoever failed says so.
+            Some(Err(_)) | None => Ok(None),
+        }
+    }
+
+    async fn wait_for_agent(&self) -> Result<OpenCodeClient, BootError> {
         let mut endpoint = self.endpoint.clone();
         let work = async {
             let settled = endpoint.wait_for(|endpoint| !matches!(endpoint, Endpoint::Starting)).await;
             match settled.as_deref() {
                 Ok(Endpoint::Up { client, .. }) => Ok(client.clone()),
-                Ok(Endpoint::Failed(reason)) => Err(reason.clone()),
-                Ok(Endpoint::Starting) | Err(_) => Err("OpenCode was not started.".to_owned()),
+                Ok(Endpoint::Failed(reason)) => Err(BootError::Agent(reason.clone())),
+                Ok(Endpoint::Starting) | Err(_) => Err(BootError::Agent("OpenCode was not started.".to_owned())),
             }
         };
-        self.teller.during("agent", "OpenCode", work).await
+        self.workspace.teller.during("agent", "OpenCode", work).await
     }
 
     /// Makes the first prompt quick. It runs as well without.
     async fn warm(&self, client: &OpenCodeClient, directory: &Path) -> Option<String> {
-        let (provider, model) = config::split_model(&self.config.model);
+        let (provider, model) = config::split_model(&self.workspace.config.model);
         let work = async {
             let session = self.agent.session(client, directory).await?;
             client.warm(directory, provider, model).await?;
@@ -228,29 +205,5 @@ impl Boot {
             }
             Err(_) => self.agent.known_session(),
         }
-    }
-}
-
-/// A repository with a `.opencode` folder would make OpenCode run `npm install` there: the stub prevents it, and is
-/// hidden from git.
-fn tidy_opencode_folder(checkout: &Path) {
-    let folder = checkout.join(".opencode");
-    if !folder.is_dir() || folder.join("package.json").exists() {
-        return;
-    }
-    let hidden = OWN_FILES.map(|path| format!("/{path}\n")).concat();
-    let exclude = checkout.join(".git/info/exclude");
-    let known = std::fs::read_to_string(&exclude).unwrap_or_default();
-    let written = config::stub_npm(&folder).and_then(|()| {
-        if known.contains(&hidden) {
-            return Ok(());
-        }
-        if let Some(parent) = exclude.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        std::fs::write(&exclude, format!("{known}\n{hidden}"))
-    });
-    if let Err(error) = written {
-        tracing::warn!(event = "boot.npm_stub_failed", %error);
     }
 }

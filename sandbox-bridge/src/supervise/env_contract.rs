@@ -3,14 +3,18 @@
 //! The variables hold the token, and a process's first environment stays readable in `/proc`. So the configuration
 //! is put into a memory file and this program starts itself again, with that as its input and an empty environment.
 
+mod build;
+mod session;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Seek as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use oi_protocol::local_backend::{CheckoutRepository, CreateSandboxRequest, ModelProvider};
-use serde::Deserialize;
+use oi_protocol::local_backend::{BootFrom, CheckoutRepository, CreateSandboxRequest, ModelProvider, SandboxServices};
+
+use session::SessionConfig;
 
 /// Why the variables are no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -26,33 +30,8 @@ pub enum EnvContractError {
     Restart(#[from] std::io::Error),
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct SessionConfig {
-    session_id: Option<String>,
-    #[serde(rename = "sessionId")]
-    session_id_camel: Option<String>,
-    repo_owner: Option<String>,
-    repo_name: Option<String>,
-    branch: Option<String>,
-    base_sha: Option<String>,
-    provider: Option<String>,
-    model: Option<String>,
-    repositories: Vec<SessionRepository>,
-}
-
-#[derive(Deserialize)]
-struct SessionRepository {
-    repo_owner: String,
-    repo_name: String,
-    #[serde(default)]
-    branch: Option<String>,
-    #[serde(default)]
-    base_sha: Option<String>,
-}
-
-/// Variables of the contract, and those of the image, which are not the users'.
-const CONTRACT: [&str; 14] = [
+/// Variables of the contract, and those of the image, which are not the users'. Nor is any that begins with `OI_`.
+const CONTRACT: [&str; 35] = [
     "SANDBOX_ID",
     "CONTROL_PLANE_URL",
     "SANDBOX_AUTH_TOKEN",
@@ -67,80 +46,195 @@ const CONTRACT: [&str; 14] = [
     "OPENCODE_BIN",
     "ANTHROPIC_API_KEY",
     "OPENAI_API_KEY",
+    "IMAGE_BUILD_MODE",
+    "RESTORED_FROM_SNAPSHOT",
+    "FROM_REPO_IMAGE",
+    "REPO_IMAGE_SHA",
+    "OPENINSPECT_BOOT_MODE",
+    "MODAL_SANDBOX_ID",
+    "EXPECTED_TUNNEL_PORTS",
+    "CODE_SERVER_PASSWORD",
+    "CODE_SERVER_PORT",
+    "TERMINAL_ENABLED",
+    "TTYD_PROXY_PORT",
+    "VNC_PASSWORD",
+    "NOVNC_PORT",
+    "AGENT_SLACK_NOTIFY_ENABLED",
+    "OPENAI_OAUTH_MANAGED",
+    "XAI_OAUTH_MANAGED",
+    "OPENINSPECT_BIN_INSTALL_DIR",
+    "PYTHONUNBUFFERED",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
 ];
+
+/// The variables of a sandbox's environment.
+#[derive(Clone, Copy)]
+struct Variables<'a>(&'a BTreeMap<String, String>);
+
+impl Variables<'_> {
+    /// A variable that is set and not empty.
+    fn present(self, name: &str) -> Option<String> {
+        self.0.get(name).filter(|value| !value.is_empty()).cloned()
+    }
+
+    fn required(self, name: &'static str) -> Result<String, EnvContractError> {
+        self.present(name).ok_or(EnvContractError::Missing(name))
+    }
+
+    fn is_true(self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| value == "true")
+    }
+}
 
 /// The configuration that the variables describe.
 pub fn read(variables: &BTreeMap<String, String>) -> Result<CreateSandboxRequest, EnvContractError> {
-    let present = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
-    let required = |name: &'static str| present(name).ok_or(EnvContractError::Missing(name));
-    let session: SessionConfig = match present("SESSION_CONFIG") {
+    let of = Variables(variables);
+    let session: SessionConfig = match of.present("SESSION_CONFIG") {
         Some(text) => serde_json::from_str(&text).map_err(|_| EnvContractError::Malformed("SESSION_CONFIG"))?,
         None => SessionConfig::default(),
     };
-    let vcs_host = present("VCS_HOST").unwrap_or_else(|| "github.com".to_owned());
-    let mut named = session.repositories;
-    let owner = present("REPO_OWNER").or(session.repo_owner);
-    let name = present("REPO_NAME").or(session.repo_name);
-    if let (true, Some(repo_owner), Some(repo_name)) = (named.is_empty(), owner, name) {
-        named.push(SessionRepository { repo_owner, repo_name, branch: session.branch, base_sha: session.base_sha });
-    }
-    let repositories = named.into_iter().zip(0..).map(|(repository, position)| CheckoutRepository {
-        position,
-        clone_url: format!("https://{vcs_host}/{}/{}.git", repository.repo_owner, repository.repo_name),
-        repo_owner: repository.repo_owner,
-        repo_name: repository.repo_name,
-        branch: repository.branch.filter(|branch| !branch.is_empty()).unwrap_or_else(|| "main".to_owned()),
-        base_sha: repository.base_sha.filter(|sha| !sha.is_empty()),
-    });
-    let timeout_seconds = match present("SANDBOX_TIMEOUT_SECONDS") {
+    let vcs_host = of.present("VCS_HOST").unwrap_or_else(|| "github.com".to_owned());
+    let timeout_seconds = match of.present("SANDBOX_TIMEOUT_SECONDS") {
         Some(text) => {
             text.parse().ok().filter(|n| *n > 0).ok_or(EnvContractError::Malformed("SANDBOX_TIMEOUT_SECONDS"))?
         }
         None => 7200,
     };
-    let provider = session.provider.unwrap_or_else(|| "anthropic".to_owned());
-    let model = session.model.unwrap_or_else(|| "claude-sonnet-4-6".to_owned());
+    let boot = boot_from(of)?;
+    // A build has no session: nobody dials, and nobody is asked.
+    let builds = matches!(boot, BootFrom::Build(_));
+    let unless_built =
+        |name: &'static str| if builds { Ok(of.present(name).unwrap_or_default()) } else { of.required(name) };
+    let session_id = match session.id() {
+        Some(id) => id,
+        None if builds => String::new(),
+        None => return Err(EnvContractError::Missing("session_id in SESSION_CONFIG")),
+    };
     Ok(CreateSandboxRequest {
-        sandbox_id: required("SANDBOX_ID")?,
-        session_id: session
-            .session_id_camel
-            .or(session.session_id)
-            .ok_or(EnvContractError::Missing("session_id in SESSION_CONFIG"))?,
-        generation: 0,
-        control_plane_url: required("CONTROL_PLANE_URL")?,
-        auth_token: required("SANDBOX_AUTH_TOKEN")?,
+        sandbox_id: if builds { of.present("SANDBOX_ID").unwrap_or_else(unknown) } else { of.required("SANDBOX_ID")? },
+        session_id,
+        control_plane_url: unless_built("CONTROL_PLANE_URL")?,
+        auth_token: unless_built("SANDBOX_AUTH_TOKEN")?,
         timeout_seconds,
-        vcs_host: vcs_host.clone(),
-        repositories: repositories.collect(),
-        model: if model.contains('/') { model } else { format!("{provider}/{model}") },
-        model_providers: providers(&present),
+        repositories: repositories(of, &session, &vcs_host),
+        vcs_host,
+        model: session.model(),
+        model_providers: providers(of)?,
+        provider_accounts: accounts(of),
+        mcp_servers: session.mcp_servers(),
+        // The contract does not say whether there are any: the session is asked.
+        skills_manifest_sha256: (!builds).then(String::new),
         env: users(variables),
+        boot,
+        services: services(of),
+        working_branch_name: session.working_branch_name.filter(|name| !name.is_empty()),
+        slack_notify: of.present("AGENT_SLACK_NOTIFY_ENABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")),
         ..CreateSandboxRequest::default()
     })
 }
 
-fn providers(present: &impl Fn(&str) -> Option<String>) -> Vec<ModelProvider> {
-    [
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+/// The first that is said counts.
+fn boot_from(of: Variables<'_>) -> Result<BootFrom, EnvContractError> {
+    if of.is_true("IMAGE_BUILD_MODE") {
+        return build::read(of).map(BootFrom::Build);
+    }
+    Ok(if of.is_true("RESTORED_FROM_SNAPSHOT") {
+        BootFrom::SnapshotRestore { image_id: None }
+    } else if of.is_true("FROM_REPO_IMAGE") {
+        BootFrom::RepoImage { image_id: None, sha: of.present("REPO_IMAGE_SHA") }
+    } else {
+        BootFrom::Fresh
+    })
+}
+
+fn repositories(of: Variables<'_>, session: &SessionConfig, vcs_host: &str) -> Vec<CheckoutRepository> {
+    let one = |owner: &str, name: &str, branch: Option<&str>, base_sha: Option<&str>| CheckoutRepository {
+        position: 0,
+        clone_url: format!("https://{vcs_host}/{owner}/{name}.git"),
+        repo_owner: owner.to_owned(),
+        repo_name: name.to_owned(),
+        branch: branch.filter(|branch| !branch.is_empty()).unwrap_or("main").to_owned(),
+        base_sha: base_sha.filter(|sha| !sha.is_empty()).map(str::to_owned),
+    };
+    let named = session.repositories.iter().filter_map(|repository| {
+        let owner = repository.repo_owner.as_deref().filter(|owner| !owner.is_empty())?;
+        let name = repository.repo_name.as_deref().filter(|name| !name.is_empty())?;
+        Some(one(owner, name, repository.branch.as_deref(), repository.base_sha.as_deref()))
+    });
+    let mut all: Vec<CheckoutRepository> = named.collect();
+    let owner = of.present("REPO_OWNER").or_else(|| session.repo_owner.clone());
+    let name = of.present("REPO_NAME").or_else(|| session.repo_name.clone());
+    if let (true, Some(owner), Some(name)) = (session.repositories.is_empty(), owner, name)
+        && !owner.is_empty()
+        && !name.is_empty()
+    {
+        all.push(one(&owner, &name, session.branch.as_deref(), session.base_sha.as_deref()));
+    }
+    for (repository, position) in all.iter_mut().zip(0..) {
+        repository.position = position;
+    }
+    all
+}
+
+/// Vendors' own by their keys, others described as a whole.
+fn providers(of: Variables<'_>) -> Result<Vec<ModelProvider>, EnvContractError> {
+    let vendors = [
         ("anthropic", "Anthropic", "@ai-sdk/anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
         ("openai", "OpenAI", "@ai-sdk/openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
-    ]
-    .into_iter()
-    .filter_map(|(id, name, npm, base_url, variable)| {
+    ];
+    let vendors = vendors.into_iter().filter_map(|(id, name, npm, base_url, variable)| {
         Some(ModelProvider {
             id: id.to_owned(),
             name: name.to_owned(),
             npm: npm.to_owned(),
             base_url: base_url.to_owned(),
-            api_key: Some(present(variable)?),
+            api_key: Some(of.present(variable)?),
             models: Vec::new(),
         })
-    })
-    .collect()
+    });
+    let described: Vec<ModelProvider> = match of.present("OI_MODEL_PROVIDERS") {
+        Some(text) => serde_json::from_str(&text).map_err(|_| EnvContractError::Malformed("OI_MODEL_PROVIDERS"))?,
+        None => Vec::new(),
+    };
+    let is_described = |vendor: &ModelProvider| described.iter().any(|provider| provider.id == vendor.id);
+    Ok(vendors.filter(|vendor| !is_described(vendor)).chain(described.clone()).collect())
+}
+
+fn accounts(of: Variables<'_>) -> Vec<String> {
+    let managed = [("openai", "OPENAI_OAUTH_MANAGED"), ("xai", "XAI_OAUTH_MANAGED")];
+    let managed = managed.into_iter().filter(|(_, variable)| of.present(variable).is_some());
+    managed.map(|(provider, _)| provider.to_owned()).collect()
+}
+
+fn services(of: Variables<'_>) -> SandboxServices {
+    let port = |name: &str| of.present(name).and_then(|text| text.trim().parse().ok()).filter(|port| *port > 0);
+    let expected = of.present("EXPECTED_TUNNEL_PORTS").unwrap_or_default();
+    let mut tunnel_ports = Vec::new();
+    for piece in expected.split(',').map(str::trim).filter(|piece| !piece.is_empty()) {
+        match piece.parse::<u16>() {
+            Ok(port) if port > 0 => tunnel_ports.push(port),
+            _ => tracing::warn!(event = "tunnel.invalid_port", piece),
+        }
+    }
+    SandboxServices {
+        terminal: of.present("TERMINAL_ENABLED").is_some(),
+        code_server_password: of.present("CODE_SERVER_PASSWORD"),
+        code_server_port: port("CODE_SERVER_PORT"),
+        vnc_password: of.present("VNC_PASSWORD"),
+        vnc_port: port("NOVNC_PORT"),
+        tunnel_ports,
+    }
 }
 
 /// In this contract the users' variables stand beside the platform's.
 fn users(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let ours = |name: &str| CONTRACT.contains(&name) || name.starts_with("OI_") || name == "PWD" || name == "SHLVL";
+    let ours = |name: &str| CONTRACT.contains(&name) || name.starts_with("OI_");
     variables.iter().filter(|(name, _)| !ours(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
@@ -166,50 +260,5 @@ fn memory_file(config: &CreateSandboxRequest) -> std::io::Result<std::fs::File> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
-
-    #[test]
-    fn the_contract_of_open_inspect_is_understood() {
-        let config = read(&variables(&[
-            ("SANDBOX_ID", "sandbox-1"),
-            ("CONTROL_PLANE_URL", "https://cp.example"),
-            ("SANDBOX_AUTH_TOKEN", "t"),
-            ("SESSION_CONFIG", r#"{"session_id":"s","branch":"dev","provider":"openai","model":"gpt-5.5","extra":1}"#),
-            ("REPO_OWNER", "acme"),
-            ("REPO_NAME", "api"),
-            ("OPENAI_API_KEY", "sk"),
-            ("MY_SECRET", "v"),
-        ]))
-        .expect("a whole configuration");
-        assert_eq!((config.session_id.as_str(), config.model.as_str()), ("s", "openai/gpt-5.5"));
-        assert_eq!(config.repositories[0].clone_url, "https://github.com/acme/api.git");
-        assert_eq!(config.repositories[0].branch, "dev");
-        assert_eq!(config.env, variables(&[("MY_SECRET", "v")]));
-        assert_eq!(config.model_providers.len(), 1);
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let whole = [
-            ("SANDBOX_ID", "x"),
-            ("CONTROL_PLANE_URL", "https://cp"),
-            ("SANDBOX_AUTH_TOKEN", "t"),
-            ("SESSION_CONFIG", r#"{"session_id":"s"}"#),
-        ];
-        assert!(read(&variables(&whole)).is_ok());
-        for missing in 0..whole.len() {
-            let mut some = whole.to_vec();
-            let (name, _) = some.remove(missing);
-            let error = read(&variables(&some)).expect_err(name).to_string();
-            assert!(error.contains(name), "{error}");
-        }
-        let mut odd = whole.to_vec();
-        odd[3].1 = "[1]";
-        assert!(read(&variables(&odd)).is_err());
-    }
-}
+#[path = "env_contract_tests.rs"]
+mod tests;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
+use oi_protocol::local_backend::CreateSandboxRequest;
+
 use super::places::Places;
 use crate::broker::SOCKET_VARIABLE;
 
@@ -58,6 +60,26 @@ pub fn base(
     }
     variables.extend(git_configuration(program));
     variables
+}
+
+/// What hooks and the agent are told of the boot beyond that. The users' own variables of these names stand.
+pub fn with_boot(mut base: Vec<(OsString, OsString)>, config: &CreateSandboxRequest) -> Vec<(OsString, OsString)> {
+    base.push(("OPENINSPECT_BOOT_MODE".into(), config.boot.name().into()));
+    let primary = config.repositories.first();
+    let facts = [
+        ("REPO_OWNER", primary.map(|repository| &repository.repo_owner)),
+        ("REPO_NAME", primary.map(|repository| &repository.repo_name)),
+        ("VCS_HOST", Some(&config.vcs_host)),
+        ("SANDBOX_ID", Some(&config.sandbox_id)),
+    ];
+    for (name, value) in facts {
+        if let Some(value) = value.filter(|value| !value.is_empty() && !value.contains('\0'))
+            && !base.iter().any(|(known, _)| known == name)
+        {
+            base.push((name.into(), value.into()));
+        }
+    }
+    base
 }
 
 /// The same for git that the platform runs itself: without the users' variables, but with those of a backend's image by

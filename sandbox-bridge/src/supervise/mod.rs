@@ -3,19 +3,34 @@
 //! The bridge dials out first. Checkouts and the agent come up side by side. The token stays in this process's
 //! memory: children get an environment built from nothing, and ask through the broker's socket.
 
+pub mod assembly;
 pub mod boot;
+pub mod boot_plan;
+pub mod build_token;
 pub mod env_contract;
 pub mod environment;
+pub mod failure;
+pub mod fatal;
+pub mod hook_output;
 pub mod hooks;
+pub mod image_build;
+pub mod last_work;
+pub mod life;
+pub mod manifest;
 pub mod places;
+pub mod skills;
+pub mod teller;
+pub mod tunnels;
+pub mod workspace_boot;
 pub mod workspace_file;
 
 use std::io::Read as _;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use oi_protocol::event::BootStatus;
-use oi_protocol::local_backend::CreateSandboxRequest;
+use oi_protocol::local_backend::{BootFrom, CreateSandboxRequest};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -33,15 +48,25 @@ use crate::clock;
 use crate::control_plane::ControlPlane;
 use crate::diff::worker::DiffWorker;
 use crate::git::Git;
+use crate::git::sync::{self, Found};
 use crate::model_gateway::{self, GatewayError};
 use crate::secret::Secret;
-use boot::{Boot, Teller, ready_event};
+use boot::{Boot, Told, ready_event};
+use boot_plan::BootPlan;
+use failure::BootError;
+use hooks::Hooks;
+use last_work::LastWork;
+use life::Life;
 use places::Places;
+use teller::Teller;
+use workspace_boot::WorkspaceBoot;
 
 /// Largest configuration.
 const CONFIG_MAX_BYTES: u64 = 8 << 20;
 /// Commands that wait for the runner.
 const COMMANDS_WAITING: usize = 64;
+/// Users' values that are shorter are words, which a log may repeat.
+const HIDDEN_MIN_BYTES: usize = 6;
 
 /// Why a sandbox could not run.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +86,20 @@ pub enum SuperviseError {
     /// No HTTP client.
     #[error("no HTTP client: {0}")]
     Http(#[from] reqwest::Error),
+    /// The boot failed.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+}
+
+impl SuperviseError {
+    /// The process's exit code: one for each class, and 1 for faults that another start may not meet.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Boot(error) => error.exit_code(),
+            Self::Config(_) => 18,
+            Self::Io(_) | Self::Journal(_) | Self::Gateway(_) | Self::Http(_) => 1,
+        }
+    }
 }
 
 /// Reads the configuration from standard input.
@@ -72,21 +111,21 @@ pub fn read_config() -> Result<CreateSandboxRequest, SuperviseError> {
         .map_err(|error| SuperviseError::Config(format!("line {} column {}", error.line(), error.column())))
 }
 
-/// Longest run of one prompt: the sandbox's life less a reserve for what follows.
-pub fn prompt_limit(timeout_seconds: u32) -> Duration {
-    let life = u64::from(timeout_seconds.max(4));
-    Duration::from_secs(life - 900.min(life / 4))
-}
-
 /// Runs a sandbox until its session or a signal ends it. `Ok` is an orderly end.
 pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), SuperviseError> {
     let began = clock::now();
+    let life = Life::new(config.timeout_seconds);
     // Nobody in the sandbox may read the token from this process's memory.
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         tracing::warn!(event = "supervisor.dumpable", %error);
     }
+    let signal = terminated()?;
     let places = places.absolute()?;
     places.create()?;
+    tracing::info!(event = "supervisor.start", session_id = config.session_id, boot_mode = config.boot.name());
+    if let BootFrom::Build(build) = config.boot.clone() {
+        return image_build::run(config, build, places, signal).await;
+    }
     let config = Arc::new(config);
     let token = Secret::new(config.auth_token.clone());
     let stamp = Stamp { sandbox_id: config.sandbox_id.clone() };
@@ -99,58 +138,87 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         .ok_or_else(|| SuperviseError::Config("controlPlaneUrl is not an http or https URL".to_owned()))?;
     let connection = ConnectionConfig::new(url, token.clone(), config.sandbox_id.clone(), config.model.clone());
     let mut connection = tokio::spawn(connection::run(connection, Arc::clone(&outbox), commands, ready_seen, leaving));
-    tracing::info!(event = "supervisor.start", session_id = config.session_id);
 
-    let teller = Teller { outbox: Arc::clone(&outbox), stamp: stamp.clone() };
+    let teller = Teller { outbox: Some(Arc::clone(&outbox)), stamp: stamp.clone() };
     teller.phase("workspace", BootStatus::Completed, began, None);
     let program = std::env::current_exe()?;
     let socket = places.socket()?;
-    let environment = environment::base(&places, &config.sandbox_id, &config.env, &socket, &program);
+    let base = environment::base(&places, &config.sandbox_id, &config.env, &socket, &program);
+    let environment = environment::with_boot(base, &config);
     let git = Git::new(environment::for_git(&places, &config.sandbox_id, &config.env, &socket, &program));
-    let (workspace, workspace_seen) = watch::channel(None);
+    let (files, files_seen) = watch::channel(None);
+    let (synced, synced_seen) = watch::channel(None);
+    let (edits, edits_seen) = watch::channel(false);
+    let told =
+        Told { files: Arc::new(files), synced: Arc::new(synced), edits: Arc::new(edits), ready: Arc::new(ready) };
     let control_plane =
         Arc::new(ControlPlane::new(&config.control_plane_url, &config.session_id, stamp.sandbox_id.clone(), token)?);
     let broker = Broker {
         credentials: CredentialBroker::new(Arc::clone(&control_plane), config.vcs_host.clone()),
-        pull_requests: PullRequestBroker::new(Arc::clone(&control_plane), git.clone(), workspace_seen.clone()),
+        pull_requests: PullRequestBroker::new(Arc::clone(&control_plane), git.clone(), synced_seen.clone()),
     };
-    tokio::spawn(broker::serve(broker::listen(&socket)?, Arc::new(broker)));
+    let broker = Arc::new(broker);
+    tokio::spawn(broker::serve(broker::listen(&socket)?, Arc::clone(&broker)));
+    if !config.repositories.is_empty() {
+        tokio::spawn(async move { broker.credentials.prefetch().await });
+    }
 
+    let workspace = workspace_boot(&config, &places, &environment, &git, &teller).await;
     let (endpoint, endpoint_seen) = watch::channel(Endpoint::Starting);
-    let process = opencode_process(&config, &places, &environment, &program).await?;
+    let process = opencode_process(&config, &places, &environment, &program, workspace.plan.has_files).await?;
     let agent_task = tokio::spawn(process.supervise(endpoint, stopped.clone()));
-    let agent = Arc::new(OpenCode::new(endpoint_seen.clone(), places.kept().join("opencode-session")));
+    let agent = OpenCode::new(endpoint_seen.clone(), places.kept().join("opencode-session"));
+    let agent = Arc::new(agent.holding_changes_until(edits_seen));
+    let failure = Arc::new(OnceLock::new());
     let boot = Boot {
-        config: Arc::clone(&config),
-        places,
-        environment,
-        git: git.clone(),
-        teller,
+        workspace,
         agent: Arc::clone(&agent),
         endpoint: endpoint_seen,
-        workspace,
-        ready,
+        control_plane: Arc::clone(&control_plane),
+        told: told.clone(),
     };
-    tokio::spawn(boot.run(began));
-    let (diffs, diff_requests) = DiffWorker::new(git.clone(), workspace_seen.clone(), Arc::clone(&control_plane));
+    let mut boot = tokio::spawn(boot_to_its_end(
+        boot.run(began),
+        Arc::clone(&failure),
+        Arc::clone(&outbox),
+        Arc::clone(&control_plane),
+    ));
+    let last_work = LastWork {
+        config: Arc::clone(&config),
+        life,
+        git: git.clone(),
+        teller,
+        workspace: synced_seen.clone(),
+        scratch: places.runtime_dir.clone(),
+    };
+    let last_work = tokio::spawn(last_work.run());
+    let (diffs, diff_requests) = DiffWorker::new(git.clone(), synced_seen.clone(), Arc::clone(&control_plane));
     tokio::spawn(diffs.run());
     let context = TurnContext {
         outbox,
         agent,
         git,
         stamp,
-        workspace: workspace_seen,
-        limit: prompt_limit(config.timeout_seconds),
+        files: files_seen,
+        workspace: synced_seen,
+        life,
         control_plane,
         title: Arc::default(),
     };
     let mut runner = tokio::spawn(Runner::new(context, diff_requests).run(orders, stopped));
 
     let ended = tokio::select! {
-        () = terminated()? => Ok(()),
+        () = signal => Ok(()),
         ended = &mut runner => runner_ended(ended),
         ended = &mut connection => connection_ended(ended),
+        () = boot_failed(&mut boot) => Ok(()),
     };
+    // What a boot is at is cancelled, with all that it started.
+    if !boot.is_finished() {
+        boot.abort();
+        drop((&mut boot).await);
+    }
+    last_work.abort();
     stop.send_replace(true);
     if !runner.is_finished() {
         drop(tokio::time::timeout(Duration::from_secs(5), &mut runner).await);
@@ -161,8 +229,57 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
     }
     drop(tokio::time::timeout(Duration::from_secs(1), agent_task).await);
     places::remove_socket(&socket);
+    let failed = Arc::into_inner(failure).and_then(OnceLock::into_inner);
+    let ended = ended.and_then(|()| failed.map_or(Ok(()), |error| Err(SuperviseError::Boot(error))));
     tracing::info!(event = "supervisor.end", orderly = ended.is_ok());
     ended
+}
+
+/// Runs the boot. After one that failed this returns when the sandbox may end.
+async fn boot_to_its_end(
+    boot: impl Future<Output = Result<(), BootError>>,
+    failure: Arc<OnceLock<BootError>>,
+    outbox: Arc<Outbox>,
+    control_plane: Arc<ControlPlane>,
+) -> bool {
+    let Err(error) = boot.await else { return false };
+    fatal::follow(failure.get_or_init(|| error), &outbox, &control_plane).await;
+    true
+}
+
+/// Returns only after a boot that failed.
+async fn boot_failed(boot: &mut tokio::task::JoinHandle<bool>) {
+    match boot.await {
+        Ok(true) => {}
+        Ok(false) => std::future::pending().await,
+        Err(fault) => tracing::error!(event = "boot.fault", %fault),
+    }
+}
+
+async fn workspace_boot(
+    config: &Arc<CreateSandboxRequest>,
+    places: &Places,
+    environment: &[(std::ffi::OsString, std::ffi::OsString)],
+    git: &Git,
+    teller: &Teller,
+) -> WorkspaceBoot {
+    let mut plan = BootPlan::of(&config.boot);
+    let found = sync::look(git, &places.workspace, &config.repositories).await;
+    if !found.is_empty() && found.iter().all(|found| *found == Found::Work) && plan.sync.takes_baseline {
+        plan = plan.again();
+    }
+    plan.has_files &= !found.is_empty() && found.iter().all(|found| *found != Found::Nothing);
+    let hidden = config.env.values().filter(|value| value.len() >= HIDDEN_MIN_BYTES).cloned().collect();
+    let hooks = Hooks { environment: environment.to_vec(), logs: Some(places.hook_logs()), hidden };
+    WorkspaceBoot {
+        config: Arc::clone(config),
+        places: places.clone(),
+        git: git.clone(),
+        teller: teller.clone(),
+        plan,
+        found,
+        hooks,
+    }
 }
 
 fn runner_ended(ended: Result<RunnerEnded, tokio::task::JoinError>) -> Result<(), SuperviseError> {
@@ -188,12 +305,17 @@ async fn opencode_process(
     config: &CreateSandboxRequest,
     places: &Places,
     environment: &[(std::ffi::OsString, std::ffi::OsString)],
-    program: &std::path::Path,
+    program: &Path,
+    asks_first: bool,
 ) -> Result<OpenCodeProcess, SuperviseError> {
     let gateway = model_gateway::start(&config.model_providers).await?;
     let mcp = [program.display().to_string(), "mcp".to_owned()];
-    let content = config::content(&config.model, &config.model_providers, &gateway.url, gateway.token.reveal(), &mcp);
-    config::stub_npm(&places.home.join(".config/opencode"))?;
+    let mut content =
+        config::content(&config.model, &config.model_providers, &gateway.url, gateway.token.reveal(), &mcp);
+    if asks_first {
+        config::ask_before_changes(&mut content);
+    }
+    config::stub_npm(&places.agent_config())?;
     let empty_catalogue = if config::needs_no_catalogue(&config.model_providers) {
         let path = places.runtime_dir.join("models.json");
         std::fs::write(&path, "{}")?;
@@ -209,7 +331,8 @@ async fn opencode_process(
     })
 }
 
-fn terminated() -> std::io::Result<impl Future<Output = ()>> {
+/// A signal that asks to end.
+pub fn terminated() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -219,16 +342,4 @@ fn terminated() -> std::io::Result<impl Future<Output = ()>> {
         }
         tracing::info!(event = "supervisor.signal");
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prompt_leaves_a_reserve_of_the_sandboxs_life() {
-        for (life, seconds) in [(7200, 6300), (2000, 1500), (100, 75), (0, 3)] {
-            assert_eq!(prompt_limit(life).as_secs(), seconds, "{life}");
-        }
-    }
 }

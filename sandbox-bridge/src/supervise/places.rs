@@ -92,6 +92,16 @@ impl Places {
         self.home.join(".open-inspect")
     }
 
+    /// OpenCode's global configuration: `XDG_CONFIG_HOME` of the sandbox is in its home.
+    pub fn agent_config(&self) -> PathBuf {
+        self.home.join(".config/opencode")
+    }
+
+    /// What hooks printed. No snapshot keeps it: it may hold the users' secrets.
+    pub fn hook_logs(&self) -> PathBuf {
+        self.runtime_dir.join("hooks")
+    }
+
     /// The empty folder that OpenCode starts in.
     pub fn scratch(&self) -> PathBuf {
         self.runtime_dir.join("empty")

@@ -8,14 +8,14 @@ use crate::git::Workspace;
 const FILE: &str = "AGENTS.md";
 
 /// Writes it anew; a workspace of one repository has that one's own.
-pub fn write(root: &Path, workspace: &Workspace) -> std::io::Result<()> {
+pub fn write(root: &Path, workspace: &Workspace, working_branch: Option<&str>) -> std::io::Result<()> {
     if workspace.checkouts.len() < 2 {
         return Ok(());
     }
-    std::fs::write(root.join(FILE), text(workspace))
+    std::fs::write(root.join(FILE), text(workspace, working_branch))
 }
 
-fn text(workspace: &Workspace) -> String {
+fn text(workspace: &Workspace, working_branch: Option<&str>) -> String {
     let mut text = "<!-- Generated at each start. Do not edit. -->\n\n# Workspace\n\n\
         This session works on several repositories, each in a folder of its own.\n\n\
         | Path | Repository | Base branch |\n| --- | --- | --- |\n"
@@ -29,6 +29,12 @@ fn text(workspace: &Workspace) -> String {
             checkout.owner,
             checkout.name,
             checkout.branch
+        );
+    }
+    if let Some(branch) = working_branch {
+        let _ = write!(
+            text,
+            "\nWork on the branch `{branch}` in each repository that you change; create it where it is missing.\n"
         );
     }
     let instructions: Vec<String> = workspace
@@ -75,17 +81,18 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(root.path().join("web")).expect("made");
         std::fs::write(root.path().join("web/AGENTS.md"), "Be brief.").expect("written");
-        write(root.path(), &workspace(root.path(), &["web", "api"])).expect("written");
+        write(root.path(), &workspace(root.path(), &["web", "api"]), Some("open-inspect/x")).expect("written");
         let text = std::fs::read_to_string(root.path().join(FILE)).expect("is there");
         let line = |name: &str| format!("| `{}` | acme/{name} | `main` |", root.path().join(name).display());
         assert!(text.contains(&line("web")) && text.contains(&line("api")), "{text}");
+        assert!(text.contains("the branch `open-inspect/x` in each repository"), "{text}");
         assert!(text.contains("web/AGENTS.md`") && !text.contains("api/AGENTS.md`"), "{text}");
     }
 
     #[test]
     fn a_workspace_of_one_repository_gets_none() {
         let root = tempfile::tempdir().expect("a folder");
-        write(root.path(), &workspace(root.path(), &["web"])).expect("nothing to do");
+        write(root.path(), &workspace(root.path(), &["web"]), None).expect("nothing to do");
         assert!(!root.path().join(FILE).exists());
     }
 }

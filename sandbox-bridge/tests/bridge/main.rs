@@ -2,11 +2,15 @@
 //! the real OpenCode where `OI_OPENCODE` names it.
 #![allow(clippy::print_stderr, clippy::unwrap_used)]
 
+mod boot_modes;
+mod build_mode;
 mod credentials;
 mod diffs;
 mod environment;
 mod host;
+mod last_work;
 mod real_opencode;
+mod skills;
 mod socket;
 mod support;
 mod turns;

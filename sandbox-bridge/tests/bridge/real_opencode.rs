@@ -118,3 +118,33 @@ async fn the_host_runs_it_and_survives_a_killed_supervisor() {
     session.prompt(&id(3), "hello");
     assert_eq!(session.completed(&id(3)).await["success"], true, "in the same session of the agent");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the OpenCode binary: set OI_OPENCODE"]
+async fn the_agent_reads_while_git_is_at_work_and_its_changes_wait() {
+    let (session, forge) = (Session::start().await, Forge::start().await);
+    let mut config = config(&session, Some(&forge), &model::start().await);
+    config.boot = oi_protocol::local_backend::BootFrom::SnapshotRestore { image_id: None };
+    let sandbox = Sandbox::prepared_with_opencode(config, &opencode(), |folder| {
+        forge.check_out(folder);
+        forge.hold(true);
+    });
+    session.connected(1).await;
+    session.prompt(&id(1), "WORK on it");
+    let read =
+        |frame: &Value| frame["type"] == "tool_call" && frame["tool"] == "read" && frame["status"] == "completed";
+    session.frame("the read's end", read).await;
+    let edits = |frame: &Value| frame["type"] == "tool_call" && frame["tool"] == "edit";
+    session.frame("the edit's beginning", edits).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let file = sandbox.path("workspace/api/a.txt");
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), "one\ntwo\n", "the edit waits");
+    assert_eq!(session.phase("fetch"), None);
+    forge.hold(false);
+    let done = session.completed(&id(1)).await;
+    assert_eq!(done["success"], true, "{done}");
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), "one\nzwei\n");
+    session.booted().await;
+    session.prompt(&id(2), "hello");
+    assert_eq!(session.completed(&id(2)).await["success"], true);
+}

@@ -132,6 +132,14 @@ impl OpenCodeClient {
         self.json(self.request(Method::POST, "/session", Some(directory)).json(&json!({}))).await
     }
 
+    /// What OpenCode asks to be allowed, by id. Of whatever session: a sub-agent's sub-agent asks too, and
+    /// the stream does not say whose it is.
+    pub async fn permissions(&self, directory: &Path) -> Result<Vec<String>, OpenCodeError> {
+        let list: Vec<Value> = self.json(self.request(Method::GET, "/permission", Some(directory))).await?;
+        let id = |asked: &Value| asked.get("id").and_then(Value::as_str).map(str::to_owned);
+        Ok(list.iter().filter_map(id).collect())
+    }
+
     /// A session, or `None` when there is none of this name.
     pub async fn session(&self, id: &str) -> Result<Option<SessionInfo>, OpenCodeError> {
         match self.json(self.request(Method::GET, &format!("/session/{id}"), None)).await {
@@ -176,14 +184,14 @@ impl OpenCodeClient {
     }
 
     /// Allows what OpenCode asks for: the sandbox is the boundary.
-    pub async fn allow(&self, permission: &str) -> Result<(), OpenCodeError> {
-        let request = self.request(Method::POST, &format!("/permission/{permission}/reply"), None);
+    pub async fn allow(&self, permission: &str, directory: &Path) -> Result<(), OpenCodeError> {
+        let request = self.request(Method::POST, &format!("/permission/{permission}/reply"), Some(directory));
         self.call(request.json(&json!({"reply": "once"}))).await.map(drop)
     }
 
     /// Tells OpenCode that nobody answers its question.
-    pub async fn reject(&self, question: &str) -> Result<(), OpenCodeError> {
-        let request = self.request(Method::POST, &format!("/question/{question}/reject"), None);
+    pub async fn reject(&self, question: &str, directory: &Path) -> Result<(), OpenCodeError> {
+        let request = self.request(Method::POST, &format!("/question/{question}/reject"), Some(directory));
         self.call(request.json(&json!({}))).await.map(drop)
     }
 

@@ -24,12 +24,21 @@ pub struct OpenCode {
     session_file: PathBuf,
     /// Held while a session is looked for or made, so that two who need one get the same.
     choosing: tokio::sync::Mutex<()>,
+    /// What the agent asks to be allowed waits for this.
+    edits: watch::Receiver<bool>,
 }
 
 impl OpenCode {
     /// The agent at whatever endpoint is current.
     pub fn new(endpoint: watch::Receiver<Endpoint>, session_file: PathBuf) -> Self {
-        Self { endpoint, session_file, choosing: tokio::sync::Mutex::default() }
+        let (_, edits) = watch::channel(true);
+        Self { endpoint, session_file, choosing: tokio::sync::Mutex::default(), edits }
+    }
+
+    /// Holds what the agent asks to be allowed until this is `true`; it asks where `config::ask_before_changes` says so.
+    #[must_use]
+    pub fn holding_changes_until(self, edits: watch::Receiver<bool>) -> Self {
+        Self { edits, ..self }
     }
 
     /// OpenCode's session of this sandbox: the one that it has, or a new one.

@@ -160,6 +160,8 @@ impl Run<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle_since: Option<Instant> = None;
         let mut heard = Instant::now();
+        let mut edits = self.agent.edits.clone();
+        let mut held = Vec::new();
         loop {
             tokio::select! {
                 biased;
@@ -173,10 +175,14 @@ impl Run<'_> {
                         translator.frame(frame, Instant::now());
                     }
                     None => match self.reconnect(translator).await? {
-                        Some(new) => *stream = new,
+                        Some(new) => {
+                            *stream = new;
+                            self.hold_asked_meanwhile(&mut held).await;
+                        }
                         None => return Ok(Streamed::Gone),
                     },
                 },
+                () = raised(&mut edits), if !held.is_empty() => self.answer(std::mem::take(&mut held)).await,
                 _ = tick.tick() => {
                     translator.tell_deferred(Instant::now());
                     if heard.elapsed() > QUIET {
@@ -184,11 +190,19 @@ impl Run<'_> {
                         if !self.client.is_busy(&self.session, &self.turn.directory).await.unwrap_or(true) {
                             translator.polled_idle();
                         }
+                        self.hold_asked_meanwhile(&mut held).await;
                     }
                 }
             }
             self.tell(translator.take()).await;
-            self.answer(translator.take_asked()).await;
+            let asked = translator.take_asked();
+            if *edits.borrow() {
+                self.answer(asked).await;
+            } else {
+                let (waiting, now): (Vec<_>, _) = asked.into_iter().partition(|a| matches!(a, Asked::Permission(_)));
+                held.extend(waiting);
+                self.answer(now).await;
+            }
             if !translator.is_idle() {
                 idle_since = None;
             } else if translator.is_settled() || idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE_GRACE {
@@ -199,12 +213,23 @@ impl Run<'_> {
 
     async fn answer(&self, asked: Vec<Asked>) {
         for asked in asked {
+            let directory = &self.turn.directory;
             let answered = match &asked {
-                Asked::Permission(id) => self.client.allow(id).await,
-                Asked::Question(id) => self.client.reject(id).await,
+                Asked::Permission(id) => self.client.allow(id, directory).await,
+                Asked::Question(id) => self.client.reject(id, directory).await,
             };
             if let Err(error) = answered {
                 tracing::warn!(event = "agent.answer_failed", %error);
+            }
+        }
+    }
+
+    /// What was asked while nobody listened, to be answered as soon as it may be.
+    async fn hold_asked_meanwhile(&self, held: &mut Vec<Asked>) {
+        let asked = self.client.permissions(&self.turn.directory).await.unwrap_or_default();
+        for asked in asked.into_iter().map(Asked::Permission) {
+            if !held.contains(&asked) {
+                held.push(asked);
             }
         }
     }

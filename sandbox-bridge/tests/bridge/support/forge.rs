@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::to_bytes;
@@ -21,6 +23,16 @@ pub struct Forge {
     /// `127.0.0.1:port`
     pub host: String,
     folder: tempfile::TempDir,
+    state: Arc<Served>,
+}
+
+#[derive(Default)]
+struct Served {
+    root: PathBuf,
+    /// Requests wait while this is set.
+    held: AtomicBool,
+    /// Times that somebody asked what branches there are, with a credential.
+    looks: AtomicUsize,
 }
 
 impl Forge {
@@ -35,9 +47,64 @@ impl Forge {
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let host = listener.local_addr().expect("bound").to_string();
-        let router = Router::new().fallback(serve).with_state(Arc::new(folder.path().to_owned()));
+        let state = Arc::new(Served { root: folder.path().to_owned(), ..Served::default() });
+        let router = Router::new().fallback(serve).with_state(Arc::clone(&state));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { host, folder }
+        Self { host, folder, state }
+    }
+
+    /// Another repository of `acme`, whose branch `main` a script makes.
+    pub fn add(&self, name: &str, script: &str) {
+        sh(
+            self.folder.path(),
+            &format!(
+                "git init -q --bare -b main acme/{name}.git; git -C acme/{name}.git config http.receivepack true;
+                 git clone -q acme/{name}.git seed 2>/dev/null; cd seed; git checkout -q -b main; echo {name} > a.txt;
+                 {script}
+                 git add -A; git commit -qm seed; git push -q origin main; rm -rf ../seed"
+            ),
+        );
+    }
+
+    /// Changes `main` of a repository by a script, as somebody else does.
+    pub fn change(&self, name: &str, script: &str) {
+        sh(
+            self.folder.path(),
+            &format!(
+                "git clone -q acme/{name}.git seed 2>/dev/null; cd seed; {script}
+                 git add -A; git commit -qm 'by somebody else'; git push -qf origin HEAD:main; rm -rf ../seed"
+            ),
+        );
+    }
+
+    /// A checkout below `folder` as an image has it, of how `acme/api` is now. Its address has a token, as those of old
+    /// images do.
+    pub fn check_out(&self, folder: &std::path::Path) {
+        let credential = base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{GIT_PASSWORD}"));
+        sh(
+            folder,
+            &format!(
+                "mkdir -p workspace; cd workspace;
+                 git -c http.extraHeader='authorization: Basic {credential}' clone -q --depth 1 {} api;
+                 git -C api remote set-url origin http://x:ghs_old_token@{}/acme/api.git",
+                self.clone_url(),
+                self.host,
+            ),
+        );
+    }
+
+    /// Lets requests wait, or go on.
+    pub fn hold(&self, held: bool) {
+        self.state.held.store(held, Ordering::Relaxed);
+    }
+
+    /// Times that somebody asked what branches there are.
+    pub fn looks(&self) -> usize {
+        self.state.looks.load(Ordering::Relaxed)
+    }
+
+    pub fn clone_url_of(&self, name: &str) -> String {
+        format!("http://{}/acme/{name}.git", self.host)
     }
 
     pub fn clone_url(&self) -> String {
@@ -55,16 +122,22 @@ fn may_pass(request: &Request) -> bool {
     request.headers().get("authorization").is_some_and(|value| value == &format!("Basic {expected}"))
 }
 
-async fn serve(State(root): State<Arc<PathBuf>>, request: Request) -> Response {
+async fn serve(State(state): State<Arc<Served>>, request: Request) -> Response {
+    while state.held.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     if !may_pass(&request) {
         return (StatusCode::UNAUTHORIZED, [("www-authenticate", "Basic realm=\"forge\"")]).into_response();
+    }
+    if request.uri().path().ends_with("/info/refs") {
+        state.looks.fetch_add(1, Ordering::Relaxed);
     }
     let (request, body) = request.into_parts();
     let header =
         |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let mut child = Command::new("git")
         .arg("http-backend")
-        .env("GIT_PROJECT_ROOT", root.as_path())
+        .env("GIT_PROJECT_ROOT", state.root.as_path())
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("REMOTE_USER", "x-access-token")
         .env("PATH_INFO", request.uri.path())

@@ -21,6 +21,8 @@ pub struct Sandbox {
     pub config: CreateSandboxRequest,
     opencode: PathBuf,
     child: Option<Child>,
+    /// Whether its log goes into the file `log`.
+    keeps_log: bool,
 }
 
 /// A program in OpenCode's place.
@@ -93,8 +95,37 @@ impl Sandbox {
         Self::started(folder, config(session, Some(forge), model_url), opencode.to_owned())
     }
 
+    /// A sandbox of this configuration, with what `prepare` puts into its folders first.
+    pub fn prepared(config: CreateSandboxRequest, url: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        prepare(folder.path());
+        let opencode = stand_in(folder.path(), &says_it_listens(url));
+        Self::started(folder, config, opencode)
+    }
+
+    /// A sandbox whose log is in the file `log`.
+    pub fn logged(config: CreateSandboxRequest, url: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let opencode = stand_in(folder.path(), &says_it_listens(url));
+        let mut sandbox = Self { folder, config, opencode, child: None, keeps_log: true };
+        sandbox.start();
+        sandbox
+    }
+
+    /// The same with the real OpenCode.
+    pub fn prepared_with_opencode(config: CreateSandboxRequest, opencode: &Path, prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        prepare(folder.path());
+        Self::started(folder, config, opencode.to_owned())
+    }
+
+    /// Asks it to end, as its backend does.
+    pub fn terminate(&self) {
+        super::sh(self.folder.path(), &format!("kill -TERM {}", self.pid()));
+    }
+
     fn started(folder: tempfile::TempDir, config: CreateSandboxRequest, opencode: PathBuf) -> Self {
-        let mut sandbox = Self { folder, config, opencode, child: None };
+        let mut sandbox = Self { folder, config, opencode, child: None, keeps_log: false };
         sandbox.start();
         sandbox
     }
@@ -119,6 +150,10 @@ impl Sandbox {
             [("--workspace", "workspace"), ("--home", "home"), ("--runtime-dir", "run"), ("--temporary-dir", "tmp")];
         for (flag, name) in places {
             command.arg(flag).arg(self.path(name));
+        }
+        if self.keeps_log {
+            let log = std::fs::File::create(self.path("log")).expect("a log");
+            command.stdout(log.try_clone().expect("a log")).stderr(log);
         }
         let mut child = command
             .arg("--opencode")

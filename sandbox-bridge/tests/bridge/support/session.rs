@@ -48,6 +48,12 @@ pub struct Taken {
     pub refused_diffs: usize,
     /// What was said when there was none.
     pub diff_failures: Vec<String>,
+    /// Failures of the boot that came by the way that needs no socket.
+    pub boot_errors: Vec<Value>,
+    /// Pages of managed skills, which are given in order; the last one again and again.
+    pub skills: VecDeque<(u16, Value)>,
+    /// What was asked of them.
+    pub skill_queries: Vec<String>,
     /// Files of prompts by id.
     pub attachments: HashMap<String, Vec<u8>>,
 }
@@ -93,6 +99,8 @@ impl Session {
         let router = Router::new()
             .route("/sessions/{id}/ws", get(upgrade))
             .route("/sessions/{id}/scm-credentials", post(credentials))
+            .route("/sessions/{id}/sandbox-skills", get(skills))
+            .route("/sandbox/{id}/error", post(boot_error))
             .route("/sessions/{id}/pr", post(pull_request))
             .route("/sessions/{id}/outputs/{output}", put(output).layer(DefaultBodyLimit::max(64 << 20)))
             .route("/sessions/{id}/diff", put(diff))
@@ -148,6 +156,27 @@ impl Session {
         let boot = |f: &Value| f["type"] == "boot_progress" && f["phase"] == "ready";
         let frame = self.frame("the boot's end", boot).await;
         assert_eq!(frame["status"], "completed", "{frame}");
+    }
+
+    /// The reason of a boot that failed.
+    pub async fn boot_failed(&self) -> String {
+        let boot = |f: &Value| f["type"] == "boot_progress" && f["phase"] == "ready";
+        let frame = self.frame("the boot's end", boot).await;
+        assert_eq!(frame["status"], "failed", "{frame}");
+        frame["detail"].as_str().expect("a reason").to_owned()
+    }
+
+    /// Warnings of a scope.
+    pub fn warnings(&self, scope: &str) -> Vec<Value> {
+        let taken = self.taken();
+        taken.frames.iter().filter(|f| f["type"] == "warning" && f["scope"] == scope).cloned().collect()
+    }
+
+    /// How a phase of the boot ended, if it did.
+    pub fn phase(&self, phase: &str) -> Option<String> {
+        let taken = self.taken();
+        let mut of = taken.frames.iter().filter(|f| f["type"] == "boot_progress" && f["phase"] == phase);
+        of.rfind(|f| f["status"] != "started").and_then(|f| f["status"].as_str().map(str::to_owned))
     }
 
     pub async fn connected(&self, times: usize) {
@@ -344,6 +373,32 @@ async fn attachment(
         Some(bytes) => bytes.clone().into_response(),
         None => (StatusCode::NOT_FOUND, Json(json!({"error": "Attachment not found"}))).into_response(),
     }
+}
+
+async fn skills(State(session): State<Session>, headers: HeaderMap, uri: http::Uri) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let mut taken = session.taken();
+    taken.skill_queries.push(uri.query().unwrap_or_default().to_owned());
+    let page = if taken.skills.len() > 1 { taken.skills.pop_front() } else { taken.skills.front().cloned() };
+    let (status, body) =
+        page.unwrap_or((200, json!({"schemaVersion": 1, "manifestSha256": "none", "skills": [], "nextCursor": null})));
+    (StatusCode::from_u16(status).expect("a status"), Json(body)).into_response()
+}
+
+async fn boot_error(
+    State(session): State<Session>,
+    Path(sandbox): Path<String>,
+    headers: HeaderMap,
+    Json(mut body): Json<Value>,
+) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    body["sandbox"] = sandbox.into();
+    session.taken().boot_errors.push(body);
+    Json(json!({})).into_response()
 }
 
 async fn pull_request(State(session): State<Session>, headers: HeaderMap, Json(body): Json<Value>) -> Response {

@@ -1,0 +1,54 @@
+//! What a boot asks and tells.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::json;
+
+use super::{ControlPlane, ControlPlaneError, answer, read, refusal, until_answered};
+use crate::supervise::skills::page::SkillsPage;
+
+/// For one attempt at a page of skills.
+const SKILLS_WITHIN: Duration = Duration::from_secs(15);
+/// Repetitions of one.
+const SKILLS_AGAIN: u32 = 2;
+const PAGE: u32 = 50;
+const PAGE_MAX_BYTES: usize = 32 << 20;
+const FATAL_WITHIN: Duration = Duration::from_secs(5);
+
+impl ControlPlane {
+    /// A page of the session's managed skills.
+    pub async fn skills(&self, cursor: Option<&str>) -> Result<SkillsPage, ControlPlaneError> {
+        let again = |error: &ControlPlaneError, attempt: u32| {
+            let passes = match error {
+                ControlPlaneError::Unreachable | ControlPlaneError::TimedOut(_) => true,
+                ControlPlaneError::Refused { status, .. } => matches!(*status, 408 | 429 | 500..),
+                ControlPlaneError::Odd | ControlPlaneError::Local(_) => false,
+            };
+            passes && attempt < SKILLS_AGAIN
+        };
+        let all = SKILLS_WITHIN * (SKILLS_AGAIN + 1) + Duration::from_secs(1);
+        until_answered(all, Duration::from_millis(250), again, || async {
+            let request = self.request(Method::GET, "/sandbox-skills").query(&[("limit", PAGE)]);
+            let request = if let Some(cursor) = cursor { request.query(&[("cursor", cursor)]) } else { request };
+            let fetch = async { read(request.send().await, PAGE_MAX_BYTES).await };
+            let (status, bytes) = tokio::time::timeout(SKILLS_WITHIN, fetch)
+                .await
+                .map_err(|_| ControlPlaneError::TimedOut(SKILLS_WITHIN.as_secs()))??;
+            if !status.is_success() {
+                return Err(refusal(status.as_u16(), &bytes));
+            }
+            serde_json::from_slice(&bytes).map_err(|_| ControlPlaneError::Odd)
+        })
+        .await
+    }
+
+    /// Tells that the boot failed, where no socket could.
+    pub async fn report_fatal(&self, error: &str) -> Result<(), ControlPlaneError> {
+        let (base, _) = self.session_url.rsplit_once("/sessions/").unwrap_or_default();
+        let url = format!("{base}/sandbox/{}/error", self.sandbox_id);
+        let body = json!({"error": error, "fatal": true});
+        let request = self.at(Method::POST, url).timeout(FATAL_WITHIN).json(&body);
+        answer::<serde::de::IgnoredAny>(request.send().await).await.map(drop)
+    }
+}
