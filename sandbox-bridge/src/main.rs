@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sandbox_bridge::agent::setup::AgentOptions;
 use sandbox_bridge::git::credential;
 use sandbox_bridge::host::{self, HostOptions};
 use sandbox_bridge::launch::{self, LaunchOptions};
 use sandbox_bridge::supervise::places::Places;
 use sandbox_bridge::supervise::{self, env_contract};
-use sandbox_bridge::{logging, mcp};
+use sandbox_bridge::{logging, mcp, mcp_servers};
 
 #[derive(Parser)]
 #[command(version, about = "Runs inside sandboxes, and runs sandboxes on this machine.")]
@@ -27,6 +28,8 @@ enum Program {
         config_env: bool,
         #[command(flatten)]
         places: Places,
+        #[command(flatten)]
+        agent: AgentOptions,
     },
     /// Git's credential helper within a sandbox.
     GitCredential {
@@ -36,6 +39,12 @@ enum Program {
     },
     /// The agent's tools, as an MCP server on standard input and output.
     Mcp,
+    /// Become a local MCP server of the session.
+    #[command(hide = true)]
+    McpLaunch {
+        /// The server.
+        id: String,
+    },
     /// Run sandboxes on this machine. Reads its secret from LOCAL_SANDBOX_SECRET.
     Host(HostOptions),
     /// Become another program, in order.
@@ -50,6 +59,7 @@ fn main() -> ExitCode {
             let input = std::io::stdin().lock();
             ExitCode::from(credential::run(&action, input, &mut std::io::stdout(), &mut std::io::stderr()))
         }
+        Program::McpLaunch { id } => complain(&mcp_servers::launch::run(&id)),
         Program::Mcp => mcp::run().map_or_else(|error| complain(&error), |()| ExitCode::SUCCESS),
         Program::Host(options) => {
             logging::start();
@@ -57,7 +67,7 @@ fn main() -> ExitCode {
             let secret = std::env::var("LOCAL_SANDBOX_SECRET").ok();
             finish(run_to_end(host::run(options, secret)))
         }
-        Program::Supervise { config_env: true, mut places } => {
+        Program::Supervise { config_env: true, mut places, agent } => {
             if places.tool_path.is_empty() {
                 // The image's own programs.
                 let path = std::env::var_os("PATH").unwrap_or_default();
@@ -65,14 +75,17 @@ fn main() -> ExitCode {
             }
             let variables: BTreeMap<String, String> = std::env::vars().collect();
             match env_contract::read(&variables) {
-                Ok(config) => complain(&env_contract::restart_with_input(&config, &places.arguments())),
+                Ok(config) => {
+                    let arguments = [places.arguments(), agent.arguments()].concat();
+                    complain(&env_contract::restart_with_input(&config, &arguments))
+                }
                 Err(error) => complain(&error),
             }
         }
-        Program::Supervise { config_env: false, places } => {
+        Program::Supervise { config_env: false, places, agent } => {
             logging::start();
             match supervise::read_config() {
-                Ok(config) => finish(run_to_end(supervise::run(config, places))),
+                Ok(config) => finish(run_to_end(supervise::run(config, places, agent))),
                 Err(error) => complain(&error),
             }
         }

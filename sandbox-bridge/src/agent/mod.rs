@@ -1,9 +1,11 @@
 //! The agent that does the work, behind a trait. OpenCode is the first.
 
+pub mod any;
 pub mod opencode;
+pub mod setup;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oi_protocol::event::{FileChange, PartKind};
 use oi_protocol::{MessageId, UnixMillis};
@@ -165,6 +167,12 @@ pub type StopSignal = watch::Receiver<bool>;
 
 /// An agent that runs turns, one at a time.
 pub trait Agent: Send + Sync + 'static {
+    /// Waits until it can take a turn; an error says why it never will.
+    fn up(&self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Makes the first turn quick, and gives the agent's session, when there is one. A turn runs as well without.
+    fn warm(&self, directory: &Path, model: &str) -> impl Future<Output = Option<String>> + Send;
+
     /// Runs a turn to its end, which always comes: on success, failure, stop or deadline.
     fn run(
         &self,

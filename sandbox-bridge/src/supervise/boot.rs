@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use oi_protocol::UnixMillis;
 use oi_protocol::event::{
@@ -17,9 +16,9 @@ use tokio::sync::watch;
 
 use super::places::Places;
 use super::{hooks, workspace_file};
-use crate::agent::opencode::client::OpenCodeClient;
-use crate::agent::opencode::process::Endpoint;
-use crate::agent::opencode::{OpenCode, config};
+use crate::agent::Agent as _;
+use crate::agent::any::AnyAgent;
+use crate::agent::opencode::config;
 use crate::bridge::Stamp;
 use crate::bridge::outbox::Outbox;
 use crate::bridge::runner::WorkspaceState;
@@ -62,6 +61,18 @@ impl Teller {
         }));
     }
 
+    /// Tells something that stops nothing.
+    pub fn warn(&self, message: String) {
+        self.tell(&SandboxEvent::Warning(Warning {
+            scope: WarningScope::Start,
+            message,
+            repo_owner: None,
+            repo_name: None,
+            sandbox_id: self.stamp.sandbox_id.clone(),
+            timestamp: Stamp::timestamp(),
+        }));
+    }
+
     async fn during<T>(
         &self,
         phase: &str,
@@ -86,8 +97,7 @@ pub struct Boot {
     pub environment: Vec<(OsString, OsString)>,
     pub git: Git,
     pub teller: Teller,
-    pub agent: Arc<OpenCode>,
-    pub endpoint: watch::Receiver<Endpoint>,
+    pub agent: Arc<AnyAgent>,
     pub workspace: watch::Sender<WorkspaceState>,
     pub ready: watch::Sender<SandboxEvent>,
 }
@@ -120,8 +130,8 @@ impl Boot {
         let (workspace, agent) = tokio::join!(self.prepare_workspace(), self.wait_for_agent());
         let told = &self.teller;
         match (workspace, agent) {
-            (Ok(workspace), Ok(client)) => {
-                let session = self.warm(&client, &workspace.directory).await;
+            (Ok(workspace), Ok(())) => {
+                let session = self.agent.warm(&workspace.directory, &self.config.model).await;
                 let ready = ready_event(&told.stamp, session, Some(&workspace));
                 self.ready.send_replace(ready.clone());
                 told.tell(&ready);
@@ -199,35 +209,8 @@ impl Boot {
         drop(self.teller.during("setup", ".openinspect/setup.sh", work).await);
     }
 
-    async fn wait_for_agent(&self) -> Result<OpenCodeClient, String> {
-        let mut endpoint = self.endpoint.clone();
-        let work = async {
-            let settled = endpoint.wait_for(|endpoint| !matches!(endpoint, Endpoint::Starting)).await;
-            match settled.as_deref() {
-                Ok(Endpoint::Up { client, .. }) => Ok(client.clone()),
-                Ok(Endpoint::Failed(reason)) => Err(reason.clone()),
-                Ok(Endpoint::Starting) | Err(_) => Err("OpenCode was not started.".to_owned()),
-            }
-        };
-        self.teller.during("agent", "OpenCode", work).await
-    }
-
-    /// Makes the first prompt quick. It runs as well without.
-    async fn warm(&self, client: &OpenCodeClient, directory: &Path) -> Option<String> {
-        let (provider, model) = config::split_model(&self.config.model);
-        let work = async {
-            let session = self.agent.session(client, directory).await?;
-            client.warm(directory, provider, model).await?;
-            Ok::<_, crate::agent::opencode::client::OpenCodeError>(session)
-        };
-        match tokio::time::timeout(Duration::from_secs(30), work).await {
-            Ok(Ok(session)) => Some(session),
-            Ok(Err(error)) => {
-                tracing::warn!(event = "agent.not_warmed", %error);
-                self.agent.known_session()
-            }
-            Err(_) => self.agent.known_session(),
-        }
+    async fn wait_for_agent(&self) -> Result<(), String> {
+        self.teller.during("agent", self.agent.name(), self.agent.up()).await
     }
 }
 

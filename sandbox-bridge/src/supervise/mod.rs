@@ -19,21 +19,25 @@ use oi_protocol::local_backend::CreateSandboxRequest;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::opencode::process::{Endpoint, OpenCodeProcess};
-use crate::agent::opencode::{OpenCode, config};
+use crate::agent::setup::{self, AgentOptions, Surroundings};
 use crate::bridge::Stamp;
 use crate::bridge::connection::{self, ConnectionConfig, Ended, socket_url};
 use crate::bridge::journal::{Journal, JournalError, JournalLimits};
 use crate::bridge::outbox::Outbox;
 use crate::bridge::runner::{Runner, RunnerEnded, TurnContext};
+use crate::broker::media::MediaBroker;
+use crate::broker::peer::AgentPid;
 use crate::broker::pull_request::PullRequestBroker;
 use crate::broker::scm_credentials::CredentialBroker;
+use crate::broker::slack::SlackBroker;
+use crate::broker::tasks::TaskBroker;
 use crate::broker::{self, Broker};
 use crate::clock;
 use crate::control_plane::ControlPlane;
 use crate::diff::worker::DiffWorker;
 use crate::git::Git;
-use crate::model_gateway::{self, GatewayError};
+use crate::mcp_servers::packages;
+use crate::model_gateway::GatewayError;
 use crate::secret::Secret;
 use boot::{Boot, Teller, ready_event};
 use places::Places;
@@ -79,7 +83,7 @@ pub fn prompt_limit(timeout_seconds: u32) -> Duration {
 }
 
 /// Runs a sandbox until its session or a signal ends it. `Ok` is an orderly end.
-pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), SuperviseError> {
+pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOptions) -> Result<(), SuperviseError> {
     let began = clock::now();
     // Nobody in the sandbox may read the token from this process's memory.
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
@@ -110,16 +114,29 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
     let (workspace, workspace_seen) = watch::channel(None);
     let control_plane =
         Arc::new(ControlPlane::new(&config.control_plane_url, &config.session_id, stamp.sandbox_id.clone(), token)?);
+    let pid = AgentPid::default();
+    let reached = setup::reach(&config, &options, &program, &control_plane).await?;
+    let temporary = [places.temporary_dir.as_path(), std::path::Path::new("/tmp")];
     let broker = Broker {
         credentials: CredentialBroker::new(Arc::clone(&control_plane), config.vcs_host.clone()),
         pull_requests: PullRequestBroker::new(Arc::clone(&control_plane), git.clone(), workspace_seen.clone()),
+        media: MediaBroker::new(Arc::clone(&control_plane), &places.workspace, &temporary),
+        tasks: TaskBroker::new(Arc::clone(&control_plane)),
+        slack: config.slack_notify.then(|| SlackBroker::new(Arc::clone(&control_plane))),
+        has_repository: !config.repositories.is_empty(),
+        mcp_servers: reached.servers.local.clone(),
+        mcp_packages: packages::prefix(&places.kept()),
+        agent: pid.clone(),
     };
     tokio::spawn(broker::serve(broker::listen(&socket)?, Arc::new(broker)));
 
-    let (endpoint, endpoint_seen) = watch::channel(Endpoint::Starting);
-    let process = opencode_process(&config, &places, &environment, &program).await?;
-    let agent_task = tokio::spawn(process.supervise(endpoint, stopped.clone()));
-    let agent = Arc::new(OpenCode::new(endpoint_seen.clone(), places.kept().join("opencode-session")));
+    let warn = {
+        let teller = teller.clone();
+        move |message: String| teller.warn(message)
+    };
+    let around = Surroundings { config: &config, places: &places, environment: &environment, program: &program };
+    let (agent, agent_task) = setup::start(reached, options, &around, pid, warn, stopped.clone())?;
+    let agent = Arc::new(agent);
     let boot = Boot {
         config: Arc::clone(&config),
         places,
@@ -127,7 +144,6 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         git: git.clone(),
         teller,
         agent: Arc::clone(&agent),
-        endpoint: endpoint_seen,
         workspace,
         ready,
     };
@@ -182,31 +198,6 @@ fn connection_ended(ended: Result<Ended, tokio::task::JoinError>) -> Result<(), 
         }
         Err(fault) => Err(SuperviseError::Io(std::io::Error::other(fault))),
     }
-}
-
-async fn opencode_process(
-    config: &CreateSandboxRequest,
-    places: &Places,
-    environment: &[(std::ffi::OsString, std::ffi::OsString)],
-    program: &std::path::Path,
-) -> Result<OpenCodeProcess, SuperviseError> {
-    let gateway = model_gateway::start(&config.model_providers).await?;
-    let mcp = [program.display().to_string(), "mcp".to_owned()];
-    let content = config::content(&config.model, &config.model_providers, &gateway.url, gateway.token.reveal(), &mcp);
-    config::stub_npm(&places.home.join(".config/opencode"))?;
-    let empty_catalogue = if config::needs_no_catalogue(&config.model_providers) {
-        let path = places.runtime_dir.join("models.json");
-        std::fs::write(&path, "{}")?;
-        Some(path)
-    } else {
-        None
-    };
-    Ok(OpenCodeProcess {
-        program: places.opencode.clone(),
-        launcher: program.to_owned(),
-        environment: environment::for_opencode(environment, &content, empty_catalogue.as_deref()),
-        directory: places.scratch(),
-    })
 }
 
 fn terminated() -> std::io::Result<impl Future<Output = ()>> {

@@ -2,6 +2,8 @@
 //! the real OpenCode where `OI_OPENCODE` names it.
 #![allow(clippy::print_stderr, clippy::unwrap_used)]
 
+mod accounts;
+mod agent_tools;
 mod credentials;
 mod diffs;
 mod environment;

@@ -1,5 +1,6 @@
 //! One turn of OpenCode, from the prompt to its last word.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -22,6 +23,8 @@ const ABORT_GRACE: Duration = Duration::from_secs(3);
 const QUIET: Duration = Duration::from_secs(15);
 /// For a server that is starting again.
 const RESTART_WITHIN: Duration = Duration::from_secs(90);
+/// For what makes the first prompt quick.
+const WARM_WITHIN: Duration = Duration::from_secs(30);
 const GONE: &str = "OpenCode ended while it worked on the prompt.";
 const RESTARTED: &str = "The bridge restarted while the prompt ran.";
 
@@ -44,6 +47,28 @@ enum Streamed {
 }
 
 impl Agent for OpenCode {
+    async fn up(&self) -> Result<(), String> {
+        up(self.endpoint.clone()).await.map(drop)
+    }
+
+    async fn warm(&self, directory: &Path, model: &str) -> Option<String> {
+        let (provider, model) = config::split_model(model);
+        let work = async {
+            let (client, _) = up(self.endpoint.clone()).await.map_err(OpenCodeError::Odd)?;
+            let session = self.session(&client, directory).await?;
+            client.warm(directory, provider, model).await?;
+            Ok::<_, OpenCodeError>(session)
+        };
+        match timeout(WARM_WITHIN, work).await {
+            Ok(Ok(session)) => Some(session),
+            Ok(Err(error)) => {
+                tracing::warn!(event = "agent.not_warmed", %error);
+                self.known_session()
+            }
+            Err(_) => self.known_session(),
+        }
+    }
+
     async fn run(&self, turn: Turn, events: mpsc::Sender<AgentEvent>, mut stop: StopSignal) -> TurnEnd {
         let up = tokio::select! {
             up = up(self.endpoint.clone()) => up,

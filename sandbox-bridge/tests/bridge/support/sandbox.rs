@@ -20,6 +20,8 @@ pub struct Sandbox {
     pub folder: tempfile::TempDir,
     pub config: CreateSandboxRequest,
     opencode: PathBuf,
+    /// Arguments of `supervise` beyond the places.
+    arguments: Vec<String>,
     child: Option<Child>,
 }
 
@@ -93,8 +95,17 @@ impl Sandbox {
         Self::started(folder, config(session, Some(forge), model_url), opencode.to_owned())
     }
 
+    /// A sandbox of this configuration, with the real OpenCode and further arguments of `supervise`.
+    pub fn configured(config: CreateSandboxRequest, opencode: &Path, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        let mut sandbox = Self { folder, config, opencode: opencode.to_owned(), arguments, child: None };
+        sandbox.start();
+        sandbox
+    }
+
     fn started(folder: tempfile::TempDir, config: CreateSandboxRequest, opencode: PathBuf) -> Self {
-        let mut sandbox = Self { folder, config, opencode, child: None };
+        let mut sandbox = Self { folder, config, opencode, arguments: Vec::new(), child: None };
         sandbox.start();
         sandbox
     }
@@ -123,6 +134,7 @@ impl Sandbox {
         let mut child = command
             .arg("--opencode")
             .arg(&self.opencode)
+            .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("OI_LOG", std::env::var("OI_LOG").unwrap_or_else(|_| "warn".to_owned()))

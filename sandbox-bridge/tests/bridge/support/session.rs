@@ -50,6 +50,8 @@ pub struct Taken {
     pub diff_failures: Vec<String>,
     /// Files of prompts by id.
     pub attachments: HashMap<String, Vec<u8>>,
+    /// Other calls of the sandbox, and how they are answered.
+    pub calls: super::session_calls::Calls,
 }
 
 pub struct Inner {
@@ -98,6 +100,7 @@ impl Session {
             .route("/sessions/{id}/diff", put(diff))
             .route("/sessions/{id}/diff/failure", post(diff_failure))
             .route("/sessions/{id}/attachments/{attachment}", get(attachment))
+            .merge(super::session_calls::routes())
             .with_state(session.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         session
@@ -277,7 +280,7 @@ fn follows(taken: &mut Taken, frame: &Value) -> bool {
     true
 }
 
-fn has_token(headers: &HeaderMap) -> bool {
+pub fn has_token(headers: &HeaderMap) -> bool {
     headers.get("authorization").is_some_and(|value| value == &format!("Bearer {TOKEN}"))
 }
 

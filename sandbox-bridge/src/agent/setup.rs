@@ -1,0 +1,164 @@
+//! Which agent a sandbox has, and what it needs before it starts: the gateway, MCP servers, a configuration.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use oi_protocol::local_backend::CreateSandboxRequest;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::any::AnyAgent;
+use super::opencode::OpenCode;
+use super::opencode::config::{self, Parts};
+use super::opencode::process::{Endpoint, OpenCodeProcess};
+use crate::broker::peer::AgentPid;
+use crate::control_plane::ControlPlane;
+use crate::mcp_servers::{self, SessionServers, packages};
+use crate::model_gateway::account::{AccountEndpoints, AccountProvider, AccountTokens};
+use crate::model_gateway::{self, Accounts, GatewayAddress, GatewayError};
+use crate::supervise::environment;
+use crate::supervise::places::Places;
+
+/// Which agent does the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum AgentKind {
+    /// OpenCode, by its own API.
+    #[default]
+    Opencode,
+}
+
+impl AgentKind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Opencode => "opencode",
+        }
+    }
+}
+
+/// Options of `supervise` that choose the agent.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct AgentOptions {
+    /// The agent.
+    #[arg(long, value_enum, default_value_t)]
+    pub agent: AgentKind,
+    /// In place of the address where OpenAI accounts are good; for tests, which have no other way to say it.
+    #[arg(long, hide = true)]
+    pub account_codex_url: Option<String>,
+    /// The same of xAI.
+    #[arg(long, hide = true)]
+    pub account_xai_url: Option<String>,
+}
+
+impl AgentOptions {
+    /// The command line that says the same.
+    pub fn arguments(&self) -> Vec<OsString> {
+        vec!["--agent".into(), self.agent.word().into()]
+    }
+
+    fn endpoints(&self) -> AccountEndpoints {
+        let usual = AccountEndpoints::default();
+        AccountEndpoints {
+            codex: self.account_codex_url.clone().unwrap_or(usual.codex),
+            xai: self.account_xai_url.clone().unwrap_or(usual.xai),
+        }
+    }
+}
+
+/// What the agent reaches.
+pub struct Reached {
+    gateway: GatewayAddress,
+    accounts: Vec<AccountProvider>,
+    /// MCP servers.
+    pub servers: SessionServers,
+}
+
+/// Starts what the agent reaches beyond its sandbox.
+pub async fn reach(
+    config: &CreateSandboxRequest,
+    options: &AgentOptions,
+    program: &Path,
+    control_plane: &Arc<ControlPlane>,
+) -> Result<Reached, GatewayError> {
+    let known = config.provider_accounts.iter().filter_map(|word| AccountProvider::parse(word));
+    let accounts: Vec<AccountProvider> = known.collect();
+    let tokens = accounts.iter().map(|account| (*account, AccountTokens::new(Arc::clone(control_plane), *account)));
+    let by_account = Accounts { tokens: tokens.collect(), endpoints: options.endpoints() };
+    let gateway = model_gateway::start(&config.model_providers, by_account).await?;
+    let servers = mcp_servers::prepare(&config.mcp_servers, program, &gateway.token).await;
+    Ok(Reached { gateway, accounts, servers })
+}
+
+/// Where the agent runs.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Of the sandbox.
+    pub config: &'a CreateSandboxRequest,
+    /// Of the sandbox.
+    pub places: &'a Places,
+    /// Of everything in the sandbox.
+    pub environment: &'a [(OsString, OsString)],
+    /// This program.
+    pub program: &'a Path,
+}
+
+/// Starts the agent, and beside it what its MCP servers need.
+pub fn start(
+    reached: Reached,
+    options: AgentOptions,
+    around: &Surroundings<'_>,
+    pid: AgentPid,
+    warn: impl Fn(String) + Send + 'static,
+    stop: watch::Receiver<bool>,
+) -> std::io::Result<(AnyAgent, JoinHandle<()>)> {
+    let Reached { gateway, accounts, servers } = reached;
+    let SessionServers { for_agent, warnings, packages, settled, .. } = servers;
+    let (agent, task) = match options.agent {
+        AgentKind::Opencode => {
+            let parts = Parts {
+                model: &around.config.model,
+                providers: &around.config.model_providers,
+                accounts: &accounts,
+                gateway_url: &gateway.url,
+                local_token: gateway.token.reveal(),
+                servers: &for_agent,
+            };
+            let environment = opencode_environment(around, &parts)?;
+            let (endpoint, seen) = watch::channel(Endpoint::Starting);
+            let process = OpenCodeProcess {
+                program: around.places.opencode.clone(),
+                launcher: around.program.to_owned(),
+                environment,
+                directory: around.places.scratch(),
+                pid,
+            };
+            let task = tokio::spawn(process.supervise(endpoint, stop));
+            (AnyAgent::OpenCode(OpenCode::new(seen, around.places.kept().join("opencode-session"))), task)
+        }
+    };
+    let (prefix, environment) = (packages::prefix(&around.places.kept()), around.environment.to_vec());
+    tokio::spawn(async move {
+        for warning in warnings {
+            warn(warning);
+        }
+        if !packages.is_empty()
+            && let Err(warning) = packages::install(&packages, &prefix, &environment).await
+        {
+            warn(warning);
+        }
+        settled.send_replace(true);
+    });
+    Ok((agent, task))
+}
+
+fn opencode_environment(around: &Surroundings<'_>, parts: &Parts<'_>) -> std::io::Result<Vec<(OsString, OsString)>> {
+    config::stub_npm(&around.places.home.join(".config/opencode"))?;
+    let empty_catalogue = if parts.needs_no_catalogue() {
+        let path = around.places.runtime_dir.join("models.json");
+        std::fs::write(&path, "{}")?;
+        Some(path)
+    } else {
+        None
+    };
+    Ok(environment::for_opencode(around.environment, &parts.content(), empty_catalogue.as_deref()))
+}

@@ -1,0 +1,1 @@
+//! The agent's tools, asked as the agent asks them.
