@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tokio::sync::mpsc;
 
+use super::acp::AcpAgent;
 use super::opencode::OpenCode;
 use super::{Agent, AgentEvent, StopSignal, Turn, TurnEnd};
 
@@ -11,6 +12,8 @@ use super::{Agent, AgentEvent, StopSignal, Turn, TurnEnd};
 pub enum AnyAgent {
     /// OpenCode, by its own API.
     OpenCode(OpenCode),
+    /// One that speaks the Agent Client Protocol.
+    Acp(AcpAgent),
 }
 
 impl AnyAgent {
@@ -18,6 +21,7 @@ impl AnyAgent {
     pub fn name(&self) -> &str {
         match self {
             Self::OpenCode(_) => "OpenCode",
+            Self::Acp(_) => "the agent",
         }
     }
 }
@@ -26,24 +30,28 @@ impl Agent for AnyAgent {
     async fn up(&self) -> Result<(), String> {
         match self {
             Self::OpenCode(agent) => agent.up().await,
+            Self::Acp(agent) => agent.up().await,
         }
     }
 
     async fn warm(&self, directory: &Path, model: &str) -> Option<String> {
         match self {
             Self::OpenCode(agent) => agent.warm(directory, model).await,
+            Self::Acp(agent) => agent.warm(directory, model).await,
         }
     }
 
     async fn run(&self, turn: Turn, events: mpsc::Sender<AgentEvent>, stop: StopSignal) -> TurnEnd {
         match self {
             Self::OpenCode(agent) => agent.run(turn, events, stop).await,
+            Self::Acp(agent) => agent.run(turn, events, stop).await,
         }
     }
 
     async fn title(&self) -> Option<String> {
         match self {
             Self::OpenCode(agent) => agent.title().await,
+            Self::Acp(agent) => agent.title().await,
         }
     }
 }

@@ -8,6 +8,7 @@ use oi_protocol::local_backend::CreateSandboxRequest;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::acp::{self, AcpAgent, AcpProcess, Permissions};
 use super::any::AnyAgent;
 use super::opencode::OpenCode;
 use super::opencode::config::{self, Parts};
@@ -26,12 +27,15 @@ pub enum AgentKind {
     /// OpenCode, by its own API.
     #[default]
     Opencode,
+    /// One that speaks the Agent Client Protocol, started by `--agent-command`.
+    Acp,
 }
 
 impl AgentKind {
     const fn word(self) -> &'static str {
         match self {
             Self::Opencode => "opencode",
+            Self::Acp => "acp",
         }
     }
 }
@@ -42,6 +46,13 @@ pub struct AgentOptions {
     /// The agent.
     #[arg(long, value_enum, default_value_t)]
     pub agent: AgentKind,
+    /// Program and arguments of an agent that speaks the Agent Client Protocol, a word each time; `opencode acp` when
+    /// absent.
+    #[arg(long, allow_hyphen_values = true)]
+    pub agent_command: Vec<String>,
+    /// Whether such an agent may do what it asks leave for.
+    #[arg(long, value_enum, default_value_t)]
+    pub agent_permissions: Permissions,
     /// In place of the address where OpenAI accounts are good; for tests, which have no other way to say it.
     #[arg(long, hide = true)]
     pub account_codex_url: Option<String>,
@@ -53,7 +64,17 @@ pub struct AgentOptions {
 impl AgentOptions {
     /// The command line that says the same.
     pub fn arguments(&self) -> Vec<OsString> {
-        vec!["--agent".into(), self.agent.word().into()]
+        let permissions = match self.agent_permissions {
+            Permissions::Allow => "allow",
+            Permissions::Ask => "ask",
+        };
+        let mut arguments: Vec<OsString> =
+            vec!["--agent".into(), self.agent.word().into(), "--agent-permissions".into(), permissions.into()];
+        for word in &self.agent_command {
+            // With `=`, since the word may begin with a hyphen.
+            arguments.push(format!("--agent-command={word}").into());
+        }
+        arguments
     }
 
     fn endpoints(&self) -> AccountEndpoints {
@@ -134,6 +155,32 @@ pub fn start(
             };
             let task = tokio::spawn(process.supervise(endpoint, stop));
             (AnyAgent::OpenCode(OpenCode::new(seen, around.places.kept().join("opencode-session"))), task)
+        }
+        AgentKind::Acp => {
+            // OpenCode reads its configuration as ever, but has its servers from us by the protocol.
+            let parts = Parts {
+                model: &around.config.model,
+                providers: &around.config.model_providers,
+                accounts: &accounts,
+                gateway_url: &gateway.url,
+                local_token: gateway.token.reveal(),
+                servers: &[],
+            };
+            let mut command = options.agent_command;
+            if command.is_empty() {
+                command = vec![around.places.opencode.display().to_string(), "acp".to_owned()];
+            }
+            let process = AcpProcess {
+                command,
+                launcher: around.program.to_owned(),
+                environment: opencode_environment(around, &parts)?,
+                directory: around.places.scratch(),
+                pid,
+            };
+            let (endpoint, seen) = watch::channel(acp::Endpoint::Starting);
+            let task = tokio::spawn(process.supervise(endpoint, stop));
+            let (kept, workspace) = (around.places.kept().join("acp-session"), around.places.workspace.clone());
+            (AnyAgent::Acp(AcpAgent::new(seen, kept, for_agent, options.agent_permissions, workspace)), task)
         }
     };
     let (prefix, environment) = (packages::prefix(&around.places.kept()), around.environment.to_vec());

@@ -19,6 +19,7 @@ use oi_protocol::local_backend::CreateSandboxRequest;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::agent::answers::Answers;
 use crate::agent::setup::{self, AgentOptions, Surroundings};
 use crate::bridge::Stamp;
 use crate::bridge::connection::{self, ConnectionConfig, Ended, socket_url};
@@ -159,6 +160,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
         limit: prompt_limit(config.timeout_seconds),
         control_plane,
         title: Arc::default(),
+        answers: Answers::default(),
     };
     let mut runner = tokio::spawn(Runner::new(context, diff_requests).run(orders, stopped));
 

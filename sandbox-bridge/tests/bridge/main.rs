@@ -3,11 +3,14 @@
 #![allow(clippy::print_stderr, clippy::unwrap_used)]
 
 mod accounts;
+mod acp;
 mod agent_tools;
 mod credentials;
 mod diffs;
 mod environment;
 mod host;
+mod mcp_servers;
+mod questions;
 mod real_opencode;
 mod socket;
 mod support;

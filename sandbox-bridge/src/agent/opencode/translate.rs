@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use oi_protocol::event::PartKind;
 use tokio::time::Instant;
 
+use super::questions::Asked as Question;
 use super::tool::ReadFile;
 use super::wire::{
     MessageInfo, MessageUpdated, NamedError, OfSession, Part, PartBody, PartDelta, PartUpdated, SessionError,
@@ -85,8 +86,12 @@ pub struct Translator {
     had_output: bool,
     failure: Option<String>,
     title: Option<String>,
-    /// Permission requests and questions that must not wait for a person.
+    /// Permission requests and questions that wait.
     asked: Vec<Asked>,
+    /// Questions that were asked.
+    questions: HashSet<String>,
+    /// Reasons of waiting that were told.
+    retries: HashSet<String>,
     out: Vec<AgentEvent>,
 }
 
@@ -95,8 +100,8 @@ pub struct Translator {
 pub enum Asked {
     /// A permission, by its id.
     Permission(String),
-    /// A question, by its id.
-    Question(String),
+    /// A question for a person.
+    Question(Question),
 }
 
 impl Translator {
@@ -131,6 +136,8 @@ impl Translator {
             failure: None,
             title: None,
             asked: Vec::new(),
+            questions: HashSet::new(),
+            retries: HashSet::new(),
             out: Vec::new(),
         }
     }
@@ -220,6 +227,7 @@ impl Translator {
                     self.idle = changed.status.kind == "idle" && self.saw_prompt;
                     if changed.status.kind == "retry" {
                         tracing::info!(event = "agent.retry", attempt = changed.status.attempt);
+                        self.tell_retry(changed.status.message.as_deref());
                     }
                 }
             }
@@ -231,8 +239,8 @@ impl Translator {
                 }
             }
             "session.compacted" => self.compacted_in(&read!(OfSession).session_id),
-            "permission.asked" => self.asked_for(&frame.properties, Asked::Permission),
-            "question.asked" => self.asked_for(&frame.properties, Asked::Question),
+            "permission.asked" => self.permission(&frame.properties),
+            "question.asked" => self.question(read!(Question)),
             _ => {}
         }
     }
@@ -245,13 +253,37 @@ impl Translator {
         }
     }
 
-    fn asked_for(&mut self, properties: &serde_json::Value, make: fn(String) -> Asked) {
+    fn permission(&mut self, properties: &serde_json::Value) {
         let text = |key: &str| properties.get(key).and_then(serde_json::Value::as_str);
         if let (Some(id), Some(session)) = (text("id"), text("sessionID"))
             && (session == self.session || self.children.contains_key(session))
         {
-            self.asked.push(make(id.to_owned()));
+            self.asked.push(Asked::Permission(id.to_owned()));
         }
+    }
+
+    /// A question of the turn, from the stream or from a look at what waits. Each is asked once.
+    pub fn question(&mut self, asked: Question) {
+        let ours = asked.session_id == self.session || self.children.contains_key(&asked.session_id);
+        if ours && self.questions.insert(asked.id.clone()) {
+            self.out.extend(asked.events());
+            self.asked.push(Asked::Question(asked));
+        }
+    }
+
+    /// The provider makes OpenCode wait: people are told once for each reason.
+    fn tell_retry(&mut self, message: Option<&str>) {
+        let reason = message.map(str::trim).filter(|text| !text.is_empty()).unwrap_or("it did not say why");
+        if self.retries.insert(reason.to_owned()) {
+            let reason = oi_protocol::text::truncate_bytes(reason, 1000);
+            self.out
+                .push(AgentEvent::Warning(format!("The model provider does not answer, and is asked again: {reason}")));
+        }
+    }
+
+    /// Whether the agent may be silent: it runs a tool, or waits for a person.
+    pub fn is_occupied(&self) -> bool {
+        self.tools.values().any(|seen| !matches!(seen.status.as_str(), "completed" | "error"))
     }
 
     fn session_changed(&mut self, changed: &SessionUpdated) {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::client::{EventStream, OpenCodeClient, OpenCodeError, PromptBody};
 use super::process::Endpoint;
+use super::questions::Asked as Question;
 use super::tool::read_small_file;
 use super::translate::{Asked, Translator};
 use super::{OpenCode, config, message_id};
@@ -35,6 +36,8 @@ struct Run<'a> {
     client: OpenCodeClient,
     incarnation: u64,
     session: String,
+    /// Questions that wait for a person.
+    questions: Vec<Question>,
 }
 
 enum Streamed {
@@ -44,6 +47,8 @@ enum Streamed {
     Deadline,
     /// The process that had the prompt is gone.
     Gone,
+    /// Nothing happened for too long.
+    Silent,
 }
 
 impl Agent for OpenCode {
@@ -87,7 +92,8 @@ impl Agent for OpenCode {
             Ok(session) => session,
             Err(error) => return TurnEnd::Broken(error.to_string()),
         };
-        let mut run = Run { agent: self, turn: &turn, events: &events, client, incarnation, session };
+        let mut run =
+            Run { agent: self, turn: &turn, events: &events, client, incarnation, session, questions: Vec::new() };
         run.tell([AgentEvent::Session(run.session.clone())]).await;
         match run.go(stop).await {
             Ok(end) => end,
@@ -112,6 +118,13 @@ async fn up(mut endpoint: watch::Receiver<Endpoint>) -> Result<(OpenCodeClient, 
         Ok(Endpoint::Up { client, incarnation }) => Ok((client.clone(), *incarnation)),
         Ok(Endpoint::Failed(reason)) => Err(reason.clone()),
         Ok(Endpoint::Starting) | Err(_) => Err("OpenCode is not started.".to_owned()),
+    }
+}
+
+/// An answer that did not arrive: OpenCode may have ended the question by itself.
+fn note(answered: Result<(), OpenCodeError>) {
+    if let Err(error) = answered {
+        tracing::warn!(event = "agent.answer_failed", %error);
     }
 }
 
@@ -158,6 +171,12 @@ impl Run<'_> {
                 drop(self.conclude(translator).await);
                 Ok(TurnEnd::TimedOut)
             }
+            Streamed::Silent => {
+                self.abort(&mut translator, &mut stream).await;
+                drop(self.conclude(translator).await);
+                let seconds = self.agent.silence.as_secs();
+                Ok(TurnEnd::Broken(format!("The agent did nothing for {seconds} s, so the prompt was ended.")))
+            }
             Streamed::Gone => self.after_loss(translator).await,
         }
     }
@@ -185,6 +204,8 @@ impl Run<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle_since: Option<Instant> = None;
         let mut heard = Instant::now();
+        let mut looked = Instant::now();
+        let mut answers = self.turn.answers.watch();
         loop {
             tokio::select! {
                 biased;
@@ -194,6 +215,7 @@ impl Run<'_> {
                     Some(frame) => {
                         if !frame.kind.starts_with("server.") {
                             heard = Instant::now();
+                            looked = heard;
                         }
                         translator.frame(frame, Instant::now());
                     }
@@ -204,13 +226,19 @@ impl Run<'_> {
                 },
                 _ = tick.tick() => {
                     translator.tell_deferred(Instant::now());
-                    if heard.elapsed() > QUIET {
+                    if translator.is_occupied() || !self.questions.is_empty() {
                         heard = Instant::now();
+                    } else if heard.elapsed() > self.agent.silence {
+                        return Ok(Streamed::Silent);
+                    }
+                    if looked.elapsed() > QUIET {
+                        looked = Instant::now();
                         if !self.client.is_busy(&self.session, &self.turn.directory).await.unwrap_or(true) {
                             translator.polled_idle();
                         }
                     }
                 }
+                Ok(()) = answers.changed() => {}
             }
             self.tell(translator.take()).await;
             self.answer(translator.take_asked()).await;
@@ -222,15 +250,26 @@ impl Run<'_> {
         }
     }
 
-    async fn answer(&self, asked: Vec<Asked>) {
+    /// Allows what needs leave, and passes on what people answered.
+    async fn answer(&mut self, asked: Vec<Asked>) {
         for asked in asked {
-            let answered = match &asked {
-                Asked::Permission(id) => self.client.allow(id).await,
-                Asked::Question(id) => self.client.reject(id).await,
-            };
-            if let Err(error) = answered {
-                tracing::warn!(event = "agent.answer_failed", %error);
+            match asked {
+                Asked::Permission(id) => note(self.client.allow(&id).await),
+                Asked::Question(question) => self.questions.push(question),
             }
+        }
+        for question in std::mem::take(&mut self.questions) {
+            match question.reply(&self.turn.answers) {
+                Some(reply) => note(self.client.reply(&question.id, &reply).await),
+                None => self.questions.push(question),
+            }
+        }
+    }
+
+    /// Nobody will answer any more.
+    async fn reject_questions(&mut self) {
+        for question in std::mem::take(&mut self.questions) {
+            note(self.client.reject(&question.id).await);
         }
     }
 
@@ -246,6 +285,9 @@ impl Run<'_> {
             if let Ok(stream) = self.client.events(&self.turn.directory).await {
                 let messages = self.client.messages(&self.session).await?;
                 translator.stored(messages, false, Instant::now());
+                for question in self.client.questions(&self.turn.directory).await.unwrap_or_default() {
+                    translator.question(question);
+                }
                 if !self.client.is_busy(&self.session, &self.turn.directory).await? {
                     translator.polled_idle();
                 }
@@ -256,8 +298,9 @@ impl Run<'_> {
         Ok(None)
     }
 
-    async fn abort(&self, translator: &mut Translator, stream: &mut EventStream) {
+    async fn abort(&mut self, translator: &mut Translator, stream: &mut EventStream) {
         translator.stopping();
+        self.reject_questions().await;
         if let Err(error) = self.client.abort(&self.session).await {
             tracing::warn!(event = "agent.abort_failed", %error);
             return;
