@@ -124,7 +124,9 @@ async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -> Response 
     let method = request.method().clone();
     let mut headers = passed_on(request.headers(), true);
     headers.remove(header::CONTENT_LENGTH);
-    headers.extend(proxy.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    for (name, value) in &proxy.headers {
+        headers.insert(name.clone(), value.clone());
+    }
     let Ok(body) = axum::body::to_bytes(request.into_body(), REQUEST_MAX_BYTES).await else {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, "The request is larger than 16 MiB.");
     };

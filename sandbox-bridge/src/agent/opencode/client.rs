@@ -177,14 +177,15 @@ impl OpenCodeClient {
     }
 
     /// Allows what OpenCode asks for: the sandbox is the boundary.
-    pub async fn allow(&self, permission: &str) -> Result<(), OpenCodeError> {
-        let request = self.request(Method::POST, &format!("/permission/{permission}/reply"), None);
+    pub async fn allow(&self, permission: &str, directory: &Path) -> Result<(), OpenCodeError> {
+        let request = self.request(Method::POST, &format!("/permission/{permission}/reply"), Some(directory));
         self.call(request.json(&json!({"reply": "once"}))).await.map(drop)
     }
 
     /// Answers a question: for each of its parts, what was chosen.
-    pub async fn reply(&self, question: &str, answers: &[Vec<String>]) -> Result<(), OpenCodeError> {
-        let request = self.request(Method::POST, &format!("/question/{question}/reply"), None);
+    pub async fn reply(&self, question: &str, answers: &[Vec<String>], directory: &Path) -> Result<(), OpenCodeError> {
+        // Only routes of a session know its folder by themselves.
+        let request = self.request(Method::POST, &format!("/question/{question}/reply"), Some(directory));
         self.call(request.json(&json!({"answers": answers}))).await.map(drop)
     }
 
@@ -195,8 +196,8 @@ impl OpenCodeClient {
     }
 
     /// Tells OpenCode that nobody answers its question.
-    pub async fn reject(&self, question: &str) -> Result<(), OpenCodeError> {
-        let request = self.request(Method::POST, &format!("/question/{question}/reject"), None);
+    pub async fn reject(&self, question: &str, directory: &Path) -> Result<(), OpenCodeError> {
+        let request = self.request(Method::POST, &format!("/question/{question}/reject"), Some(directory));
         self.call(request.json(&json!({}))).await.map(drop)
     }
 

@@ -254,13 +254,13 @@ impl Run<'_> {
     async fn answer(&mut self, asked: Vec<Asked>) {
         for asked in asked {
             match asked {
-                Asked::Permission(id) => note(self.client.allow(&id).await),
+                Asked::Permission(id) => note(self.client.allow(&id, &self.turn.directory).await),
                 Asked::Question(question) => self.questions.push(question),
             }
         }
         for question in std::mem::take(&mut self.questions) {
             match question.reply(&self.turn.answers) {
-                Some(reply) => note(self.client.reply(&question.id, &reply).await),
+                Some(reply) => note(self.client.reply(&question.id, &reply, &self.turn.directory).await),
                 None => self.questions.push(question),
             }
         }
@@ -269,7 +269,7 @@ impl Run<'_> {
     /// Nobody will answer any more.
     async fn reject_questions(&mut self) {
         for question in std::mem::take(&mut self.questions) {
-            note(self.client.reject(&question.id).await);
+            note(self.client.reject(&question.id, &self.turn.directory).await);
         }
     }
 
