@@ -148,16 +148,16 @@ fn form(
     fields: &BTreeMap<String, String>,
     checked: Checked,
 ) -> (u64, impl Stream<Item = std::io::Result<Bytes>> + Send + 'static) {
-    let mut before = String::new();
     let artifact_type = ("artifactType", kind.word());
     let all = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain([artifact_type]);
-    for (name, value) in all {
-        before += &format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-    }
-    before += &format!(
+    let field = |(name, value): (&str, &str)| {
+        format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let head = format!(
         "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{}\"\r\nContent-Type: {}\r\n\r\n",
         checked.name, checked.mime
     );
+    let before = all.map(field).chain([head]).collect::<String>();
     let after = format!("\r\n--{boundary}--\r\n");
     let length = before.len() as u64 + checked.length + after.len() as u64;
     // A file that grows meanwhile is cut at the length that was announced.

@@ -46,7 +46,7 @@ fn repository(session: &Value) -> Option<String> {
     Some(format!("{}/{}", word(session, "repoOwner")?, word(session, "repoName")?))
 }
 
-/// `2026-01-31T12:00:00Z` of ms since 1970 is for people; the agent compares numbers as well.
+/// How long ago a moment was: a model has no clock to compare it with.
 fn age(session: &Value, key: &str) -> Option<String> {
     let at = session.get(key).and_then(Value::as_i64)?;
     let seconds = crate::clock::now().since(oi_protocol::UnixMillis(at)).max(0) / 1000;
@@ -170,63 +170,46 @@ impl TaskBroker {
 }
 
 fn listed(list: &Value) -> String {
-    let empty = Vec::new();
-    let tasks = list.get("children").and_then(Value::as_array).unwrap_or(&empty);
+    let tasks = list.get("children").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if tasks.is_empty() {
         return "This session has started no tasks.".to_owned();
     }
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for task in tasks {
-        let label = label(word(task, "status").unwrap_or("?"));
-        match counts.iter_mut().find(|(known, _)| *known == label) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((label, 1)),
-        }
-    }
-    let counts: Vec<String> = counts.into_iter().map(|(label, count)| format!("{count} {label}")).collect();
-    let mut text = format!("{} tasks: {}\n", tasks.len(), counts.join(", "));
-    for task in tasks {
-        text += &format!(
-            "- {} {} \"{}\"",
-            word(task, "id").unwrap_or("?"),
-            label(word(task, "status").unwrap_or("?")),
-            word(task, "title").unwrap_or("untitled")
-        );
-        if let Some(updated) = age(task, "updatedAt") {
-            text += &format!(", changed {updated}");
-        }
-        text.push('\n');
-    }
-    text
+    let label_of = |task| label(word(task, "status").unwrap_or("?"));
+    let counts = trajectory::counted(tasks.iter().map(label_of)).into_iter();
+    let counts: Vec<String> = counts.map(|(label, count)| format!("{count} {label}")).collect();
+    let mut lines = vec![format!("{} tasks: {}", tasks.len(), counts.join(", "))];
+    lines.extend(tasks.iter().map(|task| {
+        let (id, title) = (word(task, "id").unwrap_or("?"), word(task, "title").unwrap_or("untitled"));
+        let changed = age(task, "updatedAt").map(|ago| format!(", changed {ago}")).unwrap_or_default();
+        format!("- {id} {} \"{title}\"{changed}", label_of(task))
+    }));
+    lines.join("\n")
 }
 
 fn told(detail: &Value, with_data: bool) -> String {
     let session = &detail["session"];
-    let mut text =
-        format!("Task {}: {}\n", word(session, "id").unwrap_or("?"), label(word(session, "status").unwrap_or("?")));
-    let mut line = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            text += &format!("{name}: {value}\n");
-        }
-    };
-    line("Title", word(session, "title").map(str::to_owned));
-    line("Model", word(session, "model").map(str::to_owned));
-    line("Repository", repository(session));
-    line("Branch", word(session, "branchName").map(str::to_owned));
-    line("Created", age(session, "createdAt"));
-    line("Changed", age(session, "updatedAt"));
-    line("Sandbox", word(&detail["sandbox"], "status").map(str::to_owned));
+    let own = |key: &str| word(session, key).map(str::to_owned);
     let unfinished = detail.get("hasUnfinishedPrompt").and_then(Value::as_bool).unwrap_or(false);
-    line("Work", unfinished.then(|| "a prompt is running or waits".to_owned()));
-    trajectory::append_artifacts(&mut text, &detail["artifacts"]);
-    if let Some(response) = detail.get("finalResponse") {
-        trajectory::append_response(&mut text, response, unfinished);
-    }
-    match detail.get("trajectory") {
-        Some(page) => trajectory::append_page(&mut text, page, with_data),
-        None => trajectory::append_recent(&mut text, &detail["recentEvents"]),
-    }
-    text
+    let facts = [
+        ("Title", own("title")),
+        ("Model", own("model")),
+        ("Repository", repository(session)),
+        ("Branch", own("branchName")),
+        ("Created", age(session, "createdAt")),
+        ("Changed", age(session, "updatedAt")),
+        ("Sandbox", word(&detail["sandbox"], "status").map(str::to_owned)),
+        ("Work", unfinished.then(|| "a prompt is running or waits".to_owned())),
+    ];
+    let status = label(word(session, "status").unwrap_or("?"));
+    let mut lines = vec![format!("Task {}: {status}", word(session, "id").unwrap_or("?"))];
+    lines.extend(facts.into_iter().filter_map(|(name, fact)| Some(format!("{name}: {}", fact?))));
+    lines.extend(trajectory::artifacts(&detail["artifacts"]));
+    lines.extend(detail.get("finalResponse").into_iter().flat_map(|told| trajectory::response(told, unfinished)));
+    lines.extend(match detail.get("trajectory") {
+        Some(page) => trajectory::page(page, with_data),
+        None => trajectory::recent(&detail["recentEvents"]),
+    });
+    lines.join("\n")
 }
 
 #[cfg(test)]

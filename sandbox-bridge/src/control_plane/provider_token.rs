@@ -45,8 +45,7 @@ struct Metadata {
 /// refreshing just now. Any other refusal is final: the account is gone, archived or must be connected again.
 const fn is_retry_safe(error: &ControlPlaneError, attempt: u32) -> bool {
     let safe = match error {
-        ControlPlaneError::Unreachable => true,
-        ControlPlaneError::Refused { status: 502, .. } => true,
+        ControlPlaneError::Unreachable | ControlPlaneError::Refused { status: 502, .. } => true,
         ControlPlaneError::Refused { status: 503, code, .. } => matches!(code.as_bytes(), b"RETRY"),
         _ => false,
     };

@@ -25,7 +25,7 @@ fn flag(description: &str) -> Value {
     json!({"type": "boolean", "description": description})
 }
 
-fn tool(name: &str, description: &str, required: &[&str], properties: Value) -> Value {
+fn tool(name: &str, description: &str, required: &[&str], properties: &Value) -> Value {
     json!({"name": name, "description": description, "inputSchema": {
         "type": "object", "properties": properties, "required": required, "additionalProperties": false}})
 }
@@ -44,7 +44,7 @@ pub fn list(offered: Offered) -> Value {
              prompt must say all that it needs. Its result comes to you as a message when it is done: do not ask for \
              its status again and again.",
             &["title", "prompt"],
-            json!({
+            &json!({
                 "title": text("A short title, at most 200 characters"),
                 "prompt": text("The whole order: goal, context, what to deliver"),
                 "model": text("provider/model; this session's own when left out. Set it only if the user names one"),
@@ -57,7 +57,7 @@ pub fn list(offered: Offered) -> Value {
              newest events and, when asked for, its last answer and everything that it did. Call it when the user \
              asks, or when you need a result; results come by themselves, so do not poll.",
             &[],
-            json!({
+            &json!({
                 "taskId": text("The task; all tasks when left out"),
                 "includeResponse": flag("With its last answer"),
                 "includeTrajectory": flag("With what it did, page by page"),
@@ -71,21 +71,21 @@ pub fn list(offered: Offered) -> Value {
             "Give a task of this session another prompt: it runs after those that the task has. Use it to correct or \
              continue a task when the user wants that.",
             &["taskId", "prompt"],
-            json!({"taskId": text(TASK_ID), "prompt": text("What it shall do now")}),
+            &json!({"taskId": text(TASK_ID), "prompt": text("What it shall do now")}),
         ),
         tool(
             "cancel-task",
             "End a task of this session for good. Use it when the user asks for it, or when the task's work is of no \
              use any more. A task that is slow is not a reason: tasks take their time.",
             &["taskId"],
-            json!({"taskId": text(TASK_ID), "cancelNested": flag("Also end the tasks that it started; true when left out")}),
+            &json!({"taskId": text(TASK_ID), "cancelNested": flag("Also end the tasks that it started; true when left out")}),
         ),
         tool(
             "upload-screenshot",
             "Show people a picture in the session, such as a page that you changed. PNG, JPEG or WebP of at most \
              10 MiB, in the workspace or the temporary folder.",
             &["path"],
-            json!({
+            &json!({
                 "path": text("The file"),
                 "caption": text("What it shows"),
                 "sourceUrl": text("The page's http or https address"),
@@ -100,7 +100,7 @@ pub fn list(offered: Offered) -> Value {
             "Show people a recording in the session. MP4 without sound, at most 100 MiB and 90 seconds, in the \
              workspace or the temporary folder.",
             &["path", "caption", "durationMs", "recordingStartedAt", "recordingEndedAt", "dimensions", "truncated"],
-            json!({
+            &json!({
                 "path": text("The file"),
                 "caption": text("What it shows"),
                 "durationMs": {"type": "integer", "minimum": 1, "maximum": 90_000, "description": "Its length"},
@@ -122,7 +122,7 @@ pub fn list(offered: Offered) -> Value {
              from the session. In a session with several repositories call it once for each repository that you \
              changed. For a pull request on top of another one, set baseBranch to the other's branch.",
             &["title", "body"],
-            json!({
+            &json!({
                 "title": text("Title of the pull request"),
                 "body": text("What changed and why, in Markdown"),
                 "baseBranch": text("Branch to merge into; the session's base branch when left out"),
@@ -138,7 +138,7 @@ pub fn list(offered: Offered) -> Value {
              for it, once for each thing that is worth telling. Mentions of whole channels and groups are removed. \
              The answer is JSON; a failure has a `reason` and says whether another attempt makes sense.",
             &["channel", "text"],
-            json!({
+            &json!({
                 "channel": text("Name or id of the channel, at most 80 characters"),
                 "text": text("The notice, at most 12000 characters"),
                 "thread_ts": text("Timestamp of the message to answer in its thread"),

@@ -39,11 +39,13 @@ pub struct Incoming {
     pub id: Option<Value>,
 }
 
+type Waiting = HashMap<u64, oneshot::Sender<Result<Value, CallError>>>;
+
 struct Inner {
     lines: mpsc::Sender<String>,
     next: AtomicU64,
     /// Calls that wait; `None` once the agent ended.
-    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Result<Value, CallError>>>>>,
+    waiting: Mutex<Option<Waiting>>,
     /// Who hears what the agent sends by itself: the turn that runs.
     listener: Mutex<Option<mpsc::Sender<Incoming>>>,
     abandoned: Notify,
@@ -105,10 +107,11 @@ impl Peer {
             if !more {
                 return;
             }
-            match serde_json::from_slice::<Value>(&line) {
-                Ok(message) => self.take(message).await,
+            if let Ok(message) = serde_json::from_slice::<Value>(&line) {
+                self.take(message).await;
+            } else {
                 // Some agents greet people on the same stream.
-                Err(_) => tracing::debug!(event = "acp.no_json", bytes = line.len()),
+                tracing::debug!(event = "acp.no_json", bytes = line.len());
             }
         }
     }

@@ -55,9 +55,8 @@ struct Update {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
 enum Content {
-    Content {
-        content: Value,
-    },
+    #[serde(rename = "content")]
+    Block { content: Value },
     Diff {
         path: String,
         #[serde(default)]
@@ -259,7 +258,7 @@ impl Call {
             .content
             .iter()
             .filter_map(|content| match content {
-                Content::Content { content } => content["text"].as_str(),
+                Content::Block { content } => content["text"].as_str(),
                 Content::Diff { .. } | Content::Other => None,
             })
             .collect();
@@ -267,7 +266,7 @@ impl Call {
         if output.is_empty()
             && let Some(raw) = raw_output.filter(|_| ended)
         {
-            output = raw["output"].as_str().or_else(|| raw.as_str()).unwrap_or_default().to_owned();
+            raw["output"].as_str().or_else(|| raw.as_str()).unwrap_or_default().clone_into(&mut output);
         }
         let told = &mut self.update;
         if !output.is_empty() {
@@ -290,7 +289,7 @@ impl Call {
                     let (added, removed) = changed_lines(old_text.as_deref().unwrap_or_default(), new_text);
                     Some(FileChange { path: relative(path, directory), added, removed })
                 }
-                Content::Content { .. } | Content::Other => None,
+                Content::Block { .. } | Content::Other => None,
             });
         }
     }

@@ -221,11 +221,18 @@ impl Run<'_> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut answers = self.turn.answers.watch();
         let mut heard = Instant::now();
+        let mut deadline = self.turn.deadline;
+        let mut last = Instant::now();
         let cancel = loop {
+            if !self.waiting.is_empty() {
+                // The time in which it waits for a person is not the turn's.
+                deadline += last.elapsed();
+            }
+            last = Instant::now();
             tokio::select! {
                 biased;
                 () = raised(&mut stop) => break Cancel::Stop,
-                () = sleep_until(self.turn.deadline) => break Cancel::Deadline,
+                () = sleep_until(deadline), if self.waiting.is_empty() => break Cancel::Deadline,
                 Some(message) = incoming.recv() => {
                     heard = Instant::now();
                     self.take(message).await;

@@ -25,7 +25,8 @@ pub struct Asked {
 /// One question.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Question {
-    question: String,
+    #[serde(rename = "question")]
+    words: String,
     #[serde(default)]
     header: String,
     #[serde(default)]
@@ -44,10 +45,8 @@ struct Choice {
 impl Question {
     /// The question with what its choices mean.
     fn text(&self) -> String {
-        let mut text = self.question.trim().to_owned();
-        if text.is_empty() {
-            text = self.header.trim().to_owned();
-        }
+        let asked = [&self.words, &self.header].into_iter().map(|text| text.trim()).find(|text| !text.is_empty());
+        let mut text = asked.unwrap_or("The agent asks something, and does not say what.").to_owned();
         if self.multiple {
             text += "\n\nSeveral answers are possible; separate them by commas.";
         }
@@ -55,9 +54,6 @@ impl Question {
         let told: Vec<String> = told.map(|choice| format!("- {}: {}", choice.label, choice.description)).collect();
         if !told.is_empty() {
             text = format!("{text}\n\n{}", told.join("\n"));
-        }
-        if text.is_empty() {
-            text = "The agent asks something, and does not say what.".to_owned();
         }
         oi_protocol::text::head_and_tail(&text, PROMPT_MAX_BYTES).unwrap_or(text)
     }

@@ -206,11 +206,18 @@ impl Run<'_> {
         let mut heard = Instant::now();
         let mut looked = Instant::now();
         let mut answers = self.turn.answers.watch();
+        let mut deadline = self.turn.deadline;
+        let mut last = Instant::now();
         loop {
+            if !self.questions.is_empty() {
+                // The time in which it waits for a person is not the turn's.
+                deadline += last.elapsed();
+            }
+            last = Instant::now();
             tokio::select! {
                 biased;
                 () = raised(stop) => return Ok(Streamed::Stop),
-                () = sleep_until(self.turn.deadline) => return Ok(Streamed::Deadline),
+                () = sleep_until(deadline), if self.questions.is_empty() => return Ok(Streamed::Deadline),
                 frame = stream.next() => match frame {
                     Some(frame) => {
                         if !frame.kind.starts_with("server.") {
