@@ -45,6 +45,8 @@ async fn an_openai_account_is_used_at_codex_alone_and_its_token_stays_with_the_s
     let done = session.completed(&id(1)).await;
     assert_eq!(done["success"], true, "{done}");
     assert_eq!(session.texts(&id(1)).last().map(String::as_str), Some("By subscription."));
+    let cost = session.frame("its cost", |frame| frame["type"] == "step_finish").await;
+    assert_eq!(cost["cost"].as_f64(), Some(0.0));
     let asked = vendor.asked.lock().expect("no test panicked in it");
     let turn = asked.iter().find(|asked| asked.body["tools"].is_array()).expect("the turn came");
     for asked in asked.iter() {
@@ -60,8 +62,6 @@ async fn an_openai_account_is_used_at_codex_alone_and_its_token_stays_with_the_s
     assert_eq!(turn.body["reasoning"]["effort"], "high");
     let fetched = session.taken().calls.of("POST provider-auth/openai/access-token").len();
     assert_eq!(fetched, 2, "one answer, after one that may be repeated, serves all requests");
-    let cost = session.frame("its cost", |frame| frame["type"] == "step_finish").await;
-    assert_eq!(cost["cost"].as_f64(), Some(0.0));
     assert_files_hold_none_of(sandbox.folder.path(), &[ACCESS_TOKEN]);
     crate::environment::assert_processes_hold_none_of(&sandbox, &[ACCESS_TOKEN]);
 }

@@ -36,7 +36,8 @@ impl Vendor {
 }
 
 fn stream(events: &[Value]) -> Response {
-    let text: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let frames: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let text = frames.concat();
     ([("content-type", "text/event-stream")], text).into_response()
 }
 
