@@ -1,8 +1,13 @@
 //! The supervisor's socket in the sandbox: git's credential helper and the agent's tools ask here, so that the
 //! sandbox's token stays in the supervisor's memory.
 
+pub mod media;
+pub mod peer;
 pub mod pull_request;
 pub mod scm_credentials;
+pub mod slack;
+pub mod tasks;
+mod trajectory;
 pub mod wire;
 
 use std::ffi::OsString;
@@ -16,6 +21,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use crate::mcp_servers::LocalServers;
 use scm_credentials::CredentialBroker;
 use wire::{Answer, Question};
 
@@ -32,21 +38,69 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(420);
 pub struct Broker {
     /// Credentials for git.
     pub credentials: CredentialBroker,
+    /// What a session's sandbox may ask beyond; the build of an image has no session.
+    pub session: Option<SessionBroker>,
+}
+
+/// Answers what only a session's sandbox asks.
+pub struct SessionBroker {
     /// Pull requests.
     pub pull_requests: pull_request::PullRequestBroker,
+    /// Screenshots and recordings.
+    pub media: media::MediaBroker,
+    /// Sessions that this one's agent starts.
+    pub tasks: tasks::TaskBroker,
+    /// Notices, where they are allowed.
+    pub slack: Option<slack::SlackBroker>,
+    /// Whether the session has a repository.
+    pub has_repository: bool,
+    /// The session's local MCP servers.
+    pub mcp_servers: LocalServers,
+    /// Where their packages are.
+    pub mcp_packages: PathBuf,
+    /// The agent's process, which alone is told their secrets.
+    pub agent: peer::AgentPid,
 }
 
 impl Broker {
-    async fn answer(&self, question: Question) -> Answer {
-        match question {
-            Question::CredentialGet { protocol, host } => self.credentials.get(&protocol, &host).await,
-            Question::CredentialErase { protocol, host } => {
+    async fn answer(&self, question: Question, asked_by: Option<i32>) -> Answer {
+        match (question, &self.session) {
+            (Question::CredentialGet { protocol, host }, _) => self.credentials.get(&protocol, &host).await,
+            (Question::CredentialErase { protocol, host }, _) => {
                 self.credentials.erase(&protocol, &host).await;
                 Answer::Nothing
+            }
+            (question, Some(session)) => session.answer(question, asked_by).await,
+            (_, None) => Answer::Refused { text: "the build of an image has no session".to_owned() },
+        }
+    }
+}
+
+impl SessionBroker {
+    async fn answer(&self, question: Question, asked_by: Option<i32>) -> Answer {
+        match question {
+            Question::AgentTools => Answer::Tools { repository: self.has_repository, slack: self.slack.is_some() },
+            Question::SpawnTask(task) => self.tasks.spawn(task).await,
+            Question::TaskStatus(asked) => self.tasks.status(asked).await,
+            Question::SendTaskPrompt { task_id, prompt } => self.tasks.send_prompt(&task_id, &prompt).await,
+            Question::CancelTask { task_id, cancel_nested } => self.tasks.cancel(&task_id, cancel_nested).await,
+            Question::SlackNotify(notice) => match &self.slack {
+                Some(slack) => slack.notify(&notice).await,
+                None => slack::not_allowed(),
+            },
+            Question::UploadMedia { path, kind, fields } => self.media.upload(&path, kind, &fields).await,
+            Question::McpServer { id } => {
+                if asked_by.is_some_and(|pid| self.agent.started(pid)) {
+                    self.mcp_servers.program(&id, &self.mcp_packages).await
+                } else {
+                    Answer::Refused { text: "only the agent starts MCP servers".to_owned() }
+                }
             }
             Question::CreatePullRequest { title, body, base_branch, repo, draft } => {
                 self.pull_requests.create(title, body, base_branch, repo, draft).await
             }
+            // These need no session.
+            Question::CredentialGet { .. } | Question::CredentialErase { .. } => Answer::Nothing,
         }
     }
 }
@@ -84,11 +138,12 @@ pub async fn serve(listener: UnixListener, broker: Arc<Broker>) {
 }
 
 async fn converse(stream: UnixStream, broker: &Broker) -> std::io::Result<()> {
+    let asked_by = stream.peer_cred().ok().and_then(|peer| peer.pid());
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     tokio::io::BufReader::new(read.take(LINE_MAX_BYTES)).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
-        Ok(question) => broker.answer(question).await,
+        Ok(question) => broker.answer(question, asked_by).await,
         Err(_) => Answer::Refused { text: "the question is not understood".to_owned() },
     };
     let mut text = serde_json::to_string(&answer)?;

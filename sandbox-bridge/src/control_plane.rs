@@ -1,6 +1,8 @@
 //! Calls from the sandbox to the control plane, with the sandbox's bearer.
 
 mod boot;
+pub mod provider_token;
+pub mod tools;
 
 use std::time::Duration;
 

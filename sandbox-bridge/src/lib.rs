@@ -2,7 +2,7 @@
 //!
 //! * `supervise` owns a sandbox: it brings up checkouts and the agent and holds the token.
 //! * `bridge` (within it) speaks with the session; what it sends is in a journal first.
-//! * `git-credential` and `mcp` are small programs that git and the agent start; they ask the supervisor.
+//! * `git-credential`, `mcp` and `mcp-launch` are small programs that git and the agent start; they ask the supervisor.
 //! * `host` starts supervisors on this machine.
 
 pub mod agent;
@@ -17,6 +17,7 @@ pub mod host;
 pub mod launch;
 pub mod logging;
 pub mod mcp;
+pub mod mcp_servers;
 pub mod model_gateway;
 pub mod process_group;
 pub mod random;

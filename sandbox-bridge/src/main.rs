@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sandbox_bridge::agent::setup::AgentOptions;
 use sandbox_bridge::git::credential;
 use sandbox_bridge::host::{self, HostOptions};
 use sandbox_bridge::launch::{self, LaunchOptions};
 use sandbox_bridge::supervise::build_token::{self, LaunchError};
 use sandbox_bridge::supervise::places::Places;
 use sandbox_bridge::supervise::{self, env_contract};
-use sandbox_bridge::{logging, mcp};
+use sandbox_bridge::{logging, mcp, mcp_servers};
 
 #[derive(Parser)]
 #[command(version, about = "Runs inside sandboxes, and runs sandboxes on this machine.")]
@@ -31,6 +32,8 @@ enum Program {
         await_modal_image_build_token_stdin_v1: bool,
         #[command(flatten)]
         places: Places,
+        #[command(flatten)]
+        agent: AgentOptions,
     },
     /// Git's credential helper within a sandbox.
     GitCredential {
@@ -40,6 +43,12 @@ enum Program {
     },
     /// The agent's tools, as an MCP server on standard input and output.
     Mcp,
+    /// Become a local MCP server of the session.
+    #[command(hide = true)]
+    McpLaunch {
+        /// The server.
+        id: String,
+    },
     /// Run sandboxes on this machine. Reads its secret from LOCAL_SANDBOX_SECRET.
     Host(HostOptions),
     /// Become another program, in order.
@@ -54,6 +63,7 @@ fn main() -> ExitCode {
             let input = std::io::stdin().lock();
             ExitCode::from(credential::run(&action, input, &mut std::io::stdout(), &mut std::io::stderr()))
         }
+        Program::McpLaunch { id } => complain(&mcp_servers::launch::run(&id)),
         Program::Mcp => mcp::run().map_or_else(|error| complain(&error), |()| ExitCode::SUCCESS),
         Program::Host(options) => {
             logging::start();
@@ -61,11 +71,11 @@ fn main() -> ExitCode {
             let secret = std::env::var("LOCAL_SANDBOX_SECRET").ok();
             finish_with(run_to_end(host::run(options, secret)), |_| ExitCode::FAILURE)
         }
-        Program::Supervise { await_modal_image_build_token_stdin_v1: true, places, .. } => {
+        Program::Supervise { await_modal_image_build_token_stdin_v1: true, places, agent, .. } => {
             logging::start();
             let variables: BTreeMap<String, String> = std::env::vars().collect();
             match run_to_end(await_token(&variables)) {
-                Ok(Some(Ok(token))) => start_from(&build_token::complete(variables, token), places),
+                Ok(Some(Ok(token))) => start_from(&build_token::complete(variables, token), places, &agent),
                 // A signal came first.
                 Ok(None) => ExitCode::SUCCESS,
                 Ok(Some(Err(error))) => {
@@ -75,12 +85,14 @@ fn main() -> ExitCode {
                 Err(error) => complain(&error),
             }
         }
-        Program::Supervise { config_env: true, places, .. } => start_from(&std::env::vars().collect(), places),
-        Program::Supervise { places, .. } => {
+        Program::Supervise { config_env: true, places, agent, .. } => {
+            start_from(&std::env::vars().collect(), places, &agent)
+        }
+        Program::Supervise { places, agent, .. } => {
             logging::start();
             let code = |error: &supervise::SuperviseError| ExitCode::from(error.exit_code());
             match supervise::read_config() {
-                Ok(config) => finish_with(run_to_end(supervise::run(config, places)), code),
+                Ok(config) => finish_with(run_to_end(supervise::run(config, places, agent)), code),
                 Err(error) => finish_with(Ok(Err(error)), code),
             }
         }
@@ -104,14 +116,17 @@ async fn await_token(variables: &BTreeMap<String, String>) -> Option<Result<Stri
 }
 
 /// Starts again with the configuration that the variables describe.
-fn start_from(variables: &BTreeMap<String, String>, mut places: Places) -> ExitCode {
+fn start_from(variables: &BTreeMap<String, String>, mut places: Places, agent: &AgentOptions) -> ExitCode {
     if places.tool_path.is_empty() {
         // The image's own programs.
         let path = std::env::var_os("PATH").unwrap_or_default();
         places.tool_path = std::env::split_paths(&path).collect();
     }
     match env_contract::read(variables) {
-        Ok(config) => complain(&env_contract::restart_with_input(&config, &places.arguments())),
+        Ok(config) => {
+            let arguments = [places.arguments(), agent.arguments()].concat();
+            complain(&env_contract::restart_with_input(&config, &arguments))
+        }
         Err(error) => complain(&error),
     }
 }

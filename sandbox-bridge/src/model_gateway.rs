@@ -1,5 +1,10 @@
 //! The loopback gateway to model providers: the agent knows a token that opens only this, the supervisor adds the
-//! provider's key. So no key is in the environment, the files or the arguments of anything in the sandbox.
+//! provider's key, or the access token of the session's account there. So neither is in the environment, the files or
+//! the arguments of anything in the sandbox.
+
+pub mod account;
+pub mod codex;
+pub mod mcp_proxy;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +22,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::secret::Secret;
+use account::{AccountEndpoints, AccountProvider, AccountTokens};
 
 /// Largest request: a long conversation with pictures.
 const REQUEST_MAX_BYTES: usize = 64 << 20;
@@ -37,9 +43,20 @@ const HOP_HEADERS: [&str; 9] = [
     "host",
 ];
 
-struct Route {
-    base_url: String,
-    key_header: Option<(HeaderName, HeaderValue)>,
+enum Route {
+    /// By a key.
+    Key { base_url: String, key_header: Option<(HeaderName, HeaderValue)> },
+    /// By the session's account.
+    Account { provider: AccountProvider, tokens: AccountTokens, url: String },
+}
+
+/// Accounts of the session at providers.
+#[derive(Default)]
+pub struct Accounts {
+    /// One a provider.
+    pub tokens: Vec<(AccountProvider, AccountTokens)>,
+    /// Where they are good.
+    pub endpoints: AccountEndpoints,
 }
 
 struct Gateway {
@@ -83,20 +100,31 @@ fn key_header(provider: &ModelProvider) -> Result<Option<(HeaderName, HeaderValu
     Ok(Some((name, value)))
 }
 
-/// Starts the gateway on a free loopback port.
-pub async fn start(providers: &[ModelProvider]) -> Result<GatewayAddress, GatewayError> {
+/// A client that follows no redirect, which would carry a key elsewhere.
+fn client() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(30))
+        .read_timeout(SILENCE)
+        .build()
+}
+
+/// Starts the gateway on a free loopback port. An account takes the place of a key for the same provider.
+pub async fn start(providers: &[ModelProvider], accounts: Accounts) -> Result<GatewayAddress, GatewayError> {
     let token = Secret::new(crate::random::hex::<24>());
     let mut routes = HashMap::new();
     for provider in providers {
         let base_url = provider.base_url.trim_end_matches('/').to_owned();
-        routes.insert(provider.id.clone(), Route { base_url, key_header: key_header(provider)? });
+        routes.insert(provider.id.clone(), Route::Key { base_url, key_header: key_header(provider)? });
     }
-    let http = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(30))
-        .read_timeout(SILENCE)
-        .build()?;
-    let gateway = Arc::new(Gateway { token: token.clone(), routes, http });
+    for (provider, tokens) in accounts.tokens {
+        let url = match provider {
+            AccountProvider::OpenAi => accounts.endpoints.codex.clone(),
+            AccountProvider::Xai => accounts.endpoints.xai.trim_end_matches('/').to_owned(),
+        };
+        routes.insert(provider.id().to_owned(), Route::Account { provider, tokens, url });
+    }
+    let gateway = Arc::new(Gateway { token: token.clone(), routes, http: client()? });
     let router = Router::new().route("/{provider}/{*rest}", axum::routing::any(forward)).with_state(gateway);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let url = format!("http://{}", listener.local_addr()?);
@@ -164,29 +192,76 @@ async fn forward(
         return refuse(StatusCode::BAD_REQUEST, "The path is not allowed.");
     }
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-    let url = format!("{}/{rest}{query}", route.base_url);
-    let (method, mut headers) = (request.method().clone(), passed_on(request.headers(), true));
+    let (method, rest) = (request.method().clone(), rest.to_owned());
+    let mut headers = passed_on(request.headers(), true);
     headers.remove(header::CONTENT_LENGTH);
-    if let Some((name, value)) = &route.key_header {
-        headers.insert(name.clone(), value.clone());
-    }
-    let Ok(body) = axum::body::to_bytes(request.into_body(), REQUEST_MAX_BYTES).await else {
+    let Ok(mut body) = axum::body::to_bytes(request.into_body(), REQUEST_MAX_BYTES).await else {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, "The request is larger than 64 MiB.");
+    };
+    let (url, signed) = match route {
+        Route::Key { base_url, key_header } => {
+            if let Some((name, value)) = key_header {
+                headers.insert(name.clone(), value.clone());
+            }
+            (format!("{base_url}/{rest}{query}"), None)
+        }
+        Route::Account { provider, tokens, url } => {
+            let url = match provider {
+                // The subscription is good for this alone, and its token is sent nowhere else.
+                AccountProvider::OpenAi if codex::serves(&rest) => {
+                    body = codex::body(body);
+                    url.clone()
+                }
+                AccountProvider::OpenAi => {
+                    return refuse(StatusCode::NOT_FOUND, "The account has no such endpoint.");
+                }
+                AccountProvider::Xai => format!("{url}/{rest}{query}"),
+            };
+            let token = match tokens.get().await {
+                Ok(token) => token,
+                Err(error) => {
+                    let text = format!("The session's account cannot be used: {error}");
+                    return refuse(status_of(&error), &text);
+                }
+            };
+            if account::sign(*provider, &token, &mut headers).is_none() {
+                return refuse(StatusCode::BAD_GATEWAY, "The account's token is malformed.");
+            }
+            (url, Some((tokens, token)))
+        }
     };
     match gateway.http.request(method, url).headers(headers).body(body).send().await {
         Ok(answer) => {
-            let status = answer.status();
-            let headers = passed_on(answer.headers(), false);
-            let mut response = Response::new(Body::from_stream(answer.bytes_stream().map_err(std::io::Error::other)));
-            *response.status_mut() = status;
-            *response.headers_mut() = headers;
-            response
+            if let Some((tokens, token)) = signed
+                && answer.status() == StatusCode::UNAUTHORIZED
+            {
+                tokens.forget(&token).await;
+            }
+            stream_through(answer)
         }
         Err(error) => {
             tracing::warn!(event = "gateway.unreachable", provider, timeout = error.is_timeout());
             refuse(StatusCode::BAD_GATEWAY, "The model provider cannot be reached.")
         }
     }
+}
+
+/// Agents repeat what fails with a status of 500 and more: that helps only where the fault may pass.
+const fn status_of(error: &crate::control_plane::ControlPlaneError) -> StatusCode {
+    use crate::control_plane::ControlPlaneError::Refused;
+    match error {
+        Refused { status: 400..=499, .. } => StatusCode::FORBIDDEN,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn stream_through(answer: reqwest::Response) -> Response {
+    let status = answer.status();
+    let headers = passed_on(answer.headers(), false);
+    let mut response = Response::new(Body::from_stream(answer.bytes_stream().map_err(std::io::Error::other)));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
 }
 
 #[cfg(test)]
@@ -238,7 +313,7 @@ mod tests {
             ("@ai-sdk/anthropic", "POST /v1/messages?beta=1 x-api-key: sk-real"),
             ("@ai-sdk/openai-compatible", "POST /v1/messages?beta=1 authorization: Bearer sk-real"),
         ] {
-            let gateway = start(&[provider(npm, base.clone())]).await.expect("started");
+            let gateway = start(&[provider(npm, base.clone())], Accounts::default()).await.expect("started");
             let url = format!("{}/p/messages?beta=1", gateway.url);
             for local in [
                 ("x-api-key", gateway.token.reveal().to_owned()),
@@ -253,7 +328,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_passes_without_the_local_token() {
-        let gateway = start(&[provider("@ai-sdk/openai", vendor().await)]).await.expect("started");
+        let gateway = start(&[provider("@ai-sdk/openai", vendor().await)], Accounts::default()).await.expect("started");
         let http = reqwest::Client::new();
         let status = async |request: reqwest::RequestBuilder| request.send().await.expect("answered").status().as_u16();
         let url = |path: &str| format!("{}{path}", gateway.url);

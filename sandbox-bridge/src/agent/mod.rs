@@ -1,15 +1,22 @@
-//! The agent that does the work, behind a trait. OpenCode is the first.
+//! The agent that does the work, behind a trait: OpenCode by its own API, or any that speaks the Agent Client Protocol.
 
+pub mod acp;
+pub mod answers;
+pub mod any;
 pub mod opencode;
+pub mod setup;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub use oi_protocol::event::InputKind as QuestionKind;
 use oi_protocol::event::{FileChange, PartKind};
 use oi_protocol::{MessageId, UnixMillis};
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+
+use answers::Answers;
 
 /// One prompt for the agent.
 #[derive(Debug, Clone)]
@@ -31,6 +38,8 @@ pub struct Turn {
     /// The agent's session that already has this prompt: look what became of it, and do not give it again if it
     /// arrived.
     pub resume: Option<String>,
+    /// Where answers to its questions come.
+    pub answers: Answers,
 }
 
 /// A file that goes with a prompt.
@@ -105,6 +114,19 @@ pub enum AgentEvent {
     },
     /// The agent named its session.
     Title(String),
+    /// Something that people should know and that stops nothing, such as a provider that makes the agent wait.
+    Warning(String),
+    /// The agent waits for an answer, which comes by `Turn::answers`.
+    Question {
+        /// Unique in the session.
+        request_id: String,
+        /// What it is about.
+        kind: QuestionKind,
+        /// The question.
+        text: String,
+        /// Answers to choose from; another one is allowed.
+        options: Option<Vec<String>>,
+    },
 }
 
 /// The state of a tool call.
@@ -165,6 +187,12 @@ pub type StopSignal = watch::Receiver<bool>;
 
 /// An agent that runs turns, one at a time.
 pub trait Agent: Send + Sync + 'static {
+    /// Waits until it can take a turn; an error says why it never will.
+    fn up(&self) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Makes the first turn quick, and gives the agent's session, when there is one. A turn runs as well without.
+    fn warm(&self, directory: &Path, model: &str) -> impl Future<Output = Option<String>> + Send;
+
     /// Runs a turn to its end, which always comes: on success, failure, stop or deadline.
     fn run(
         &self,

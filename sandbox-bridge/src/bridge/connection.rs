@@ -280,12 +280,14 @@ impl Connection<'_> {
         if let SandboxCommand::Hello { acked_seq, parts, .. } = &command {
             self.next = self.outbox.hello(*acked_seq, parts)?;
             self.dialect = Dialect::Two;
+            self.outbox.speak_dialect_1(false);
             tracing::info!(event = "bridge.hello", acked = acked_seq);
             return Ok(());
         }
         if self.is_silent() {
             let told = matches!(self.dialect, Dialect::Presumed1);
             self.dialect = Dialect::One(Box::new(Projector::new(&self.config.sandbox_id)));
+            self.outbox.speak_dialect_1(true);
             self.next = self.outbox.window().0;
             tracing::info!(event = "bridge.dialect1");
             if !told {

@@ -50,7 +50,9 @@ impl Projector {
         let projected = match event {
             SandboxEvent::PartDelta(delta) => self.token_of_delta(&delta, now)?,
             SandboxEvent::PartDone(done) => self.token_of_done(done)?,
-            SandboxEvent::PromptAccepted(_) | SandboxEvent::BootProgress(_) => return None,
+            SandboxEvent::PromptAccepted(_) | SandboxEvent::BootProgress(_) | SandboxEvent::InputRequest(_) => {
+                return None;
+            }
             SandboxEvent::ToolCall(mut call) => {
                 if call.output.is_none() {
                     call.output.clone_from(&call.error);

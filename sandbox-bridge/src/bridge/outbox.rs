@@ -1,6 +1,7 @@
 //! What leaves the sandbox: every event is in the journal, with its number, before it is sent.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use oi_protocol::MessageId;
@@ -23,6 +24,7 @@ struct Inner {
 pub struct Outbox {
     inner: Mutex<Inner>,
     wake: Notify,
+    dialect_1: AtomicBool,
 }
 
 fn kind_of(event: &SandboxEvent) -> FrameKind {
@@ -56,7 +58,17 @@ impl Outbox {
     /// An outbox over a journal.
     pub fn new(journal: Journal) -> Self {
         let inner = Inner { journal, open: OpenText::default(), mended: BTreeMap::new() };
-        Self { inner: Mutex::new(inner), wake: Notify::new() }
+        Self { inner: Mutex::new(inner), wake: Notify::new(), dialect_1: AtomicBool::new(false) }
+    }
+
+    /// Whether the session at the other end knows dialect 1 alone, as far as it is known.
+    pub fn speaks_dialect_1(&self) -> bool {
+        self.dialect_1.load(Ordering::Relaxed)
+    }
+
+    /// The connection learned it.
+    pub fn speak_dialect_1(&self, is: bool) {
+        self.dialect_1.store(is, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -113,6 +113,12 @@ impl<A: Agent> Runner<A> {
                 self.push(push_spec);
                 Ok(())
             }
+            SandboxCommand::InputResponse { request_id, message_id, answer, .. } => {
+                if self.running.as_ref().is_some_and(|running| running.message_id == message_id) {
+                    self.context.answers.put(&request_id, answer);
+                }
+                Ok(())
+            }
             SandboxCommand::RefreshDiff => {
                 self.diffs.refresh();
                 Ok(())
@@ -120,7 +126,6 @@ impl<A: Agent> Runner<A> {
             SandboxCommand::Hello { .. }
             | SandboxCommand::Ack { .. }
             | SandboxCommand::EventRejected { .. }
-            | SandboxCommand::InputResponse { .. }
             | SandboxCommand::Shutdown => {
                 tracing::debug!(event = "bridge.command_ignored");
                 Ok(())
@@ -178,6 +183,7 @@ impl<A: Agent> Runner<A> {
         let Some((order, resume)) = self.waiting.pop_front() else { return };
         let (stop, stopped) = watch::channel(false);
         let (context, message_id) = (self.context.clone(), order.message_id.clone());
+        self.context.answers.clear();
         self.diffs.prompt_begins();
         let task = tokio::spawn(async move { context.run(order, resume, stopped).await });
         self.running = Some(Running { message_id, stop, task });

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use oi_protocol::MessageId;
 use oi_protocol::event::{
-    ContextCompacted, ErrorEvent, StepFinish, StepStart, ToolCall, Warning, WarningScope, is_token_usage,
+    ContextCompacted, ErrorEvent, InputRequest, StepFinish, StepStart, ToolCall, Warning, WarningScope, is_token_usage,
 };
 use oi_protocol::limits;
 use oi_protocol::sandbox_socket::{GitIdentity, SandboxEvent, SessionTitle};
+use oi_protocol::session_state::InputState;
 use oi_protocol::text::{head_and_tail, truncate_bytes};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use super::attachments;
 use super::journal::JournalError;
 use super::outbox::Outbox;
 use super::prompt::PromptOrder;
+use crate::agent::answers::Answers;
 use crate::agent::{Agent, AgentEvent, StopSignal, ToolUpdate, Turn, TurnEnd};
 use crate::control_plane::ControlPlane;
 use crate::git::identity::{self, InvalidIdentity};
@@ -53,6 +55,8 @@ pub struct TurnContext<A> {
     pub control_plane: Arc<ControlPlane>,
     /// The agent's title of its session that was told last.
     pub title: Arc<Mutex<Option<String>>>,
+    /// What people answered.
+    pub answers: Answers,
 }
 
 impl<A> Clone for TurnContext<A> {
@@ -67,6 +71,7 @@ impl<A> Clone for TurnContext<A> {
             life: self.life,
             control_plane: Arc::clone(&self.control_plane),
             title: Arc::clone(&self.title),
+            answers: self.answers.clone(),
         }
     }
 }
@@ -184,6 +189,7 @@ impl<A: Agent> TurnContext<A> {
             directory: workspace.directory.clone(),
             deadline,
             resume,
+            answers: self.answers.clone(),
         };
         let end = self.follow(&order.message_id, turn, stop).await?;
         match end {
@@ -320,6 +326,34 @@ impl<A: Agent> TurnContext<A> {
                 timestamp,
             }),
             AgentEvent::Title(title) => return self.tell_title(&title),
+            AgentEvent::Warning(message) => SandboxEvent::Warning(Warning {
+                scope: WarningScope::Start,
+                message,
+                repo_owner: None,
+                repo_name: None,
+                sandbox_id,
+                timestamp,
+            }),
+            AgentEvent::Question { request_id, .. } if self.outbox.speaks_dialect_1() => {
+                // That dialect has no questions, so nobody would ever answer.
+                self.answers.put(&request_id, None);
+                return Ok(());
+            }
+            AgentEvent::Question { request_id, kind, text, options } => SandboxEvent::InputRequest(InputRequest {
+                request_id,
+                message_id,
+                kind,
+                prompt: text,
+                options,
+                default: None,
+                expires_at: None,
+                state: InputState::Waiting,
+                answer: None,
+                answered_by: None,
+                ended_at: None,
+                sandbox_id,
+                timestamp,
+            }),
         };
         self.outbox.emit(&event)
     }

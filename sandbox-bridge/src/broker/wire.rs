@@ -1,8 +1,29 @@
 //! Questions that the sandbox's small programs ask the supervisor: one line of JSON each way.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+/// What a file of media is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MediaKind {
+    /// A picture.
+    Screenshot,
+    /// A recording without sound.
+    Video,
+}
+
+impl MediaKind {
+    /// The session's word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Screenshot => "screenshot",
+            Self::Video => "video",
+        }
+    }
+}
 
 /// A question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +59,94 @@ pub enum Question {
         #[serde(default)]
         draft: Option<bool>,
     },
+    /// Which of the agent's tools there are.
+    AgentTools,
+    /// Start another session for a piece of work.
+    SpawnTask(SpawnTask),
+    /// How tasks are, or one of them.
+    TaskStatus(TaskStatus),
+    /// Another prompt for a task.
+    SendTaskPrompt {
+        /// The task.
+        task_id: String,
+        /// The prompt.
+        prompt: String,
+    },
+    /// End a task.
+    CancelTask {
+        /// The task.
+        task_id: String,
+        /// And those that it started.
+        cancel_nested: bool,
+    },
+    /// Tell people in Slack.
+    SlackNotify(SlackNotice),
+    /// Upload a screenshot or a recording.
+    UploadMedia {
+        /// In the workspace or the temporary folder.
+        path: String,
+        /// What it is.
+        kind: MediaKind,
+        /// `caption`, `sourceUrl`, `viewport`, `durationMs`, …, as the session's form has them.
+        #[serde(default)]
+        fields: BTreeMap<String, String>,
+    },
+    /// The command and the variables of a local MCP server. Answered to what the agent started alone.
+    McpServer {
+        /// The server.
+        id: String,
+    },
+}
+
+/// A task to start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SpawnTask {
+    /// Title.
+    pub title: String,
+    /// What to do.
+    pub prompt: String,
+    /// `provider/model`; this session's when absent.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// How hard to think.
+    #[serde(default)]
+    pub reasoning: Option<String>,
+}
+
+/// What to tell of tasks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TaskStatus {
+    /// The task; all of them when absent.
+    #[serde(alias = "childId")]
+    pub task_id: Option<String>,
+    /// With its last answer.
+    pub include_response: bool,
+    /// With what it did.
+    pub include_trajectory: bool,
+    /// Events of a page, 1 to 1000.
+    pub trajectory_limit: Option<u32>,
+    /// From the page before.
+    pub trajectory_cursor: Option<String>,
+    /// With all that the events hold.
+    pub include_event_data: bool,
+}
+
+/// A notice to Slack.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlackNotice {
+    /// Name or id.
+    pub channel: String,
+    /// Text.
+    pub text: String,
+    /// The thread to answer in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_ts: Option<String>,
+    /// Why; only logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// An answer.
@@ -60,6 +169,30 @@ pub enum Answer {
         /// Whether the tool call failed.
         failed: bool,
     },
+    /// Which tools there are beyond those that every session has.
+    Tools {
+        /// There is a repository.
+        repository: bool,
+        /// Notices to Slack are allowed.
+        slack: bool,
+    },
+    /// A file was uploaded.
+    Uploaded {
+        /// The artifact.
+        artifact_id: String,
+        /// Where it is stored.
+        object_key: String,
+    },
+    /// What to become.
+    Program {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Variables beside those that there are.
+        variables: BTreeMap<String, String>,
+        /// A folder before the others on the PATH.
+        #[serde(default)]
+        path: Option<String>,
+    },
     /// Not answered, on purpose.
     Refused {
         /// Why.
@@ -73,6 +206,9 @@ impl fmt::Debug for Answer {
             Self::Credential { .. } => "Credential",
             Self::Nothing => "Nothing",
             Self::Text { .. } => "Text",
+            Self::Tools { .. } => "Tools",
+            Self::Uploaded { .. } => "Uploaded",
+            Self::Program { .. } => "Program",
             Self::Refused { .. } => "Refused",
         })
     }

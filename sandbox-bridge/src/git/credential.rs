@@ -87,7 +87,7 @@ pub fn run(action: &str, input: impl BufRead, output: &mut impl Write, complaint
             drop(writeln!(complaints, "open-inspect: {text}"));
             0
         }
-        Ok(Answer::Text { .. }) => 1,
+        Ok(_) => 1,
         Err(_) if action == "erase" => 0,
         Err(error) => {
             drop(writeln!(complaints, "open-inspect: no credential: {error}"));

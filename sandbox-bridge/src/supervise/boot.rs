@@ -1,8 +1,6 @@
 //! A session's boot: the workspace, the skills and the agent come up side by side, each phase told as it goes.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use oi_protocol::UnixMillis;
 use oi_protocol::event::{BootStatus, Ready, RepositoryBaseline};
@@ -13,9 +11,8 @@ use super::failure::BootError;
 use super::skills;
 use super::skills::install::SkillFolders;
 use super::workspace_boot::WorkspaceBoot;
-use crate::agent::opencode::client::OpenCodeClient;
-use crate::agent::opencode::process::Endpoint;
-use crate::agent::opencode::{OpenCode, config};
+use crate::agent::Agent as _;
+use crate::agent::any::AnyAgent;
 use crate::bridge::Stamp;
 use crate::bridge::runner::WorkspaceState;
 use crate::clock;
@@ -28,8 +25,7 @@ pub const RUNTIME_VERSION: &str = concat!("v100-rust-", env!("CARGO_PKG_VERSION"
 /// Everything that the boot needs and makes.
 pub struct Boot {
     pub workspace: WorkspaceBoot,
-    pub agent: Arc<OpenCode>,
-    pub endpoint: watch::Receiver<Endpoint>,
+    pub agent: Arc<AnyAgent>,
     pub control_plane: Arc<ControlPlane>,
     pub told: Told,
 }
@@ -166,44 +162,14 @@ impl Boot {
     }
 
     async fn prepare_agent(&self) -> Result<Option<String>, BootError> {
-        let client = self.wait_for_agent().await?;
+        let work = async { self.agent.up().await.map_err(BootError::Agent) };
+        self.workspace.teller.during("agent", self.agent.name(), work).await?;
         let mut files = self.told.files.subscribe();
         let there = files.wait_for(Option::is_some).await.ok().and_then(|state| state.clone());
         match there {
-            Some(Ok(workspace)) => Ok(self.warm(&client, &workspace.directory).await),
+            Some(Ok(workspace)) => Ok(self.agent.warm(&workspace.directory, &self.workspace.config.model).await),
             // Whoever failed says so.
             Some(Err(_)) | None => Ok(None),
-        }
-    }
-
-    async fn wait_for_agent(&self) -> Result<OpenCodeClient, BootError> {
-        let mut endpoint = self.endpoint.clone();
-        let work = async {
-            let settled = endpoint.wait_for(|endpoint| !matches!(endpoint, Endpoint::Starting)).await;
-            match settled.as_deref() {
-                Ok(Endpoint::Up { client, .. }) => Ok(client.clone()),
-                Ok(Endpoint::Failed(reason)) => Err(BootError::Agent(reason.clone())),
-                Ok(Endpoint::Starting) | Err(_) => Err(BootError::Agent("OpenCode was not started.".to_owned())),
-            }
-        };
-        self.workspace.teller.during("agent", "OpenCode", work).await
-    }
-
-    /// Makes the first prompt quick. It runs as well without.
-    async fn warm(&self, client: &OpenCodeClient, directory: &Path) -> Option<String> {
-        let (provider, model) = config::split_model(&self.workspace.config.model);
-        let work = async {
-            let session = self.agent.session(client, directory).await?;
-            client.warm(directory, provider, model).await?;
-            Ok::<_, crate::agent::opencode::client::OpenCodeError>(session)
-        };
-        match tokio::time::timeout(Duration::from_secs(30), work).await {
-            Ok(Ok(session)) => Some(session),
-            Ok(Err(error)) => {
-                tracing::warn!(event = "agent.not_warmed", %error);
-                self.agent.known_session()
-            }
-            Err(_) => self.agent.known_session(),
         }
     }
 }

@@ -130,9 +130,10 @@ pub fn for_opencode(
 ) -> Vec<(OsString, OsString)> {
     let mut variables = base.to_vec();
     variables.push(("OPENCODE_CONFIG_CONTENT".into(), config.to_string().into()));
-    // Removes the tool that asks the person at the terminal: there is none.
+    // Without a terminal OpenCode has no tool to ask with, unless it is told that somebody answers.
     variables.push(("OPENCODE_CLIENT".into(), "serve".into()));
     for name in [
+        "OPENCODE_ENABLE_QUESTION_TOOL",
         "OPENCODE_DISABLE_MODELS_FETCH",
         "OPENCODE_DISABLE_AUTOUPDATE",
         "OPENCODE_DISABLE_LSP_DOWNLOAD",

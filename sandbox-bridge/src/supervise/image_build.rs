@@ -19,10 +19,8 @@ use super::places::{self, Places};
 use super::teller::Teller;
 use super::workspace_boot::WorkspaceBoot;
 use crate::bridge::Stamp;
-use crate::broker::pull_request::PullRequestBroker;
 use crate::broker::scm_credentials::CredentialBroker;
 use crate::broker::{self, Broker};
-use crate::control_plane::ControlPlane;
 use crate::git::{Git, Workspace, sync};
 use crate::secret::Secret;
 
@@ -45,7 +43,7 @@ pub async fn run(
     let config = Arc::new(config);
     let work = async {
         tracing::info!(event = "supervisor.image_build_mode", build_id = build.build_id);
-        serve_credentials(&config, &build, &places, &socket, &program)?;
+        serve_credentials(&config, &build, &socket)?;
         let boot = workspace_boot(Arc::clone(&config), &places, &socket, &program).await;
         // Without a limit of its own it may take the sandbox's life.
         let limit = build.execution_timeout_seconds.unwrap_or(boot.config.timeout_seconds);
@@ -82,19 +80,12 @@ pub async fn run(
 fn serve_credentials(
     config: &CreateSandboxRequest,
     build: &ImageBuild,
-    places: &Places,
     socket: &std::path::Path,
-    program: &std::path::Path,
 ) -> Result<(), SuperviseError> {
-    let token = Secret::new(config.auth_token.clone());
-    let (base, session, sandbox) = (&config.control_plane_url, &config.session_id, config.sandbox_id.clone());
-    let control_plane = Arc::new(ControlPlane::new(base, session, sandbox, token)?);
-    let git = Git::new(environment::for_git(places, &config.sandbox_id, &config.env, socket, program));
-    let (_, nothing) = tokio::sync::watch::channel(None);
     let clone_token = build.clone_token.clone().map(Secret::new);
     let broker = Broker {
         credentials: CredentialBroker::of_build(config.vcs_host.clone(), build.clone_username.clone(), clone_token),
-        pull_requests: PullRequestBroker::new(control_plane, git, nothing),
+        session: None,
     };
     tokio::spawn(broker::serve(broker::listen(socket)?, Arc::new(broker)));
     Ok(())

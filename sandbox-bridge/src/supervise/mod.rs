@@ -25,31 +25,35 @@ pub mod workspace_boot;
 pub mod workspace_file;
 
 use std::io::Read as _;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use oi_protocol::event::BootStatus;
+use oi_protocol::event::{BootStatus, WarningScope};
 use oi_protocol::local_backend::{BootFrom, CreateSandboxRequest};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::agent::opencode::process::{Endpoint, OpenCodeProcess};
-use crate::agent::opencode::{OpenCode, config};
+use crate::agent::answers::Answers;
+use crate::agent::setup::{self, AgentOptions, Surroundings};
 use crate::bridge::Stamp;
 use crate::bridge::connection::{self, ConnectionConfig, Ended, socket_url};
 use crate::bridge::journal::{Journal, JournalError, JournalLimits};
 use crate::bridge::outbox::Outbox;
 use crate::bridge::runner::{Runner, RunnerEnded, TurnContext};
+use crate::broker::media::MediaBroker;
+use crate::broker::peer::AgentPid;
 use crate::broker::pull_request::PullRequestBroker;
 use crate::broker::scm_credentials::CredentialBroker;
-use crate::broker::{self, Broker};
+use crate::broker::slack::SlackBroker;
+use crate::broker::tasks::TaskBroker;
+use crate::broker::{self, Broker, SessionBroker};
 use crate::clock;
 use crate::control_plane::ControlPlane;
 use crate::diff::worker::DiffWorker;
 use crate::git::Git;
 use crate::git::sync::{self, Found};
-use crate::model_gateway::{self, GatewayError};
+use crate::mcp_servers::packages;
+use crate::model_gateway::GatewayError;
 use crate::secret::Secret;
 use boot::{Boot, Told, ready_event};
 use boot_plan::BootPlan;
@@ -112,7 +116,7 @@ pub fn read_config() -> Result<CreateSandboxRequest, SuperviseError> {
 }
 
 /// Runs a sandbox until its session or a signal ends it. `Ok` is an orderly end.
-pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), SuperviseError> {
+pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOptions) -> Result<(), SuperviseError> {
     let began = clock::now();
     let life = Life::new(config.timeout_seconds);
     // Nobody in the sandbox may read the token from this process's memory.
@@ -153,9 +157,21 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         Told { files: Arc::new(files), synced: Arc::new(synced), edits: Arc::new(edits), ready: Arc::new(ready) };
     let control_plane =
         Arc::new(ControlPlane::new(&config.control_plane_url, &config.session_id, stamp.sandbox_id.clone(), token)?);
+    let pid = AgentPid::default();
+    let reached = setup::reach(&config, &options, &program, &control_plane).await?;
+    let temporary = [places.temporary_dir.as_path(), std::path::Path::new("/tmp")];
     let broker = Broker {
         credentials: CredentialBroker::new(Arc::clone(&control_plane), config.vcs_host.clone()),
-        pull_requests: PullRequestBroker::new(Arc::clone(&control_plane), git.clone(), synced_seen.clone()),
+        session: Some(SessionBroker {
+            pull_requests: PullRequestBroker::new(Arc::clone(&control_plane), git.clone(), synced_seen.clone()),
+            media: MediaBroker::new(Arc::clone(&control_plane), &places.workspace, &temporary),
+            tasks: TaskBroker::new(Arc::clone(&control_plane)),
+            slack: config.slack_notify.then(|| SlackBroker::new(Arc::clone(&control_plane))),
+            has_repository: !config.repositories.is_empty(),
+            mcp_servers: reached.servers.local.clone(),
+            mcp_packages: packages::prefix(&places.kept()),
+            agent: pid.clone(),
+        }),
     };
     let broker = Arc::new(broker);
     tokio::spawn(broker::serve(broker::listen(&socket)?, Arc::clone(&broker)));
@@ -164,19 +180,22 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
     }
 
     let workspace = workspace_boot(&config, &places, &environment, &git, &teller).await;
-    let (endpoint, endpoint_seen) = watch::channel(Endpoint::Starting);
-    let process = opencode_process(&config, &places, &environment, &program, workspace.plan.has_files).await?;
-    let agent_task = tokio::spawn(process.supervise(endpoint, stopped.clone()));
-    let agent = OpenCode::new(endpoint_seen.clone(), places.kept().join("opencode-session"));
-    let agent = Arc::new(agent.holding_changes_until(edits_seen));
-    let failure = Arc::new(OnceLock::new());
-    let boot = Boot {
-        workspace,
-        agent: Arc::clone(&agent),
-        endpoint: endpoint_seen,
-        control_plane: Arc::clone(&control_plane),
-        told: told.clone(),
+    let warn = {
+        let teller = teller.clone();
+        move |message: String| teller.warn(WarningScope::Start, &message, None)
     };
+    let around = Surroundings {
+        config: &config,
+        places: &places,
+        environment: &environment,
+        program: &program,
+        may_change: workspace.plan.has_files.then_some(edits_seen),
+    };
+    let (agent, agent_task) = setup::start(reached, options, &around, pid, warn, stopped.clone())?;
+    let agent = Arc::new(agent);
+    let failure = Arc::new(OnceLock::new());
+    let boot =
+        Boot { workspace, agent: Arc::clone(&agent), control_plane: Arc::clone(&control_plane), told: told.clone() };
     let mut boot = tokio::spawn(boot_to_its_end(
         boot.run(began),
         Arc::clone(&failure),
@@ -204,6 +223,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         life,
         control_plane,
         title: Arc::default(),
+        answers: Answers::default(),
     };
     let mut runner = tokio::spawn(Runner::new(context, diff_requests).run(orders, stopped));
 
@@ -299,36 +319,6 @@ fn connection_ended(ended: Result<Ended, tokio::task::JoinError>) -> Result<(), 
         }
         Err(fault) => Err(SuperviseError::Io(std::io::Error::other(fault))),
     }
-}
-
-async fn opencode_process(
-    config: &CreateSandboxRequest,
-    places: &Places,
-    environment: &[(std::ffi::OsString, std::ffi::OsString)],
-    program: &Path,
-    asks_first: bool,
-) -> Result<OpenCodeProcess, SuperviseError> {
-    let gateway = model_gateway::start(&config.model_providers).await?;
-    let mcp = [program.display().to_string(), "mcp".to_owned()];
-    let mut content =
-        config::content(&config.model, &config.model_providers, &gateway.url, gateway.token.reveal(), &mcp);
-    if asks_first {
-        config::ask_before_changes(&mut content);
-    }
-    config::stub_npm(&places.agent_config())?;
-    let empty_catalogue = if config::needs_no_catalogue(&config.model_providers) {
-        let path = places.runtime_dir.join("models.json");
-        std::fs::write(&path, "{}")?;
-        Some(path)
-    } else {
-        None
-    };
-    Ok(OpenCodeProcess {
-        program: places.opencode.clone(),
-        launcher: program.to_owned(),
-        environment: environment::for_opencode(environment, &content, empty_catalogue.as_deref()),
-        directory: places.scratch(),
-    })
 }
 
 /// A signal that asks to end.

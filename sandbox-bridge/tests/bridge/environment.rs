@@ -12,20 +12,29 @@ use crate::support::session::{GIT_PASSWORD, SESSION_ID, Session, TOKEN};
 const SECRETS: [&str; 3] = [TOKEN, KEY, GIT_PASSWORD];
 
 pub fn holds_secret(bytes: &[u8]) -> Option<&'static str> {
-    SECRETS.into_iter().find(|secret| bytes.windows(secret.len()).any(|window| window == secret.as_bytes()))
+    holds_one_of(bytes, &SECRETS)
+}
+
+fn holds_one_of<'s>(bytes: &[u8], secrets: &[&'s str]) -> Option<&'s str> {
+    secrets.iter().copied().find(|secret| bytes.windows(secret.len()).any(|window| window == secret.as_bytes()))
 }
 
 /// Fails when a file below `folder` holds a secret.
 pub fn assert_files_are_clean(folder: &Path) -> usize {
+    assert_files_hold_none_of(folder, &SECRETS)
+}
+
+/// The same of these secrets.
+pub fn assert_files_hold_none_of(folder: &Path, secrets: &[&str]) -> usize {
     let mut looked = 0;
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         let kind = std::fs::symlink_metadata(&path).expect("there").file_type();
         if kind.is_dir() {
-            looked += assert_files_are_clean(&path);
+            looked += assert_files_hold_none_of(&path, secrets);
         } else if kind.is_file() {
             let bytes = std::fs::read(&path).expect("readable");
-            assert_eq!(holds_secret(&bytes), None, "in {}", path.display());
+            assert_eq!(holds_one_of(&bytes, secrets), None, "in {}", path.display());
             looked += 1;
         }
     }
@@ -34,6 +43,11 @@ pub fn assert_files_are_clean(folder: &Path) -> usize {
 
 /// Processes that carry the sandbox's mark, and the supervisor; fails when one shows a secret.
 pub fn assert_processes_are_clean(sandbox: &Sandbox) -> usize {
+    assert_processes_hold_none_of(sandbox, &SECRETS)
+}
+
+/// The same of these secrets.
+pub fn assert_processes_hold_none_of(sandbox: &Sandbox, secrets: &[&str]) -> usize {
     let mark = format!("OI_SANDBOX_ID={}", sandbox.config.sandbox_id);
     let mut looked = 0;
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
@@ -42,8 +56,8 @@ pub fn assert_processes_are_clean(sandbox: &Sandbox) -> usize {
         let ours = environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
         if ours || pid == sandbox.pid() {
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            assert_eq!(holds_secret(&environment), None, "environment of {}", String::from_utf8_lossy(&line));
-            assert_eq!(holds_secret(&line), None, "arguments of {pid}");
+            assert_eq!(holds_one_of(&environment, secrets), None, "environment of {}", String::from_utf8_lossy(&line));
+            assert_eq!(holds_one_of(&line, secrets), None, "arguments of {pid}");
             looked += 1;
         }
     }

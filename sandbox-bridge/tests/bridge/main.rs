@@ -2,6 +2,9 @@
 //! the real OpenCode where `OI_OPENCODE` names it.
 #![allow(clippy::print_stderr, clippy::unwrap_used)]
 
+mod accounts;
+mod acp;
+mod agent_tools;
 mod boot_modes;
 mod build_mode;
 mod credentials;
@@ -9,6 +12,8 @@ mod diffs;
 mod environment;
 mod host;
 mod last_work;
+mod mcp_servers;
+mod questions;
 mod real_opencode;
 mod skills;
 mod socket;

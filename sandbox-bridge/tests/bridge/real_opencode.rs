@@ -13,7 +13,7 @@ use crate::support::sandbox::{Sandbox, config};
 use crate::support::session::Session;
 use crate::support::sh;
 
-fn opencode() -> PathBuf {
+pub fn opencode() -> PathBuf {
     PathBuf::from(std::env::var_os("OI_OPENCODE").expect("OI_OPENCODE names the OpenCode binary"))
 }
 

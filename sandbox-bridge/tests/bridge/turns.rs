@@ -204,3 +204,34 @@ async fn an_output_that_cannot_be_stored_leaves_its_ends() {
     let call = session.frame("the call", |f| f["type"] == "tool_call" && f["status"] == "completed").await;
     assert_eq!((call.get("outputRef"), &call["truncated"]), (None, &json!(true)));
 }
+
+#[tokio::test]
+async fn a_model_that_hangs_is_given_up_though_the_agents_heart_beats() {
+    use sandbox_bridge::agent::opencode::OpenCode;
+    use sandbox_bridge::agent::opencode::client::OpenCodeClient;
+    use sandbox_bridge::agent::opencode::process::Endpoint;
+    use sandbox_bridge::agent::{Agent as _, Turn, TurnEnd};
+    let opencode = FakeOpenCode::start().await;
+    let password = sandbox_bridge::secret::Secret::new("x");
+    let client = OpenCodeClient::new(OpenCodeClient::http().expect("a client"), opencode.url.clone(), password);
+    let (_endpoint, seen) = tokio::sync::watch::channel(Endpoint::Up { client, incarnation: 1 });
+    let folder = tempfile::tempdir().expect("a folder");
+    let limit = std::time::Duration::from_millis(400);
+    let agent = OpenCode::new(seen, folder.path().join("session")).with_silence(limit);
+    let turn = Turn {
+        message_id: oi_protocol::MessageId::from_bytes([1; 16]),
+        text: "HANG".to_owned(),
+        files: Vec::new(),
+        model: "demo/scripted".to_owned(),
+        effort: None,
+        directory: folder.path().to_owned(),
+        deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(60),
+        resume: None,
+        answers: sandbox_bridge::agent::answers::Answers::default(),
+    };
+    let (events, mut told) = tokio::sync::mpsc::channel(64);
+    tokio::spawn(async move { while told.recv().await.is_some() {} });
+    let (_stop, stopped) = tokio::sync::watch::channel(false);
+    let end = agent.run(turn, events, stopped).await;
+    assert!(matches!(&end, TurnEnd::Broken(text) if text.starts_with("The agent did nothing")), "{end:?}");
+}

@@ -10,6 +10,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::questions::Asked;
 use super::sse::SseParser;
 use super::wire::{MessageInfo, Part, SessionInfo, SseFrame, StoredMessage};
 use crate::agent::TurnFile;
@@ -187,6 +188,19 @@ impl OpenCodeClient {
     pub async fn allow(&self, permission: &str, directory: &Path) -> Result<(), OpenCodeError> {
         let request = self.request(Method::POST, &format!("/permission/{permission}/reply"), Some(directory));
         self.call(request.json(&json!({"reply": "once"}))).await.map(drop)
+    }
+
+    /// Answers a question: for each of its parts, what was chosen.
+    pub async fn reply(&self, question: &str, answers: &[Vec<String>], directory: &Path) -> Result<(), OpenCodeError> {
+        // Only routes of a session know its folder by themselves.
+        let request = self.request(Method::POST, &format!("/question/{question}/reply"), Some(directory));
+        self.call(request.json(&json!({"answers": answers}))).await.map(drop)
+    }
+
+    /// Questions that wait.
+    pub async fn questions(&self, directory: &Path) -> Result<Vec<Asked>, OpenCodeError> {
+        let list: Vec<Value> = self.json(self.request(Method::GET, "/question", Some(directory))).await?;
+        Ok(list.into_iter().filter_map(|asked| serde_json::from_value(asked).ok()).collect())
     }
 
     /// Tells OpenCode that nobody answers its question.

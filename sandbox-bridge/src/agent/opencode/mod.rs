@@ -3,6 +3,7 @@
 pub mod client;
 pub mod config;
 pub mod process;
+pub mod questions;
 pub mod sse;
 pub mod tool;
 pub mod translate;
@@ -10,6 +11,7 @@ mod turn;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oi_protocol::MessageId;
 use tokio::sync::watch;
@@ -17,11 +19,17 @@ use tokio::sync::watch;
 use client::OpenCodeClient;
 use process::Endpoint;
 
+/// The gateway gives a provider up that is silent for 600 s, and OpenCode tells it. What is silent beyond that hangs.
+/// OpenCode's heartbeats tell nothing: they go on beside a model that hangs.
+pub const SILENCE: Duration = Duration::from_secs(660);
+
 /// OpenCode as an `Agent`.
 pub struct OpenCode {
     endpoint: watch::Receiver<Endpoint>,
     /// File that names OpenCode's session. It lies in the sandbox's home, so that a snapshot keeps both.
     session_file: PathBuf,
+    /// A turn in which OpenCode does nothing for so long is given up.
+    silence: Duration,
     /// Held while a session is looked for or made, so that two who need one get the same.
     choosing: tokio::sync::Mutex<()>,
     /// What the agent asks to be allowed waits for this.
@@ -32,13 +40,20 @@ impl OpenCode {
     /// The agent at whatever endpoint is current.
     pub fn new(endpoint: watch::Receiver<Endpoint>, session_file: PathBuf) -> Self {
         let (_, edits) = watch::channel(true);
-        Self { endpoint, session_file, choosing: tokio::sync::Mutex::default(), edits }
+        Self { endpoint, session_file, silence: SILENCE, choosing: tokio::sync::Mutex::default(), edits }
     }
 
     /// Holds what the agent asks to be allowed until this is `true`; it asks where `config::ask_before_changes` says so.
     #[must_use]
     pub fn holding_changes_until(self, edits: watch::Receiver<bool>) -> Self {
         Self { edits, ..self }
+    }
+
+    /// The same with another patience; for tests.
+    #[must_use]
+    pub const fn with_silence(mut self, silence: Duration) -> Self {
+        self.silence = silence;
+        self
     }
 
     /// OpenCode's session of this sandbox: the one that it has, or a new one.

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::client::OpenCodeClient;
 use crate::backoff::Backoff;
+use crate::broker::peer::AgentPid;
 use crate::launch;
 use crate::random;
 use crate::secret::Secret;
@@ -53,6 +54,8 @@ pub struct OpenCodeProcess {
     pub environment: Vec<(OsString, OsString)>,
     /// Where it starts: an empty folder, so that it loads no project before it is asked to.
     pub directory: PathBuf,
+    /// Where its number is told while it runs.
+    pub pid: AgentPid,
 }
 
 impl OpenCodeProcess {
@@ -67,7 +70,10 @@ impl OpenCodeProcess {
                 starts.pop_front();
             }
             let reason = tokio::select! {
-                reason = self.run_once(incarnation, &endpoint) => reason,
+                reason = self.run_once(incarnation, &endpoint) => {
+                    self.pid.set(None);
+                    reason
+                }
                 () = raised(&mut shutdown) => return,
             };
             tracing::warn!(event = "agent.exit", incarnation, reason);
@@ -94,6 +100,7 @@ impl OpenCodeProcess {
             Ok(child) => child,
             Err(error) => return format!("cannot start `{}`: {error}", self.program.display()),
         };
+        self.pid.set(child.id());
         let (lines, mut read) = mpsc::channel(64);
         if let Some(out) = child.stdout.take() {
             tokio::spawn(read_lines(out, lines.clone()));

@@ -59,7 +59,7 @@ pub fn update(tool: &str, call_id: &str, state: &ToolState, directory: &Path) ->
     }
 }
 
-fn bounded_arguments(input: &Map<String, Value>) -> Map<String, Value> {
+pub fn bounded_arguments(input: &Map<String, Value>) -> Map<String, Value> {
     let mut arguments = input.clone();
     for value in arguments.values_mut() {
         cut_strings(value);
@@ -124,7 +124,7 @@ fn line_count(text: &str) -> u32 {
 }
 
 /// Lines added and removed, once the common beginning and end are set aside.
-fn changed_lines(old: &str, new: &str) -> (u32, u32) {
+pub fn changed_lines(old: &str, new: &str) -> (u32, u32) {
     let (old, new): (Vec<_>, Vec<_>) = (old.lines().collect(), new.lines().collect());
     let same_head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
     let rest = old.len().min(new.len()) - same_head;
@@ -133,7 +133,7 @@ fn changed_lines(old: &str, new: &str) -> (u32, u32) {
     ((new.len() - same) as u32, (old.len() - same) as u32)
 }
 
-fn relative(path: &str, directory: &Path) -> String {
+pub fn relative(path: &str, directory: &Path) -> String {
     Path::new(path).strip_prefix(directory).map_or_else(|_| path.to_owned(), |rest| rest.to_string_lossy().into_owned())
 }
 

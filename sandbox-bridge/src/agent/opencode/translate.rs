@@ -6,6 +6,7 @@
 
 mod texts;
 mod tools;
+mod waits;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
@@ -13,12 +14,14 @@ use std::path::PathBuf;
 use oi_protocol::event::PartKind;
 use tokio::time::Instant;
 
+use super::questions::Asked as Question;
 use super::tool::ReadFile;
 use super::wire::{
     MessageInfo, MessageUpdated, NamedError, OfSession, Part, PartBody, PartDelta, PartUpdated, SessionError,
     SessionUpdated, SseFrame, StatusChanged, StoredMessage,
 };
 use crate::agent::{AgentEvent, ToolUpdate};
+pub use waits::Asked;
 
 /// Parts that wait for their message, and sub-agent parts that wait for their task call.
 const HELD_MAX: usize = 2000;
@@ -85,18 +88,13 @@ pub struct Translator {
     had_output: bool,
     failure: Option<String>,
     title: Option<String>,
-    /// Permission requests and questions that must not wait for a person.
+    /// Permission requests and questions that wait.
     asked: Vec<Asked>,
+    /// Questions that were asked.
+    questions: HashSet<String>,
+    /// Reasons of waiting that were told.
+    retries: HashSet<String>,
     out: Vec<AgentEvent>,
-}
-
-/// Something that OpenCode waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
-    /// A permission, by its id.
-    Permission(String),
-    /// A question, by its id.
-    Question(String),
 }
 
 impl Translator {
@@ -131,6 +129,8 @@ impl Translator {
             failure: None,
             title: None,
             asked: Vec::new(),
+            questions: HashSet::new(),
+            retries: HashSet::new(),
             out: Vec::new(),
         }
     }
@@ -220,6 +220,7 @@ impl Translator {
                     self.idle = changed.status.kind == "idle" && self.saw_prompt;
                     if changed.status.kind == "retry" {
                         tracing::info!(event = "agent.retry", attempt = changed.status.attempt);
+                        self.tell_retry(changed.status.message.as_deref());
                     }
                 }
             }
@@ -231,8 +232,8 @@ impl Translator {
                 }
             }
             "session.compacted" => self.compacted_in(&read!(OfSession).session_id),
-            "permission.asked" => self.asked_for(&frame.properties, Asked::Permission),
-            "question.asked" => self.asked_for(&frame.properties, Asked::Question),
+            "permission.asked" => self.permission(&frame.properties),
+            "question.asked" => self.question(read!(Question)),
             _ => {}
         }
     }
@@ -242,15 +243,6 @@ impl Translator {
             self.compacted = true;
             self.overflow = None;
             self.out.push(AgentEvent::Compacted);
-        }
-    }
-
-    fn asked_for(&mut self, properties: &serde_json::Value, make: fn(String) -> Asked) {
-        let text = |key: &str| properties.get(key).and_then(serde_json::Value::as_str);
-        if let (Some(id), Some(session)) = (text("id"), text("sessionID"))
-            && (session == self.session || self.children.contains_key(session))
-        {
-            self.asked.push(make(id.to_owned()));
         }
     }
 

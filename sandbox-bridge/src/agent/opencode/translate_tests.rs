@@ -336,13 +336,50 @@ fn the_same_error_from_two_sources_is_told_once() {
 }
 
 #[test]
-fn what_would_wait_for_a_person_is_answered() {
+fn leave_and_questions_of_the_turn_are_taken_once() {
     let mut translator = started();
     let now = Instant::now();
     translator.frame(typed("permission.asked", json!({"id": "per_1", "sessionID": "ses_1"})), now);
-    translator.frame(typed("question.asked", json!({"id": "que_1", "sessionID": "ses_1"})), now);
     translator.frame(typed("permission.asked", json!({"id": "per_2", "sessionID": "ses_other"})), now);
-    assert_eq!(translator.take_asked(), [Asked::Permission("per_1".to_owned()), Asked::Question("que_1".to_owned())]);
+    let question = |id: &str, session: &str| json!({"id": id, "sessionID": session, "questions": [{"question": "Which?", "header": "H", "options": []}]});
+    for asked in [question("que_1", "ses_1"), question("que_1", "ses_1"), question("que_2", "ses_other")] {
+        translator.frame(typed("question.asked", asked), now);
+    }
+    let asked = translator.take_asked();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert_eq!(asked[0], Asked::Permission("per_1".to_owned()));
+    assert!(matches!(&asked[1], Asked::Question(question) if question.id == "que_1"));
+    let told = translator.take();
+    assert!(matches!(&told[..], [AgentEvent::Question { request_id, .. }] if request_id == "que_1.0"), "{told:?}");
+}
+
+#[test]
+fn a_provider_that_makes_the_agent_wait_is_told_once_for_each_reason() {
+    let mut translator = started();
+    for (attempt, reason) in [(1, "Overloaded"), (2, "Overloaded"), (3, "Rate limited")] {
+        let status = json!({"type": "retry", "attempt": attempt, "message": reason, "next": 5});
+        translator.frame(typed("session.status", json!({"sessionID": "ses_1", "status": status})), Instant::now());
+    }
+    let told = translator.take();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(matches!(&told[1], AgentEvent::Warning(text) if text.contains("Rate limited")));
+}
+
+#[test]
+fn a_todo_list_is_told_whole() {
+    let mut translator = started();
+    let now = Instant::now();
+    let info = json!({"id": "msg_a", "sessionID": "ses_1", "role": "assistant", "parentID": "msg_oi1",
+        "time": {"created": 101}});
+    translator.frame(typed("message.updated", json!({"info": info})), now);
+    let todos = json!([{"content": "one", "status": "completed", "priority": "high"},
+        {"content": "two", "status": "pending", "priority": "low"}]);
+    let state = json!({"status": "completed", "input": {"todos": todos}, "output": "[]", "title": "1 todos"});
+    let part = json!({"id": "prt_1", "sessionID": "ses_1", "messageID": "msg_a", "type": "tool", "tool": "todowrite",
+        "callID": "call_1", "state": state});
+    translator.frame(typed("message.part.updated", json!({"part": part})), now);
+    let told = translator.take();
+    assert!(matches!(&told[..], [AgentEvent::Tool(update)] if update.args["todos"] == todos), "{told:?}");
 }
 
 #[test]

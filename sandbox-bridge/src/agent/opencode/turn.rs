@@ -1,5 +1,6 @@
 //! One turn of OpenCode, from the prompt to its last word.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -7,6 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::client::{EventStream, OpenCodeClient, OpenCodeError, PromptBody};
 use super::process::Endpoint;
+use super::questions::Asked as Question;
 use super::tool::read_small_file;
 use super::translate::{Asked, Translator};
 use super::{OpenCode, config, message_id};
@@ -22,6 +24,8 @@ const ABORT_GRACE: Duration = Duration::from_secs(3);
 const QUIET: Duration = Duration::from_secs(15);
 /// For a server that is starting again.
 const RESTART_WITHIN: Duration = Duration::from_secs(90);
+/// For what makes the first prompt quick.
+const WARM_WITHIN: Duration = Duration::from_secs(30);
 const GONE: &str = "OpenCode ended while it worked on the prompt.";
 const RESTARTED: &str = "The bridge restarted while the prompt ran.";
 
@@ -32,6 +36,8 @@ struct Run<'a> {
     client: OpenCodeClient,
     incarnation: u64,
     session: String,
+    /// Questions that wait for a person.
+    questions: Vec<Question>,
 }
 
 enum Streamed {
@@ -41,9 +47,33 @@ enum Streamed {
     Deadline,
     /// The process that had the prompt is gone.
     Gone,
+    /// Nothing happened for too long.
+    Silent,
 }
 
 impl Agent for OpenCode {
+    async fn up(&self) -> Result<(), String> {
+        up(self.endpoint.clone()).await.map(drop)
+    }
+
+    async fn warm(&self, directory: &Path, model: &str) -> Option<String> {
+        let (provider, model) = config::split_model(model);
+        let work = async {
+            let (client, _) = up(self.endpoint.clone()).await.map_err(OpenCodeError::Odd)?;
+            let session = self.session(&client, directory).await?;
+            client.warm(directory, provider, model).await?;
+            Ok::<_, OpenCodeError>(session)
+        };
+        match timeout(WARM_WITHIN, work).await {
+            Ok(Ok(session)) => Some(session),
+            Ok(Err(error)) => {
+                tracing::warn!(event = "agent.not_warmed", %error);
+                self.known_session()
+            }
+            Err(_) => self.known_session(),
+        }
+    }
+
     async fn run(&self, turn: Turn, events: mpsc::Sender<AgentEvent>, mut stop: StopSignal) -> TurnEnd {
         let up = tokio::select! {
             up = up(self.endpoint.clone()) => up,
@@ -62,7 +92,8 @@ impl Agent for OpenCode {
             Ok(session) => session,
             Err(error) => return TurnEnd::Broken(error.to_string()),
         };
-        let mut run = Run { agent: self, turn: &turn, events: &events, client, incarnation, session };
+        let mut run =
+            Run { agent: self, turn: &turn, events: &events, client, incarnation, session, questions: Vec::new() };
         run.tell([AgentEvent::Session(run.session.clone())]).await;
         match run.go(stop).await {
             Ok(end) => end,
@@ -87,6 +118,13 @@ async fn up(mut endpoint: watch::Receiver<Endpoint>) -> Result<(OpenCodeClient, 
         Ok(Endpoint::Up { client, incarnation }) => Ok((client.clone(), *incarnation)),
         Ok(Endpoint::Failed(reason)) => Err(reason.clone()),
         Ok(Endpoint::Starting) | Err(_) => Err("OpenCode is not started.".to_owned()),
+    }
+}
+
+/// An answer that did not arrive: OpenCode may have ended the question by itself.
+fn note(answered: Result<(), OpenCodeError>) {
+    if let Err(error) = answered {
+        tracing::warn!(event = "agent.answer_failed", %error);
     }
 }
 
@@ -133,6 +171,12 @@ impl Run<'_> {
                 drop(self.conclude(translator).await);
                 Ok(TurnEnd::TimedOut)
             }
+            Streamed::Silent => {
+                self.abort(&mut translator, &mut stream).await;
+                drop(self.conclude(translator).await);
+                let seconds = self.agent.silence.as_secs();
+                Ok(TurnEnd::Broken(format!("The agent did nothing for {seconds} s, so the prompt was ended.")))
+            }
             Streamed::Gone => self.after_loss(translator).await,
         }
     }
@@ -162,15 +206,25 @@ impl Run<'_> {
         let mut heard = Instant::now();
         let mut edits = self.agent.edits.clone();
         let mut held = Vec::new();
+        let mut looked = Instant::now();
+        let mut answers = self.turn.answers.watch();
+        let mut deadline = self.turn.deadline;
+        let mut last = Instant::now();
         loop {
+            if !self.questions.is_empty() {
+                // The time in which it waits for a person is not the turn's.
+                deadline += last.elapsed();
+            }
+            last = Instant::now();
             tokio::select! {
                 biased;
                 () = raised(stop) => return Ok(Streamed::Stop),
-                () = sleep_until(self.turn.deadline) => return Ok(Streamed::Deadline),
+                () = sleep_until(deadline), if self.questions.is_empty() => return Ok(Streamed::Deadline),
                 frame = stream.next() => match frame {
                     Some(frame) => {
                         if !frame.kind.starts_with("server.") {
                             heard = Instant::now();
+                            looked = heard;
                         }
                         translator.frame(frame, Instant::now());
                     }
@@ -185,14 +239,20 @@ impl Run<'_> {
                 () = raised(&mut edits), if !held.is_empty() => self.answer(std::mem::take(&mut held)).await,
                 _ = tick.tick() => {
                     translator.tell_deferred(Instant::now());
-                    if heard.elapsed() > QUIET {
+                    if translator.is_occupied() || !self.questions.is_empty() {
                         heard = Instant::now();
+                    } else if heard.elapsed() > self.agent.silence {
+                        return Ok(Streamed::Silent);
+                    }
+                    if looked.elapsed() > QUIET {
+                        looked = Instant::now();
                         if !self.client.is_busy(&self.session, &self.turn.directory).await.unwrap_or(true) {
                             translator.polled_idle();
                         }
                         self.hold_asked_meanwhile(&mut held).await;
                     }
                 }
+                Ok(()) = answers.changed() => {}
             }
             self.tell(translator.take()).await;
             let asked = translator.take_asked();
@@ -211,16 +271,26 @@ impl Run<'_> {
         }
     }
 
-    async fn answer(&self, asked: Vec<Asked>) {
+    /// Allows what needs leave, and passes on what people answered.
+    async fn answer(&mut self, asked: Vec<Asked>) {
         for asked in asked {
-            let directory = &self.turn.directory;
-            let answered = match &asked {
-                Asked::Permission(id) => self.client.allow(id, directory).await,
-                Asked::Question(id) => self.client.reject(id, directory).await,
-            };
-            if let Err(error) = answered {
-                tracing::warn!(event = "agent.answer_failed", %error);
+            match asked {
+                Asked::Permission(id) => note(self.client.allow(&id, &self.turn.directory).await),
+                Asked::Question(question) => self.questions.push(question),
             }
+        }
+        for question in std::mem::take(&mut self.questions) {
+            match question.reply(&self.turn.answers) {
+                Some(reply) => note(self.client.reply(&question.id, &reply, &self.turn.directory).await),
+                None => self.questions.push(question),
+            }
+        }
+    }
+
+    /// Nobody will answer any more.
+    async fn reject_questions(&mut self) {
+        for question in std::mem::take(&mut self.questions) {
+            note(self.client.reject(&question.id, &self.turn.directory).await);
         }
     }
 
@@ -246,6 +316,9 @@ impl Run<'_> {
             if let Ok(stream) = self.client.events(&self.turn.directory).await {
                 let messages = self.client.messages(&self.session).await?;
                 translator.stored(messages, false, Instant::now());
+                for question in self.client.questions(&self.turn.directory).await.unwrap_or_default() {
+                    translator.question(question);
+                }
                 if !self.client.is_busy(&self.session, &self.turn.directory).await? {
                     translator.polled_idle();
                 }
@@ -256,8 +329,9 @@ impl Run<'_> {
         Ok(None)
     }
 
-    async fn abort(&self, translator: &mut Translator, stream: &mut EventStream) {
+    async fn abort(&mut self, translator: &mut Translator, stream: &mut EventStream) {
         translator.stopping();
+        self.reject_questions().await;
         if let Err(error) = self.client.abort(&self.session).await {
             tracing::warn!(event = "agent.abort_failed", %error);
             return;

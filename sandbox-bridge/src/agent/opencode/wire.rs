@@ -239,6 +239,9 @@ pub struct Status {
     pub kind: String,
     #[serde(default)]
     pub attempt: Option<u32>,
+    /// Why OpenCode tries again.
+    #[serde(default)]
+    pub message: Option<String>,
 }
 
 /// `properties` of `session.error`.

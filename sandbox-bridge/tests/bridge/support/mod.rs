@@ -3,8 +3,10 @@
 pub mod forge;
 pub mod model;
 pub mod opencode;
+pub mod responses;
 pub mod sandbox;
 pub mod session;
+pub mod session_calls;
 
 use std::path::Path;
 use std::time::Duration;

@@ -54,6 +54,25 @@ fn script(request: &Value) -> (Vec<Value>, &'static str) {
     if prompt.contains("SLOW") {
         return ((0..600).map(|n| json!({"role": "assistant", "content": format!("tick{n} ")})).collect(), "stop");
     }
+    if prompt.contains("EFFORT") {
+        return (words(&format!("effort {}", request["reasoning_effort"])), "stop");
+    }
+    if prompt.contains("COUNT") {
+        let asked = messages.iter().filter(|message| message["role"] == "user").count();
+        return (words(&format!("asked {asked} times")), "stop");
+    }
+    // `CALL tool {"its":"arguments"}`: the model calls it, and says what came back.
+    if let Some((_, order)) = prompt.split_once("CALL ") {
+        if results > 0 {
+            let result = messages.last().map(text_of).unwrap_or_default();
+            return (words(&format!("It said: {result}")), "stop");
+        }
+        let (name, arguments) = order.split_once(' ').expect("a tool and its arguments");
+        let arguments: Value = serde_json::from_str(arguments.trim()).expect("arguments are JSON");
+        let mut deltas = words("I call it. ");
+        deltas.extend(call(name, &arguments));
+        return (deltas, "tool_calls");
+    }
     if !prompt.contains("WORK") {
         return (words("Good day to you."), "stop");
     }

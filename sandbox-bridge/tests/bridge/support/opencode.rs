@@ -149,6 +149,11 @@ impl FakeOpenCode {
             let told = json!({"name": "APIError", "data": {"message": "the provider refused"}});
             self.tell("session.error", &json!({"sessionID": SESSION, "error": told}));
             error = Some(told);
+        } else if text.contains("HANG") {
+            while !*self.inner.aborted.borrow() {
+                self.tell("server.heartbeat", &json!({}));
+                sleep(Duration::from_millis(30)).await;
+            }
         } else if !text.contains("EMPTY") {
             self.part(&part("a_step", json!({"type": "step-start"})));
             let words = if text.contains("SLOW") { 400 } else { 5 };

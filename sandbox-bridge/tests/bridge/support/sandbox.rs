@@ -20,6 +20,8 @@ pub struct Sandbox {
     pub folder: tempfile::TempDir,
     pub config: CreateSandboxRequest,
     opencode: PathBuf,
+    /// Arguments of `supervise` beyond the places.
+    arguments: Vec<String>,
     child: Option<Child>,
     /// Whether its log goes into the file `log`.
     keeps_log: bool,
@@ -107,7 +109,17 @@ impl Sandbox {
     pub fn logged(config: CreateSandboxRequest, url: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let opencode = stand_in(folder.path(), &says_it_listens(url));
-        let mut sandbox = Self { folder, config, opencode, child: None, keeps_log: true };
+        let mut sandbox = Self { folder, config, opencode, arguments: Vec::new(), child: None, keeps_log: true };
+        sandbox.start();
+        sandbox
+    }
+
+    /// A sandbox of this configuration, with the real OpenCode and further arguments of `supervise`.
+    pub fn configured(config: CreateSandboxRequest, opencode: &Path, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        let mut sandbox =
+            Self { folder, config, opencode: opencode.to_owned(), arguments, child: None, keeps_log: false };
         sandbox.start();
         sandbox
     }
@@ -125,7 +137,7 @@ impl Sandbox {
     }
 
     fn started(folder: tempfile::TempDir, config: CreateSandboxRequest, opencode: PathBuf) -> Self {
-        let mut sandbox = Self { folder, config, opencode, child: None, keeps_log: false };
+        let mut sandbox = Self { folder, config, opencode, arguments: Vec::new(), child: None, keeps_log: false };
         sandbox.start();
         sandbox
     }
@@ -158,6 +170,7 @@ impl Sandbox {
         let mut child = command
             .arg("--opencode")
             .arg(&self.opencode)
+            .args(&self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("OI_LOG", std::env::var("OI_LOG").unwrap_or_else(|_| "warn".to_owned()))

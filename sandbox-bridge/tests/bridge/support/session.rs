@@ -56,6 +56,8 @@ pub struct Taken {
     pub skill_queries: Vec<String>,
     /// Files of prompts by id.
     pub attachments: HashMap<String, Vec<u8>>,
+    /// Other calls of the sandbox, and how they are answered.
+    pub calls: super::session_calls::Calls,
 }
 
 pub struct Inner {
@@ -106,6 +108,7 @@ impl Session {
             .route("/sessions/{id}/diff", put(diff))
             .route("/sessions/{id}/diff/failure", post(diff_failure))
             .route("/sessions/{id}/attachments/{attachment}", get(attachment))
+            .merge(super::session_calls::routes())
             .with_state(session.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         session
@@ -306,7 +309,7 @@ fn follows(taken: &mut Taken, frame: &Value) -> bool {
     true
 }
 
-fn has_token(headers: &HeaderMap) -> bool {
+pub fn has_token(headers: &HeaderMap) -> bool {
     headers.get("authorization").is_some_and(|value| value == &format!("Bearer {TOKEN}"))
 }
 

@@ -4,6 +4,8 @@
 //! JSON. The `rmcp` crate brings an async runtime, schema generation and transports, and more memory than this
 //! whole process; one such process lives beside every agent.
 
+mod tools;
+
 use std::io::{BufRead, Read as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::broker::wire::{Answer, Question};
 use crate::broker::{ask, socket_from_environment};
+use tools::{BadCall, Offered};
 
 /// Versions that this server speaks, newest first; nothing that it uses differs between them.
 const VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
@@ -30,59 +33,32 @@ struct Request {
 /// Asks the supervisor.
 pub type Asker = dyn Fn(&Question) -> std::io::Result<Answer> + Send + Sync;
 
-/// The tool list.
-fn tools() -> Value {
-    json!([{
-        "name": "create-pull-request",
-        "description": "Push the current branch and open a pull request for it, or update the pull request that is \
-            already open for it. Commit your work first. The platform pushes with its own credentials and links the \
-            pull request from the session. In a session with several repositories call it once for each repository \
-            that you changed. For a pull request on top of another one, set baseBranch to the other's branch.",
-        "inputSchema": {
-            "type": "object",
-            "properties": {
-                "title": {"type": "string", "description": "Title of the pull request"},
-                "body": {"type": "string", "description": "What changed and why, in Markdown"},
-                "baseBranch": {"type": "string", "description": "Branch to merge into; the session's base branch when left out"},
-                "repo": {"type": "string", "description": "owner/name; needed only when the session has several repositories"},
-                "draft": {"type": "boolean", "description": "Open it as a draft"}
-            },
-            "required": ["title", "body"],
-            "additionalProperties": false
-        }
-    }])
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CreatePullRequestArguments {
-    title: String,
-    body: String,
-    #[serde(default)]
-    base_branch: Option<String>,
-    #[serde(default)]
-    repo: Option<String>,
-    #[serde(default)]
-    draft: Option<bool>,
+/// A list that asks in vain is the list of what every session has.
+fn offered(asker: &Asker) -> Offered {
+    match asker(&Question::AgentTools) {
+        Ok(Answer::Tools { repository, slack }) => Offered { repository, slack },
+        _ => Offered::default(),
+    }
 }
 
 fn call_tool(params: &Value, asker: &Asker) -> Result<Value, (i64, String)> {
     let name = params.get("name").and_then(Value::as_str).unwrap_or_default();
-    if name != "create-pull-request" {
-        return Err((-32602, format!("Unknown tool: {name}")));
-    }
-    let arguments = params.get("arguments").cloned().unwrap_or_else(|| json!({}));
-    let arguments: CreatePullRequestArguments = match serde_json::from_value(arguments) {
-        Ok(arguments) => arguments,
-        // The model can mend this, so it gets it as the tool's answer.
-        Err(error) => return Ok(content(&format!("The arguments are not right: {error}"), true)),
+    // No arguments may be written as nothing, or as `null`.
+    let arguments = params.get("arguments").filter(|arguments| !arguments.is_null());
+    let question = match tools::question(name, arguments.cloned().unwrap_or_else(|| json!({}))) {
+        Ok(question) => question,
+        Err(BadCall::Unknown) => return Err((-32602, format!("Unknown tool: {name}"))),
+        Err(BadCall::Arguments(text)) => return Ok(content(&text, true)),
     };
-    let CreatePullRequestArguments { title, body, base_branch, repo, draft } = arguments;
-    let question = Question::CreatePullRequest { title, body, base_branch, repo, draft };
     Ok(match asker(&question) {
         Ok(Answer::Text { text, failed }) => content(&text, failed),
         Ok(Answer::Refused { text }) => content(&text, true),
-        Ok(Answer::Credential { .. } | Answer::Nothing) => content("The supervisor's answer is not understood.", true),
+        Ok(Answer::Uploaded { artifact_id, .. }) => {
+            content(&format!("Uploaded as artifact {artifact_id}. People see it in the session."), false)
+        }
+        Ok(Answer::Credential { .. } | Answer::Nothing | Answer::Tools { .. } | Answer::Program { .. }) => {
+            content("The supervisor's answer is not understood.", true)
+        }
         Err(error) => content(&format!("The supervisor cannot be reached: {error}"), true),
     })
 }
@@ -103,7 +79,7 @@ fn handle(request: &Request, asker: &Asker) -> Result<Value, (i64, String)> {
             }))
         }
         "ping" => Ok(json!({})),
-        "tools/list" => Ok(json!({"tools": tools()})),
+        "tools/list" => Ok(json!({"tools": tools::list(offered(asker))})),
         "tools/call" => call_tool(&request.params, asker),
         other => Err((-32601, format!("Method not found: {other}"))),
     }
@@ -216,11 +192,14 @@ mod tests {
                 r#"{"jsonrpc":"2.0","id":3,"method":"resources/list"}"#,
                 "\n",
             ),
-            |_| Ok(Answer::Nothing),
+            |question| match question {
+                Question::AgentTools => Ok(Answer::Tools { repository: true, slack: false }),
+                _ => Ok(Answer::Nothing),
+            },
         );
         assert_eq!(answers[0]["result"]["protocolVersion"], "2025-06-18");
         assert_eq!(answers[1]["id"], "a");
-        assert_eq!(answers[1]["result"]["tools"][0]["name"], "create-pull-request");
+        assert_eq!(answers[1]["result"]["tools"][6]["name"], "create-pull-request");
         assert_eq!(answers[2]["result"], json!({}));
         assert_eq!(answers[3]["error"]["code"], -32601);
     }

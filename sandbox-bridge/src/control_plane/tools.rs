@@ -1,0 +1,90 @@
+//! Calls of the agent's tools: tasks, media and notices.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use futures_util::Stream;
+use http::Method;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use oi_protocol::rest::MediaResponse;
+use serde_json::Value;
+
+use super::{ControlPlane, ControlPlaneError, answer, is_passing, read, refusal, until_answered};
+
+const TASK_WITHIN: Duration = Duration::from_secs(60);
+/// A cascade of cancellations asks every descendant.
+const CANCEL_WITHIN: Duration = Duration::from_secs(120);
+/// 100 MiB on a slow line.
+const MEDIA_WITHIN: Duration = Duration::from_secs(300);
+const NOTICE_WITHIN: Duration = Duration::from_secs(60);
+/// A page of a trajectory holds up to 1000 events.
+const TASK_ANSWER_MAX_BYTES: usize = 8 << 20;
+const NOTICE_ANSWER_MAX_BYTES: usize = 64 << 10;
+
+/// An id in a path, whatever the agent wrote.
+fn escaped(id: &str) -> String {
+    url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, ControlPlaneError>>,
+) -> Result<T, ControlPlaneError> {
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(ControlPlaneError::TimedOut(limit.as_secs())))
+}
+
+impl ControlPlane {
+    /// Starts a child session. Not repeated: each time would start another.
+    pub async fn spawn_child(&self, body: &Value) -> Result<Value, ControlPlaneError> {
+        within(TASK_WITHIN, async { answer(self.post("/children").json(body).send().await).await }).await
+    }
+
+    /// The list of child sessions, or one of them, with what `query` asks for.
+    pub async fn children(&self, id: Option<&str>, query: &[(&str, String)]) -> Result<Value, ControlPlaneError> {
+        let path = id.map_or_else(|| "/children".to_owned(), |id| format!("/children/{}", escaped(id)));
+        until_answered(TASK_WITHIN, Duration::from_millis(500), is_passing, || async {
+            let sent = self.request(Method::GET, &path).query(query).send().await;
+            let (status, bytes) = read(sent, TASK_ANSWER_MAX_BYTES).await?;
+            if status.is_success() {
+                serde_json::from_slice(&bytes).map_err(|_| ControlPlaneError::Odd)
+            } else {
+                Err(refusal(status.as_u16(), &bytes))
+            }
+        })
+        .await
+    }
+
+    /// Gives a child session another prompt. Not repeated: each time would be another prompt.
+    pub async fn prompt_child(&self, id: &str, body: &Value) -> Result<Value, ControlPlaneError> {
+        let path = format!("/children/{}/prompt", escaped(id));
+        within(TASK_WITHIN, async { answer(self.post(&path).json(body).send().await).await }).await
+    }
+
+    /// Cancels a child session.
+    pub async fn cancel_child(&self, id: &str, body: &Value) -> Result<Value, ControlPlaneError> {
+        let path = format!("/children/{}/cancel", escaped(id));
+        within(CANCEL_WITHIN, async { answer(self.post(&path).json(body).send().await).await }).await
+    }
+
+    /// Uploads a form of `length` bytes. Not repeated: the stream is gone.
+    pub async fn store_media(
+        &self,
+        content_type: &str,
+        length: u64,
+        form: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    ) -> Result<MediaResponse, ControlPlaneError> {
+        let request = self.post("/media").header(CONTENT_TYPE, content_type).header(CONTENT_LENGTH, length);
+        let request = request.body(reqwest::Body::wrap_stream(form));
+        within(MEDIA_WITHIN, async { answer(request.send().await).await }).await
+    }
+
+    /// Sends a notice to Slack: status and body, whatever they are. Not repeated: it may have been sent.
+    pub async fn slack_notify(&self, body: &Value) -> Result<(u16, Value), ControlPlaneError> {
+        within(NOTICE_WITHIN, async {
+            let sent = self.post("/slack-notify").json(body).send().await;
+            let (status, bytes) = read(sent, NOTICE_ANSWER_MAX_BYTES).await?;
+            Ok((status.as_u16(), serde_json::from_slice(&bytes).unwrap_or_default()))
+        })
+        .await
+    }
+}
