@@ -143,6 +143,7 @@ pub fn start(
                 gateway_url: &gateway.url,
                 local_token: gateway.token.reveal(),
                 servers: &for_agent,
+                asks_leave: false,
             };
             let environment = opencode_environment(around, &parts)?;
             let (endpoint, seen) = watch::channel(Endpoint::Starting);
@@ -165,7 +166,11 @@ pub fn start(
                 gateway_url: &gateway.url,
                 local_token: gateway.token.reveal(),
                 servers: &[],
+                asks_leave: options.agent_permissions == Permissions::Ask,
             };
+            let mut environment = opencode_environment(around, &parts)?;
+            // The protocol has no questions: one that OpenCode's own tool asked would wait for ever.
+            environment.retain(|(name, _)| name != environment::QUESTION_VARIABLE);
             let mut command = options.agent_command;
             if command.is_empty() {
                 command = vec![around.places.opencode.display().to_string(), "acp".to_owned()];
@@ -173,7 +178,7 @@ pub fn start(
             let process = AcpProcess {
                 command,
                 launcher: around.program.to_owned(),
-                environment: opencode_environment(around, &parts)?,
+                environment,
                 directory: around.places.scratch(),
                 pid,
             };
@@ -198,6 +203,7 @@ pub fn start(
     Ok((agent, task))
 }
 
+/// OpenCode's variables for a configuration.
 fn opencode_environment(around: &Surroundings<'_>, parts: &Parts<'_>) -> std::io::Result<Vec<(OsString, OsString)>> {
     config::stub_npm(&around.places.home.join(".config/opencode"))?;
     let empty_catalogue = if parts.needs_no_catalogue() {
