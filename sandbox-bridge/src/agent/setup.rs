@@ -101,8 +101,13 @@ pub async fn reach(
     program: &Path,
     control_plane: &Arc<ControlPlane>,
 ) -> Result<Reached, GatewayError> {
-    let known = config.provider_accounts.iter().filter_map(|word| AccountProvider::parse(word));
-    let accounts: Vec<AccountProvider> = known.collect();
+    let mut accounts = Vec::new();
+    for word in &config.provider_accounts {
+        match AccountProvider::parse(word) {
+            Some(account) => accounts.push(account),
+            None => tracing::warn!(event = "gateway.unknown_account", provider = word),
+        }
+    }
     let tokens = accounts.iter().map(|account| (*account, AccountTokens::new(Arc::clone(control_plane), *account)));
     let by_account = Accounts { tokens: tokens.collect(), endpoints: options.endpoints() };
     let gateway = model_gateway::start(&config.model_providers, by_account).await?;

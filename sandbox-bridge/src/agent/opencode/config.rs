@@ -113,6 +113,8 @@ impl Parts<'_> {
             },
             "mcp": self.servers.iter().map(|server| (server.name.clone(), mcp_entry(server))).collect::<Map<_, _>>(),
             "provider": providers,
+            // Of servers that come by the Agent Client Protocol, which has no word for it.
+            "experimental": {"mcp_timeout": OWN_WITHIN_MS},
         })
     }
 }
