@@ -103,9 +103,10 @@ pub async fn reach(
 ) -> Result<Reached, GatewayError> {
     let mut accounts = Vec::new();
     for word in &config.provider_accounts {
-        match AccountProvider::parse(word) {
-            Some(account) => accounts.push(account),
-            None => tracing::warn!(event = "gateway.unknown_account", provider = word),
+        if let Some(account) = AccountProvider::parse(word) {
+            accounts.push(account);
+        } else {
+            tracing::warn!(event = "gateway.unknown_account", provider = word);
         }
     }
     let tokens = accounts.iter().map(|account| (*account, AccountTokens::new(Arc::clone(control_plane), *account)));
