@@ -101,8 +101,14 @@ pub async fn reach(
     program: &Path,
     control_plane: &Arc<ControlPlane>,
 ) -> Result<Reached, GatewayError> {
-    let known = config.provider_accounts.iter().filter_map(|word| AccountProvider::parse(word));
-    let accounts: Vec<AccountProvider> = known.collect();
+    let mut accounts = Vec::new();
+    for word in &config.provider_accounts {
+        if let Some(account) = AccountProvider::parse(word) {
+            accounts.push(account);
+        } else {
+            tracing::warn!(event = "gateway.unknown_account", provider = word);
+        }
+    }
     let tokens = accounts.iter().map(|account| (*account, AccountTokens::new(Arc::clone(control_plane), *account)));
     let by_account = Accounts { tokens: tokens.collect(), endpoints: options.endpoints() };
     let gateway = model_gateway::start(&config.model_providers, by_account).await?;
@@ -145,6 +151,7 @@ pub fn start(
                 gateway_url: &gateway.url,
                 local_token: gateway.token.reveal(),
                 servers: &for_agent,
+                asks_leave: false,
             };
             let environment = opencode_environment(around, &parts)?;
             let (endpoint, seen) = watch::channel(Endpoint::Starting);
@@ -172,7 +179,11 @@ pub fn start(
                 gateway_url: &gateway.url,
                 local_token: gateway.token.reveal(),
                 servers: &[],
+                asks_leave: options.agent_permissions == Permissions::Ask,
             };
+            let mut environment = opencode_environment(around, &parts)?;
+            // The protocol has no questions: one that OpenCode's own tool asked would wait for ever.
+            environment.retain(|(name, _)| name != environment::QUESTION_VARIABLE);
             let mut command = options.agent_command;
             if command.is_empty() {
                 command = vec![around.places.opencode.display().to_string(), "acp".to_owned()];
@@ -180,7 +191,7 @@ pub fn start(
             let process = AcpProcess {
                 command,
                 launcher: around.program.to_owned(),
-                environment: opencode_environment(around, &parts)?,
+                environment,
                 directory: around.places.scratch(),
                 pid,
             };
@@ -210,6 +221,7 @@ pub fn start(
     Ok((agent, task))
 }
 
+/// OpenCode's variables for a configuration.
 fn opencode_environment(around: &Surroundings<'_>, parts: &Parts<'_>) -> std::io::Result<Vec<(OsString, OsString)>> {
     config::stub_npm(&around.places.agent_config())?;
     let mut content = parts.content();

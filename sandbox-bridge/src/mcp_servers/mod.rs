@@ -146,6 +146,8 @@ impl LocalServers {
             // An end of the other side settles it as well: then the server tries by itself.
             drop(settled.wait_for(|settled| *settled).await.map(drop));
             variables.entry("NPM_CONFIG_PREFIX".to_owned()).or_insert_with(|| prefix.display().to_string());
+            // What npm has in its cache is not asked for again.
+            variables.entry("NPM_CONFIG_PREFER_OFFLINE".to_owned()).or_insert_with(|| "true".to_owned());
             path = Some(prefix.join("bin").display().to_string());
         }
         Answer::Program { command: server.command.clone(), variables, path }

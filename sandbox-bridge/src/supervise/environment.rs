@@ -12,6 +12,9 @@ use crate::broker::SOCKET_VARIABLE;
 /// Marks every process of a sandbox, so that a host without a process namespace finds them.
 pub const SANDBOX_VARIABLE: &str = "OI_SANDBOX_ID";
 
+/// Gives OpenCode its tool to ask people.
+pub const QUESTION_VARIABLE: &str = "OPENCODE_ENABLE_QUESTION_TOOL";
+
 /// Names that users' variables cannot take: they would change what the sandbox promises, such as whose name is on a
 /// commit, or where the agent's state is.
 fn is_reserved(name: &str) -> bool {
@@ -133,7 +136,7 @@ pub fn for_opencode(
     // Without a terminal OpenCode has no tool to ask with, unless it is told that somebody answers.
     variables.push(("OPENCODE_CLIENT".into(), "serve".into()));
     for name in [
-        "OPENCODE_ENABLE_QUESTION_TOOL",
+        QUESTION_VARIABLE,
         "OPENCODE_DISABLE_MODELS_FETCH",
         "OPENCODE_DISABLE_AUTOUPDATE",
         "OPENCODE_DISABLE_LSP_DOWNLOAD",

@@ -10,9 +10,13 @@ use crate::support::sandbox::{Sandbox, config};
 use crate::support::session::Session;
 
 async fn world() -> (Session, Sandbox) {
+    world_with(&["--agent", "acp"]).await
+}
+
+async fn world_with(arguments: &[&str]) -> (Session, Sandbox) {
     let session = Session::start().await;
     let config = config(&session, None, &model::start().await);
-    let sandbox = Sandbox::configured(config, &opencode(), &["--agent", "acp"]);
+    let sandbox = Sandbox::configured(config, &opencode(), arguments);
     session.booted().await;
     (session, sandbox)
 }
@@ -86,6 +90,25 @@ async fn a_restored_sandbox_loads_the_session_and_tells_nothing_of_it_again() {
     session.prompt(&id(2), "COUNT");
     session.completed(&id(2)).await;
     assert_eq!(session.texts(&id(2)), ["asked 2 times"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the OpenCode binary: set OI_OPENCODE"]
+async fn where_people_decide_a_command_waits_for_their_leave() {
+    let (session, _sandbox) = world_with(&["--agent", "acp", "--agent-permissions", "ask"]).await;
+    for (n, answer, said) in [(1, "Allow once", "It said: it ran\n"), (2, "Reject", "")] {
+        let command = json!({"command": "echo it ran", "description": "try"});
+        session.prompt(&id(n), &format!("CALL bash {command}"));
+        let asked = session.frame("a question", |f| f["type"] == "input_request" && f["messageId"] == id(n)).await;
+        assert_eq!(asked["kind"], "approval");
+        assert!(asked["prompt"].as_str().expect("text").contains("echo it ran"), "{asked}");
+        session.send(&json!({"type": "input_response", "requestId": asked["requestId"], "messageId": id(n),
+            "state": "answered", "answer": answer}));
+        session.completed(&id(n)).await;
+        assert_eq!(last_text(&session, n).contains("it ran"), !said.is_empty(), "{}", last_text(&session, n));
+    }
+    let ended = session.taken().frames.iter().filter(|f| f["type"] == "tool_call" && f["status"] == "error").count();
+    assert_eq!(ended, 1, "what was rejected is told as failed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -85,3 +85,14 @@ async fn a_restored_sandbox_goes_on_in_the_agents_session() {
     session.completed(&id(2)).await;
     assert_eq!(session.texts(&id(2)).last().map(String::as_str), Some("asked 2 times"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the OpenCode binary: set OI_OPENCODE"]
+async fn a_provider_that_has_too_much_to_do_is_a_warning_and_not_the_end() {
+    let (session, _sandbox) = world().await;
+    session.prompt(&id(1), "OVERLOADED");
+    let warning = session.frame("a warning", |frame| frame["type"] == "warning").await;
+    assert!(warning["message"].as_str().expect("text").contains("Too much to do"), "{warning}");
+    assert_eq!(session.completed(&id(1)).await["success"], true);
+    assert!(!session.story(&id(1)).iter().any(|kind| kind == "error"));
+}

@@ -34,6 +34,8 @@ pub struct Parts<'a> {
     pub local_token: &'a str,
     /// MCP servers, our own among them.
     pub servers: &'a [AgentServer],
+    /// Whether leave is asked for what changes something. Otherwise everything is allowed: the sandbox is the boundary.
+    pub asks_leave: bool,
 }
 
 impl Parts<'_> {
@@ -104,9 +106,15 @@ impl Parts<'_> {
             "formatter": false,
             "snapshot": false,
             "enabled_providers": enabled,
-            "permission": {"*": {"*": "allow"}},
+            "permission": if self.asks_leave {
+                json!({"*": "allow", "bash": "ask", "edit": "ask", "webfetch": "ask"})
+            } else {
+                json!({"*": {"*": "allow"}})
+            },
             "mcp": self.servers.iter().map(|server| (server.name.clone(), mcp_entry(server))).collect::<Map<_, _>>(),
             "provider": providers,
+            // Of servers that come by the Agent Client Protocol, which has no word for it.
+            "experimental": {"mcp_timeout": OWN_WITHIN_MS},
         })
     }
 }
@@ -188,6 +196,7 @@ mod tests {
             gateway_url: "http://127.0.0.1:1",
             local_token: "local",
             servers: &[],
+            asks_leave: false,
         }
     }
 

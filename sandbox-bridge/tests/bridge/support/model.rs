@@ -2,12 +2,15 @@
 //! how many tool results it has seen.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use futures_util::{Stream, stream};
+use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
@@ -96,12 +99,21 @@ fn script(request: &Value) -> (Vec<Value>, &'static str) {
     }
 }
 
-async fn complete(
-    headers: http::HeaderMap,
-    Json(request): Json<Value>,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+/// Every other request with this word is refused, as by a vendor that has too much to do.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+async fn complete(headers: http::HeaderMap, Json(request): Json<Value>) -> Response {
     assert_eq!(headers["authorization"], format!("Bearer {KEY}"), "the gateway adds the key");
-    let (deltas, finish) = script(&request);
+    let is_turn = request.get("tools").is_some();
+    if is_turn && request.to_string().contains("OVERLOADED") && !REFUSED.fetch_not(Ordering::Relaxed) {
+        let body = json!({"error": {"message": "Too much to do", "type": "overloaded"}});
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
+    }
+    stream_of(&request).into_response()
+}
+
+fn stream_of(request: &Value) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
+    let (deltas, finish) = script(request);
     let slow = deltas.len() > 100;
     let chunk = |delta: Value, finish: Option<&str>| {
         let usage = finish.map(|_| json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}));
