@@ -151,7 +151,7 @@ pub fn start(
                 gateway_url: &gateway.url,
                 local_token: gateway.token.reveal(),
                 servers: &for_agent,
-                asks_leave: false,
+                asks_leave: around.may_change.is_some(),
             };
             let environment = opencode_environment(around, &parts)?;
             let (endpoint, seen) = watch::channel(Endpoint::Starting);
@@ -224,10 +224,6 @@ pub fn start(
 /// OpenCode's variables for a configuration.
 fn opencode_environment(around: &Surroundings<'_>, parts: &Parts<'_>) -> std::io::Result<Vec<(OsString, OsString)>> {
     config::stub_npm(&around.places.agent_config())?;
-    let mut content = parts.content();
-    if around.may_change.is_some() {
-        config::ask_before_changes(&mut content);
-    }
     let empty_catalogue = if parts.needs_no_catalogue() {
         let path = around.places.runtime_dir.join("models.json");
         std::fs::write(&path, "{}")?;
@@ -235,5 +231,5 @@ fn opencode_environment(around: &Surroundings<'_>, parts: &Parts<'_>) -> std::io
     } else {
         None
     };
-    Ok(environment::for_opencode(around.environment, &content, empty_catalogue.as_deref()))
+    Ok(environment::for_opencode(around.environment, &parts.content(), empty_catalogue.as_deref()))
 }

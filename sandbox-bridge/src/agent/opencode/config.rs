@@ -136,12 +136,6 @@ fn mcp_entry(server: &AgentServer) -> Value {
     }
 }
 
-/// Makes the agent ask before it changes files or runs a command: the bridge answers once git is done with the workspace,
-/// so that the agent may read in the meantime.
-pub fn ask_before_changes(content: &mut Value) {
-    content["permission"] = json!({"*": {"*": "allow"}, "bash": {"*": "ask"}, "edit": {"*": "ask"}});
-}
-
 /// Splits `provider/model`; a bare name is one of Anthropic's.
 pub fn split_model(model: &str) -> (&str, &str) {
     model.split_once('/').unwrap_or(("anthropic", model))

@@ -43,7 +43,7 @@ impl OpenCode {
         Self { endpoint, session_file, silence: SILENCE, choosing: tokio::sync::Mutex::default(), edits }
     }
 
-    /// Holds what the agent asks to be allowed until this is `true`; it asks where `config::ask_before_changes` says so.
+    /// Holds what the agent asks to be allowed until this is `true`; it asks where its configuration says so (`Parts::asks_leave`).
     #[must_use]
     pub fn holding_changes_until(self, edits: watch::Receiver<bool>) -> Self {
         Self { edits, ..self }
