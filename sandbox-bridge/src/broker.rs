@@ -3,6 +3,8 @@
 
 pub mod pull_request;
 pub mod scm_credentials;
+pub mod signatures;
+pub mod upload;
 pub mod wire;
 
 use std::ffi::OsString;
@@ -21,8 +23,8 @@ use wire::{Answer, Question};
 
 /// Names the socket in the environment of everything in the sandbox.
 pub const SOCKET_VARIABLE: &str = "OI_SOCKET";
-/// Longest question or answer.
-const LINE_MAX_BYTES: u64 = 512 * 1024;
+/// Longest question or answer: a commit's payload of 1 MiB in base64.
+const LINE_MAX_BYTES: u64 = 1536 * 1024;
 /// Questions at a time.
 const AT_ONCE: usize = 32;
 /// A pull request waits for a push; no answer takes longer.
@@ -32,6 +34,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(420);
 pub struct Broker {
     /// Credentials for git.
     pub credentials: CredentialBroker,
+    /// Signatures of commits.
+    pub signatures: signatures::SignatureBroker,
+    /// Pictures and recordings.
+    pub media: upload::MediaBroker,
     /// Pull requests.
     pub pull_requests: pull_request::PullRequestBroker,
 }
@@ -40,10 +46,12 @@ impl Broker {
     async fn answer(&self, question: Question) -> Answer {
         match question {
             Question::CredentialGet { protocol, host } => self.credentials.get(&protocol, &host).await,
-            Question::CredentialErase { protocol, host } => {
-                self.credentials.erase(&protocol, &host).await;
+            Question::CredentialErase { protocol, host, password } => {
+                self.credentials.erase(&protocol, &host, password.as_deref()).await;
                 Answer::Nothing
             }
+            Question::SignCommit { fingerprint, payload } => self.signatures.sign(&fingerprint, &payload).await,
+            Question::UploadMedia { path, kind, fields } => self.media.upload(&path, &kind, &fields).await,
             Question::CreatePullRequest { title, body, base_branch, repo, draft } => {
                 self.pull_requests.create(title, body, base_branch, repo, draft).await
             }

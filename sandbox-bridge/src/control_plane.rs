@@ -1,5 +1,8 @@
 //! Calls from the sandbox to the control plane, with the sandbox's bearer.
 
+pub mod commit_signing;
+pub mod media;
+
 use std::time::Duration;
 
 use futures_util::StreamExt as _;

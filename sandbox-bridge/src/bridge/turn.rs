@@ -9,7 +9,7 @@ use oi_protocol::event::{
     ContextCompacted, ErrorEvent, StepFinish, StepStart, ToolCall, Warning, WarningScope, is_token_usage,
 };
 use oi_protocol::limits;
-use oi_protocol::sandbox_socket::{GitIdentity, SandboxEvent, SessionTitle};
+use oi_protocol::sandbox_socket::{SandboxEvent, SessionTitle};
 use oi_protocol::text::{head_and_tail, truncate_bytes};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use super::outbox::Outbox;
 use super::prompt::PromptOrder;
 use crate::agent::{Agent, AgentEvent, StopSignal, ToolUpdate, Turn, TurnEnd};
 use crate::control_plane::ControlPlane;
-use crate::git::identity::{self, InvalidIdentity};
+use crate::git::commit_settings::CommitSettings;
 use crate::git::{Git, Workspace};
 use crate::stop_signal::raised;
 
@@ -41,6 +41,7 @@ pub struct TurnContext<A> {
     pub outbox: Arc<Outbox>,
     pub agent: Arc<A>,
     pub git: Git,
+    pub commits: Arc<CommitSettings>,
     pub stamp: Stamp,
     pub workspace: watch::Receiver<WorkspaceState>,
     /// Longest run of one prompt.
@@ -57,6 +58,7 @@ impl<A> Clone for TurnContext<A> {
             outbox: Arc::clone(&self.outbox),
             agent: Arc::clone(&self.agent),
             git: self.git.clone(),
+            commits: Arc::clone(&self.commits),
             stamp: self.stamp.clone(),
             workspace: self.workspace.clone(),
             limit: self.limit,
@@ -73,12 +75,6 @@ enum Failure {
     Untold(String),
     NoOutput,
     Journal(JournalError),
-}
-
-impl From<InvalidIdentity> for Failure {
-    fn from(error: InvalidIdentity) -> Self {
-        Self::Untold(error.to_string())
-    }
 }
 
 impl<A: Agent> TurnContext<A> {
@@ -157,7 +153,11 @@ impl<A: Agent> TurnContext<A> {
             Some(Err(reason)) => return Err(Failure::Untold(reason)),
             None => return Err(Failure::Untold("The workspace was not prepared.".to_owned())),
         };
-        self.take_identity(&workspace, &order.author.git_identity).await?;
+        let settled = tokio::select! {
+            settled = self.commits.settle(&workspace, &order.author.git_identity) => settled,
+            () = raised(&mut stop) => return Err(Failure::Stopped),
+        };
+        settled.map_err(|error| Failure::Untold(error.to_string()))?;
         let wanted = order.attachments.unwrap_or_default();
         let fetched = tokio::select! {
             fetched = attachments::fetch(&self.control_plane, &wanted) => fetched,
@@ -205,15 +205,6 @@ impl<A: Agent> TurnContext<A> {
 
     fn too_long(&self) -> String {
         format!("Prompt exceeded max duration of {}s.", self.limit.as_secs())
-    }
-
-    async fn take_identity(&self, workspace: &Workspace, author: &GitIdentity) -> Result<(), Failure> {
-        let identity = identity::resolve(author)?;
-        for checkout in &workspace.checkouts {
-            let set = identity::apply(&self.git, &checkout.path, &identity).await;
-            set.map_err(|error| Failure::Untold(format!("The commit author could not be set: {error}")))?;
-        }
-        Ok(())
     }
 
     /// Runs the agent and writes down what it does, as it does it.

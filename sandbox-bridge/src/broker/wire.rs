@@ -1,11 +1,12 @@
 //! Questions that the sandbox's small programs ask the supervisor: one line of JSON each way.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 /// A question.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Question {
     /// A credential for git.
@@ -21,6 +22,26 @@ pub enum Question {
         protocol: String,
         /// Host, with its port when it has one.
         host: String,
+        /// What was refused. Without it whatever is kept is forgotten.
+        #[serde(default)]
+        password: Option<String>,
+    },
+    /// Sign a commit or a tag. The answer's text is the signature.
+    SignCommit {
+        /// Of the key that git was told of.
+        fingerprint: String,
+        /// What git signs, in base64.
+        payload: String,
+    },
+    /// Show people a picture or a recording.
+    UploadMedia {
+        /// The file, by its absolute path.
+        path: String,
+        /// `screenshot` or `video`
+        kind: String,
+        /// The form's other fields, as the control plane names them.
+        #[serde(default)]
+        fields: BTreeMap<String, String>,
     },
     /// Open a pull request, or update the one that is open.
     CreatePullRequest {
@@ -38,6 +59,12 @@ pub enum Question {
         #[serde(default)]
         draft: Option<bool>,
     },
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Question")
+    }
 }
 
 /// An answer.

@@ -7,6 +7,7 @@ pub mod boot;
 pub mod env_contract;
 pub mod environment;
 pub mod hooks;
+pub mod own_programs;
 pub mod places;
 pub mod workspace_file;
 
@@ -28,11 +29,14 @@ use crate::bridge::outbox::Outbox;
 use crate::bridge::runner::{Runner, RunnerEnded, TurnContext};
 use crate::broker::pull_request::PullRequestBroker;
 use crate::broker::scm_credentials::CredentialBroker;
+use crate::broker::signatures::SignatureBroker;
+use crate::broker::upload::MediaBroker;
 use crate::broker::{self, Broker};
 use crate::clock;
 use crate::control_plane::ControlPlane;
 use crate::diff::worker::DiffWorker;
 use crate::git::Git;
+use crate::git::commit_settings::CommitSettings;
 use crate::model_gateway::{self, GatewayError};
 use crate::secret::Secret;
 use boot::{Boot, Teller, ready_event};
@@ -104,14 +108,20 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
     let teller = Teller { outbox: Arc::clone(&outbox), stamp: stamp.clone() };
     teller.phase("workspace", BootStatus::Completed, began, None);
     let program = std::env::current_exe()?;
+    own_programs::install(&places, &program)?;
     let socket = places.socket()?;
     let environment = environment::base(&places, &config.sandbox_id, &config.env, &socket, &program);
     let git = Git::new(environment::for_git(&places, &config.sandbox_id, &config.env, &socket, &program));
     let (workspace, workspace_seen) = watch::channel(None);
     let control_plane =
         Arc::new(ControlPlane::new(&config.control_plane_url, &config.session_id, stamp.sandbox_id.clone(), token)?);
+    let signer = own_programs::folder(&places).join(own_programs::SIGNER);
+    let commits = Arc::new(CommitSettings::new(Arc::clone(&control_plane), git.clone(), signer));
+    tokio::spawn(Arc::clone(&commits).warm());
     let broker = Broker {
         credentials: CredentialBroker::new(Arc::clone(&control_plane), config.vcs_host.clone()),
+        signatures: SignatureBroker::new(Arc::clone(&commits)),
+        media: MediaBroker::new(Arc::clone(&control_plane), &[&places.workspace, &places.temporary_dir]),
         pull_requests: PullRequestBroker::new(Arc::clone(&control_plane), git.clone(), workspace_seen.clone()),
     };
     tokio::spawn(broker::serve(broker::listen(&socket)?, Arc::new(broker)));
@@ -138,6 +148,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         outbox,
         agent,
         git,
+        commits,
         stamp,
         workspace: workspace_seen,
         limit: prompt_limit(config.timeout_seconds),

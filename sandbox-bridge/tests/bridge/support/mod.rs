@@ -5,6 +5,7 @@ pub mod model;
 pub mod opencode;
 pub mod sandbox;
 pub mod session;
+pub mod signing_key;
 
 use std::path::Path;
 use std::time::Duration;

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::eventually;
+use super::signing_key::SigningKey;
 
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 pub const SESSION_ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -61,6 +62,14 @@ pub struct Inner {
     /// Answers upgrades with this status unless it is 0.
     pub refuse_with: AtomicU16,
     pub credential_calls: AtomicUsize,
+    /// The key that commits are signed with, in a folder of its own; none, and they are not.
+    pub signing: Mutex<Option<SigningKey>>,
+    /// How often it was asked whether commits are signed.
+    pub signing_reads: AtomicUsize,
+    /// Answers the next signings with these statuses.
+    pub refuse_signing_with: Mutex<VecDeque<u16>>,
+    /// Bodies of forms with media.
+    pub media: Mutex<Vec<(HeaderMap, Vec<u8>)>>,
     /// Refuses outputs with this status unless it is 0.
     pub refuse_outputs_with: AtomicU16,
     /// The same for diffs.
@@ -85,6 +94,10 @@ impl Session {
             dialect_1: AtomicBool::new(false),
             refuse_with: AtomicU16::new(0),
             credential_calls: AtomicUsize::new(0),
+            signing: Mutex::default(),
+            signing_reads: AtomicUsize::new(0),
+            refuse_signing_with: Mutex::default(),
+            media: Mutex::default(),
             refuse_outputs_with: AtomicU16::new(0),
             refuse_diffs_with: AtomicU16::new(0),
             pull_request_answers: Mutex::default(),
@@ -93,6 +106,8 @@ impl Session {
         let router = Router::new()
             .route("/sessions/{id}/ws", get(upgrade))
             .route("/sessions/{id}/scm-credentials", post(credentials))
+            .route("/sessions/{id}/commit-signing", get(commit_signing).post(sign_commit))
+            .route("/sessions/{id}/media", post(media).layer(DefaultBodyLimit::max(128 << 20)))
             .route("/sessions/{id}/pr", post(pull_request))
             .route("/sessions/{id}/outputs/{output}", put(output).layer(DefaultBodyLimit::max(64 << 20)))
             .route("/sessions/{id}/diff", put(diff))
@@ -288,6 +303,49 @@ async fn credentials(State(session): State<Session>, headers: HeaderMap) -> Resp
     session.inner.credential_calls.fetch_add(1, Ordering::Relaxed);
     let end = sandbox_bridge::clock::now().plus(3_600_000).0;
     Json(json!({"username": "x-access-token", "password": GIT_PASSWORD, "expires_at_epoch_ms": end})).into_response()
+}
+
+/// As the control plane answers, with an entity tag besides.
+async fn commit_signing(State(session): State<Session>, headers: HeaderMap) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    session.inner.signing_reads.fetch_add(1, Ordering::Relaxed);
+    let signing = session.inner.signing.lock().expect("no test panicked in it");
+    let body = signing.as_ref().map_or_else(|| json!({"enabled": false}), SigningKey::setting);
+    let tag = format!("\"{}\"", signing.as_ref().map_or("off", |key| &key.fingerprint));
+    if headers.get("if-none-match").is_some_and(|known| known == &tag) {
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    ([("etag", tag)], Json(body)).into_response()
+}
+
+async fn sign_commit(State(session): State<Session>, headers: HeaderMap, payload: axum::body::Bytes) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    assert_eq!(headers["content-type"], "application/octet-stream");
+    let refused = |status: u16, text: &str| {
+        (StatusCode::from_u16(status).expect("a status"), Json(json!({"error": text}))).into_response()
+    };
+    if let Some(status) = session.inner.refuse_signing_with.lock().expect("no test panicked in it").pop_front() {
+        return refused(status, "No signatures today");
+    }
+    match &*session.inner.signing.lock().expect("no test panicked in it") {
+        None => refused(409, "Commit signing is disabled"),
+        Some(key) if headers["x-open-inspect-signing-fingerprint"] != key.fingerprint.as_str() => {
+            refused(409, "Commit signing key changed")
+        }
+        Some(key) => key.sign(&payload).into_response(),
+    }
+}
+
+async fn media(State(session): State<Session>, headers: HeaderMap, body: axum::body::Bytes) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    session.inner.media.lock().expect("no test panicked in it").push((headers, body.to_vec()));
+    (StatusCode::CREATED, Json(json!({"artifactId": "a1", "objectKey": "sessions/s/a1.png"}))).into_response()
 }
 
 async fn output(
