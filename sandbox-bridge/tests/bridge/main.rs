@@ -8,6 +8,7 @@ mod diffs;
 mod environment;
 mod host;
 mod real_opencode;
+mod small_programs;
 mod socket;
 mod support;
 mod turns;

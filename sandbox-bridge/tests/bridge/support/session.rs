@@ -1,7 +1,7 @@
 //! A session as the bridge sees it: takes each numbered frame once and in order, acknowledges, repeats `hello`.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -62,6 +62,10 @@ pub struct Inner {
     /// Answers upgrades with this status unless it is 0.
     pub refuse_with: AtomicU16,
     pub credential_calls: AtomicUsize,
+    /// How long credentials live, in ms.
+    pub credential_life: AtomicI64,
+    /// Refuses credentials with this status unless it is 0.
+    pub refuse_credentials_with: AtomicU16,
     /// The key that commits are signed with, in a folder of its own; none, and they are not.
     pub signing: Mutex<Option<SigningKey>>,
     /// How often it was asked whether commits are signed.
@@ -94,6 +98,8 @@ impl Session {
             dialect_1: AtomicBool::new(false),
             refuse_with: AtomicU16::new(0),
             credential_calls: AtomicUsize::new(0),
+            credential_life: AtomicI64::new(3_600_000),
+            refuse_credentials_with: AtomicU16::new(0),
             signing: Mutex::default(),
             signing_reads: AtomicUsize::new(0),
             refuse_signing_with: Mutex::default(),
@@ -301,7 +307,13 @@ async fn credentials(State(session): State<Session>, headers: HeaderMap) -> Resp
         return StatusCode::UNAUTHORIZED.into_response();
     }
     session.inner.credential_calls.fetch_add(1, Ordering::Relaxed);
-    let end = sandbox_bridge::clock::now().plus(3_600_000).0;
+    let refuse_with = session.inner.refuse_credentials_with.load(Ordering::Relaxed);
+    if refuse_with != 0 {
+        return StatusCode::from_u16(refuse_with).expect("a status").into_response();
+    }
+    // Those who ask meanwhile find it on its way.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let end = sandbox_bridge::clock::now().plus(session.inner.credential_life.load(Ordering::Relaxed)).0;
     Json(json!({"username": "x-access-token", "password": GIT_PASSWORD, "expires_at_epoch_ms": end})).into_response()
 }
 
