@@ -273,6 +273,32 @@ mod tests {
         assert_eq!((variables["HOME"].as_str(), variables["GIT_CONFIG_COUNT"].as_str()), ("/h", "3"));
     }
 
+    const SYSTEM: [&str; 12] = [
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+        "XDG_STATE_HOME",
+        "XDG_CACHE_HOME",
+        "SHELL",
+        "OI_SANDBOX_ID",
+        "LANG",
+        "TERM",
+        "USER",
+    ];
+    const BROKER: [&str; 9] = [
+        "GIT_TERMINAL_PROMPT",
+        "OI_SOCKET",
+        "GIT_CONFIG_COUNT",
+        "GIT_CONFIG_KEY_0",
+        "GIT_CONFIG_VALUE_0",
+        "GIT_CONFIG_KEY_1",
+        "GIT_CONFIG_VALUE_1",
+        "GIT_CONFIG_KEY_2",
+        "GIT_CONFIG_VALUE_2",
+    ];
+
     #[test]
     fn who_gets_which_variables() {
         let places = places();
@@ -286,31 +312,6 @@ mod tests {
             socket: Path::new("/r/s"),
             program: Path::new("/sandbox-bridge"),
         };
-        const SYSTEM: [&str; 12] = [
-            "PATH",
-            "HOME",
-            "TMPDIR",
-            "XDG_CONFIG_HOME",
-            "XDG_DATA_HOME",
-            "XDG_STATE_HOME",
-            "XDG_CACHE_HOME",
-            "SHELL",
-            "OI_SANDBOX_ID",
-            "LANG",
-            "TERM",
-            "USER",
-        ];
-        const BROKER: [&str; 9] = [
-            "GIT_TERMINAL_PROMPT",
-            "OI_SOCKET",
-            "GIT_CONFIG_COUNT",
-            "GIT_CONFIG_KEY_0",
-            "GIT_CONFIG_VALUE_0",
-            "GIT_CONFIG_KEY_1",
-            "GIT_CONFIG_VALUE_1",
-            "GIT_CONFIG_KEY_2",
-            "GIT_CONFIG_VALUE_2",
-        ];
         let git: &[&[&str]] = &[&SYSTEM, &BROKER, &["HTTPS_PROXY"]];
         let people: &[&[&str]] = &[&SYSTEM, &BROKER, &["HTTPS_PROXY", "MY_SECRET"]];
         for (recipient, expected, own_programs) in [

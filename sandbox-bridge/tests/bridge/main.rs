@@ -2,6 +2,7 @@
 //! the real OpenCode where `OI_OPENCODE` names it.
 #![allow(clippy::print_stderr, clippy::unwrap_used)]
 
+mod canaries;
 mod commits;
 mod credentials;
 mod diffs;

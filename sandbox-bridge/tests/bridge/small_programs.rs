@@ -25,7 +25,7 @@ impl World {
         session.booted().await;
         sandbox.crash();
         sandbox.config = config(&session, None, "http://127.0.0.1:9/v1");
-        sandbox.config.vcs_host = "github.com".to_owned();
+        "github.com".clone_into(&mut sandbox.config.vcs_host);
         sandbox.start();
         session.connected(2).await;
         let socket = sandbox.path("run/bridge.sock");

@@ -4,6 +4,7 @@ pub mod forge;
 pub mod model;
 pub mod opencode;
 pub mod sandbox;
+pub mod scan;
 pub mod session;
 pub mod signing_key;
 

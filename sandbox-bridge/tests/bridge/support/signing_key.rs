@@ -25,6 +25,11 @@ impl SigningKey {
         Self { folder, public_key, fingerprint }
     }
 
+    /// A line of the private key.
+    pub fn secret(&self) -> String {
+        sh(self.folder.path(), "sed -n 3p key")
+    }
+
     pub fn setting(&self) -> Value {
         json!({"enabled": true, "committerName": COMMITTER, "committerEmail": COMMITTER_EMAIL,
             "publicKey": self.public_key})
