@@ -64,7 +64,8 @@ async fn upgrade(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     upgrade.on_upgrade(async move |mut socket: WebSocket| {
-        drop(tell.send(Instant::now()));
+        // Without a listener nothing is measured.
+        let _ = tell.send(Instant::now());
         let hello = json!({"type": "hello", "dialect": 2, "ackedSeq": 0, "parts": []}).to_string();
         drop(socket.send(Message::text(hello)).await);
         while let Some(Ok(message)) = socket.recv().await {
@@ -172,7 +173,7 @@ fn memory_of(children: &[&Child]) -> Outcome<(f64, f64)> {
     Ok((share, resident))
 }
 
-async fn python(arguments: &[&str]) -> Outcome<Child> {
+fn python(arguments: &[&str]) -> Outcome<Child> {
     let python = std::env::var("OI_WEBSOCKETS_PYTHON")
         .map_err(|_| Failed("OI_WEBSOCKETS_PYTHON names no Python: run `cargo xtask bench`".to_owned()))?;
     Ok(Command::new(python).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?)
@@ -195,7 +196,7 @@ async fn memory(program: &Path, session: &mut Session) -> Outcome<([f64; 4], [f6
     check!(line_of(&mut mcp).await?.contains("create-pull-request"), "the MCP server has its tools");
     check!(credential(&sandbox).await?.contains("of-the-benchmark"), "the helper answers");
     let helper = sandbox.command(&["git-credential", "get"]).spawn()?;
-    let mut empty = python(&["-c", EMPTY]).await?;
+    let mut empty = python(&["-c", EMPTY])?;
     check!(line_of(&mut empty).await? == "up\n", "Python starts");
     sleep(Duration::from_millis(500)).await;
     let (share, _) = memory_of(&[&sandbox.supervisor, &mcp, &helper])?;
@@ -236,11 +237,11 @@ async fn credentials_and_starts(program: &Path, session: &mut Session) -> Outcom
         }
         sandbox.end().await?;
         let begun = Instant::now();
-        let mut child = python(&["-c", CONNECTS, &address]).await?;
+        let mut child = python(&["-c", CONNECTS, &address])?;
         python_starts.push(session.next().await?.duration_since(begun).as_secs_f64() * 1000.0);
         timeout(PATIENCE, child.wait()).await??;
         let begun = Instant::now();
-        let mut child = python(&["-c", "import websockets.asyncio.client"]).await?;
+        let mut child = python(&["-c", "import websockets.asyncio.client"])?;
         timeout(PATIENCE, child.wait()).await??;
         python_helper.push(ms(begun));
     }
@@ -259,21 +260,13 @@ fn ratio(what: &str, ours: &[f64], theirs: &[f64]) {
 pub async fn bridge() -> Outcome {
     let program = PathBuf::from(tool("sandboxBridge")?);
     let mut session = Session::start().await?;
-    let (mut together, mut supervisor, mut mcp, mut helper) = (vec![], vec![], vec![], vec![]);
-    let (mut empty_share, mut empty) = (vec![], vec![]);
+    let (mut ours, mut theirs) = ([const { Vec::new() }; 4], [const { Vec::new() }; 2]);
     for _ in 0..ROUNDS {
-        let ([a, b, c, d], [e, f]) = memory(&program, &mut session).await?;
-        for (samples, sample) in [
-            (&mut together, a),
-            (&mut supervisor, b),
-            (&mut mcp, c),
-            (&mut helper, d),
-            (&mut empty_share, e),
-            (&mut empty, f),
-        ] {
-            samples.push(sample);
-        }
+        let (of_ours, of_theirs) = memory(&program, &mut session).await?;
+        ours.iter_mut().zip(of_ours).for_each(|(samples, sample)| samples.push(sample));
+        theirs.iter_mut().zip(of_theirs).for_each(|(samples, sample)| samples.push(sample));
     }
+    let ([together, supervisor, mcp, helper], [empty_share, empty]) = (ours, theirs);
     ratio("memory", &together, &empty_share);
     row("supervisor with bridge, MCP server and credential helper together (shared pages once)", together, "MB");
     row("supervisor with bridge, resident", supervisor, "MB");

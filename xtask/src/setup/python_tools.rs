@@ -44,7 +44,7 @@ fn environment(places: &Places, name: &str, folder: &str, requirements: &str, pr
             .args(["-m".as_ref(), "venv".as_ref(), folder.as_os_str()])
             .log(log("venv"))
             .run()?;
-        Program::new(&format!("installing {name}"), folder.join("bin/pip"), DEADLINE)
+        Program::new(format!("installing {name}"), folder.join("bin/pip"), DEADLINE)
             .args(["install", "--disable-pip-version-check", "--no-input", "-r"])
             .args([&requirements])
             .log(log("install"))
