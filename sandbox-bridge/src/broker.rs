@@ -5,6 +5,7 @@ pub mod media;
 pub mod peer;
 pub mod pull_request;
 pub mod scm_credentials;
+pub mod signatures;
 pub mod slack;
 pub mod tasks;
 mod trajectory;
@@ -27,8 +28,8 @@ use wire::{Answer, Question};
 
 /// Names the socket in the environment of everything in the sandbox.
 pub const SOCKET_VARIABLE: &str = "OI_SOCKET";
-/// Longest question or answer.
-const LINE_MAX_BYTES: u64 = 512 * 1024;
+/// Longest question or answer: a commit's payload of 1 MiB in base64.
+const LINE_MAX_BYTES: u64 = 1536 * 1024;
 /// Questions at a time.
 const AT_ONCE: usize = 32;
 /// A pull request waits for a push; no answer takes longer.
@@ -44,6 +45,8 @@ pub struct Broker {
 
 /// Answers what only a session's sandbox asks.
 pub struct SessionBroker {
+    /// Signatures of commits.
+    pub signatures: signatures::SignatureBroker,
     /// Pull requests.
     pub pull_requests: pull_request::PullRequestBroker,
     /// Screenshots and recordings.
@@ -66,8 +69,8 @@ impl Broker {
     async fn answer(&self, question: Question, asked_by: Option<i32>) -> Answer {
         match (question, &self.session) {
             (Question::CredentialGet { protocol, host }, _) => self.credentials.get(&protocol, &host).await,
-            (Question::CredentialErase { protocol, host }, _) => {
-                self.credentials.erase(&protocol, &host).await;
+            (Question::CredentialErase { protocol, host, password }, _) => {
+                self.credentials.erase(&protocol, &host, password.as_deref()).await;
                 Answer::Nothing
             }
             (question, Some(session)) => session.answer(question, asked_by).await,
@@ -79,6 +82,7 @@ impl Broker {
 impl SessionBroker {
     async fn answer(&self, question: Question, asked_by: Option<i32>) -> Answer {
         match question {
+            Question::SignCommit { fingerprint, payload } => self.signatures.sign(&fingerprint, &payload).await,
             Question::AgentTools => Answer::Tools { repository: self.has_repository, slack: self.slack.is_some() },
             Question::SpawnTask(task) => self.tasks.spawn(task).await,
             Question::TaskStatus(asked) => self.tasks.status(asked).await,

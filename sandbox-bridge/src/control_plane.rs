@@ -1,6 +1,7 @@
 //! Calls from the sandbox to the control plane, with the sandbox's bearer.
 
 mod boot;
+pub mod commit_signing;
 pub mod provider_token;
 pub mod tools;
 

@@ -2,7 +2,8 @@
 //!
 //! * `supervise` owns a sandbox: it brings up checkouts and the agent and holds the token.
 //! * `bridge` (within it) speaks with the session; what it sends is in a journal first.
-//! * `git-credential`, `mcp` and `mcp-launch` are small programs that git and the agent start; they ask the supervisor.
+//! * `git-credential`, `git-sign`, `gh`, `upload-media` `mcp` and `mcp-launch` are small programs that git and the agent start; they
+//!   ask the supervisor.
 //! * `host` starts supervisors on this machine.
 
 pub mod agent;
@@ -12,6 +13,7 @@ pub mod broker;
 pub mod clock;
 pub mod control_plane;
 pub mod diff;
+pub mod gh;
 pub mod git;
 pub mod host;
 pub mod launch;
@@ -22,5 +24,7 @@ pub mod model_gateway;
 pub mod process_group;
 pub mod random;
 pub mod secret;
+pub mod small_programs;
 pub mod stop_signal;
 pub mod supervise;
+pub mod upload_media;

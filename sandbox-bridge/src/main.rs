@@ -1,13 +1,14 @@
 //! The command line.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sandbox_bridge::agent::setup::AgentOptions;
-use sandbox_bridge::git::credential;
 use sandbox_bridge::host::{self, HostOptions};
 use sandbox_bridge::launch::{self, LaunchOptions};
+use sandbox_bridge::small_programs::SmallProgram;
 use sandbox_bridge::supervise::build_token::{self, LaunchError};
 use sandbox_bridge::supervise::places::Places;
 use sandbox_bridge::supervise::{self, env_contract};
@@ -35,12 +36,14 @@ enum Program {
         #[command(flatten)]
         agent: AgentOptions,
     },
-    /// Git's credential helper within a sandbox.
-    GitCredential {
-        /// What git asks for.
-        #[arg(default_value = "get")]
-        action: String,
-    },
+    /// Git's credential helper within a sandbox: `get`, `store`, `erase`, or `gh-token`.
+    GitCredential(Arguments),
+    /// Git's signer within a sandbox, as ssh-keygen is called by git.
+    GitSign(Arguments),
+    /// GitHub's own program, with a token where the user gave none.
+    Gh(Arguments),
+    /// Show people a picture or a recording.
+    UploadMedia(Arguments),
     /// The agent's tools, as an MCP server on standard input and output.
     Mcp,
     /// Become a local MCP server of the session.
@@ -56,13 +59,24 @@ enum Program {
     Launch(LaunchOptions),
 }
 
+/// Arguments of a program that reads them itself.
+#[derive(clap::Args)]
+struct Arguments {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
 fn main() -> ExitCode {
-    match CommandLine::parse().command {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    if let Some((program, arguments)) = SmallProgram::choose(&line) {
+        return program.run(arguments);
+    }
+    match CommandLine::parse_from(line).command {
         Program::Launch(options) => complain(&launch::launch(&options)),
-        Program::GitCredential { action } => {
-            let input = std::io::stdin().lock();
-            ExitCode::from(credential::run(&action, input, &mut std::io::stdout(), &mut std::io::stderr()))
-        }
+        Program::GitCredential(given) => SmallProgram::Credential.run(&given.arguments),
+        Program::GitSign(given) => SmallProgram::Sign.run(&given.arguments),
+        Program::Gh(given) => SmallProgram::Gh.run(&given.arguments),
+        Program::UploadMedia(given) => SmallProgram::UploadMedia.run(&given.arguments),
         Program::McpLaunch { id } => complain(&mcp_servers::launch::run(&id)),
         Program::Mcp => mcp::run().map_or_else(|error| complain(&error), |()| ExitCode::SUCCESS),
         Program::Host(options) => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cargo;
 use crate::failure::Result;
+use crate::places::Places;
 use crate::progress::{self, Outcome};
 use crate::setup::Ready;
 use crate::setup::npm;
@@ -24,20 +25,26 @@ pub fn everything(ready: &Ready) -> Result<()> {
 
 /// The programs that run beside the Workers. cargo knows by itself what changed.
 fn native(ready: &Ready) -> Result<()> {
-    let places = &ready.places;
-    // What sandboxes run is built as it ships: its start-up and memory are measured.
-    for (package, profile) in [("devkit", &[][..]), ("sandbox-bridge", &["--release"][..])] {
-        progress::step(&format!("Building {package}"), || {
-            cargo::native(places, format!("building {package}"), NATIVE_DEADLINE)
-                .args(["build", "--package", package])
-                .args(profile)
-                .env("CARGO_TERM_COLOR", "never")
-                .log(places.log(&format!("build-{package}")))
-                .run()
-                // Silent when it was quick, so cargo's own "nothing to do" counts as cached.
-                .map(|()| Outcome::Cached)
-        })?;
-    }
+    native_program(&ready.places, "devkit", &[])?;
+    sandbox_bridge(&ready.places)
+}
+
+/// What sandboxes run, built as it ships: its start-up and memory are measured.
+pub fn sandbox_bridge(places: &Places) -> Result<()> {
+    native_program(places, "sandbox-bridge", &["--release"])
+}
+
+fn native_program(places: &Places, package: &str, profile: &[&str]) -> Result<()> {
+    progress::step(&format!("Building {package}"), || {
+        cargo::native(places, format!("building {package}"), NATIVE_DEADLINE)
+            .args(["build", "--package", package])
+            .args(profile)
+            .env("CARGO_TERM_COLOR", "never")
+            .log(places.log(&format!("build-{package}")))
+            .run()
+            // Silent when it was quick, so cargo's own "nothing to do" counts as cached.
+            .map(|()| Outcome::Cached)
+    })?;
     Ok(())
 }
 

@@ -132,6 +132,10 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Test(options) => tests_run::run(&setup::prepare(&places, Wants::ALL)?, &options)?,
         Chore::Check => check::run(&setup::prepare(&places, Wants { web: true, ..Wants::default() })?)?,
         Chore::Types { check } => types::run(&places, check)?,
+        Chore::Bench { arguments } if arguments == ["bridge"] => {
+            build::sandbox_bridge(&places)?;
+            bench::bridge(&places)?;
+        }
         Chore::Bench { arguments } => {
             let ready = setup::prepare(&places, Wants::ALL)?;
             build::everything(&ready)?;

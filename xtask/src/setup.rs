@@ -81,6 +81,12 @@ pub fn schemathesis(places: &Places) -> Result<PathBuf> {
     python_tools::schemathesis(places)
 }
 
+/// A Python with `websockets`. Only `cargo xtask bench` needs it.
+pub fn python_with_websockets(places: &Places) -> Result<PathBuf> {
+    let _lock = Lock::take(places)?;
+    python_tools::websockets(places)
+}
+
 /// The sandbox vendors' own clients. Only the end-to-end tests need them.
 pub fn vendor_clients(ready: &Ready) -> Result<vendor_clients::VendorClients> {
     vendor_clients::install(&ready.places, &ready.node)

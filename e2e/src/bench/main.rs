@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: what a person waits for, and what a sandbox costs, on a whole local system.
 //!
-//! `streams`, `openings`, `costs`, `waits` or `index` as an argument measures only that part. Prints a Markdown table of medians;
+//! `bridge`, `streams`, `openings`, `costs`, `waits` or `index` as an argument measures only that part. Prints a Markdown table of medians;
 //! docs/PERFORMANCE.md holds a run of it.
 
+mod bridge_programs;
 mod costs;
 mod echo;
 mod index;
@@ -142,6 +143,9 @@ async fn run() -> Outcome {
     say("| what | median | range | samples |\n| --- | --- | --- | --- |");
     let only = std::env::args().nth(1);
     let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if wanted("bridge") {
+        Box::pin(bridge_programs::bridge()).await?;
+    }
     if wanted("streams") {
         Box::pin(streams::streams()).await?;
     }

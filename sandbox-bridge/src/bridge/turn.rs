@@ -9,7 +9,7 @@ use oi_protocol::event::{
     ContextCompacted, ErrorEvent, InputRequest, StepFinish, StepStart, ToolCall, Warning, WarningScope, is_token_usage,
 };
 use oi_protocol::limits;
-use oi_protocol::sandbox_socket::{GitIdentity, SandboxEvent, SessionTitle};
+use oi_protocol::sandbox_socket::{SandboxEvent, SessionTitle};
 use oi_protocol::session_state::InputState;
 use oi_protocol::text::{head_and_tail, truncate_bytes};
 use tokio::sync::{mpsc, watch};
@@ -23,7 +23,7 @@ use super::prompt::PromptOrder;
 use crate::agent::answers::Answers;
 use crate::agent::{Agent, AgentEvent, StopSignal, ToolUpdate, Turn, TurnEnd};
 use crate::control_plane::ControlPlane;
-use crate::git::identity::{self, InvalidIdentity};
+use crate::git::commit_settings::CommitSettings;
 use crate::git::{Git, Workspace};
 use crate::stop_signal::raised;
 use crate::supervise::life::Life;
@@ -44,6 +44,7 @@ pub struct TurnContext<A> {
     pub outbox: Arc<Outbox>,
     pub agent: Arc<A>,
     pub git: Git,
+    pub commits: Arc<CommitSettings>,
     pub stamp: Stamp,
     /// What a prompt may begin in; the agent is held from changing it until git is done with it.
     pub files: watch::Receiver<WorkspaceState>,
@@ -65,6 +66,7 @@ impl<A> Clone for TurnContext<A> {
             outbox: Arc::clone(&self.outbox),
             agent: Arc::clone(&self.agent),
             git: self.git.clone(),
+            commits: Arc::clone(&self.commits),
             stamp: self.stamp.clone(),
             files: self.files.clone(),
             workspace: self.workspace.clone(),
@@ -83,12 +85,6 @@ enum Failure {
     Untold(String),
     NoOutput,
     Journal(JournalError),
-}
-
-impl From<InvalidIdentity> for Failure {
-    fn from(error: InvalidIdentity) -> Self {
-        Self::Untold(error.to_string())
-    }
 }
 
 impl<A: Agent> TurnContext<A> {
@@ -167,7 +163,11 @@ impl<A: Agent> TurnContext<A> {
             Some(Err(reason)) => return Err(Failure::Untold(reason)),
             None => return Err(Failure::Untold("The workspace was not prepared.".to_owned())),
         };
-        self.take_identity(&workspace, &order.author.git_identity).await?;
+        let settled = tokio::select! {
+            settled = self.commits.settle(&workspace, &order.author.git_identity) => settled,
+            () = raised(&mut stop) => return Err(Failure::Stopped),
+        };
+        settled.map_err(|error| Failure::Untold(error.to_string()))?;
         let wanted = order.attachments.unwrap_or_default();
         let fetched = tokio::select! {
             fetched = attachments::fetch(&self.control_plane, &wanted) => fetched,
@@ -216,15 +216,6 @@ impl<A: Agent> TurnContext<A> {
 
     fn too_long(&self) -> String {
         format!("Prompt exceeded max duration of {}s.", self.life.prompt_limit().as_secs())
-    }
-
-    async fn take_identity(&self, workspace: &Workspace, author: &GitIdentity) -> Result<(), Failure> {
-        let identity = identity::resolve(author)?;
-        for checkout in &workspace.checkouts {
-            let set = identity::apply(&self.git, &checkout.path, &identity).await;
-            set.map_err(|error| Failure::Untold(format!("The commit author could not be set: {error}")))?;
-        }
-        Ok(())
     }
 
     /// Runs the agent and writes down what it does, as it does it.

@@ -94,15 +94,19 @@ impl CredentialBroker {
             }
             Err(error) => {
                 tracing::warn!(event = "credentials.failed", %error);
-                Answer::Refused { text: format!("the control plane gave no credential: {error}") }
+                Answer::Text { text: format!("the control plane gave no credential: {error}"), failed: true }
             }
         }
     }
 
-    /// The forge refused what was given: it is not given again.
-    pub async fn erase(&self, protocol: &str, host: &str) {
+    /// The forge refused what was given: it is not given again. What somebody got before the one that is kept leaves
+    /// that one alone.
+    pub async fn erase(&self, protocol: &str, host: &str, password: Option<&str>) {
         if self.serves(protocol, host) {
-            *self.cached.lock().await = None;
+            let mut cached = self.cached.lock().await;
+            if cached.as_ref().is_some_and(|it| password.is_none_or(|refused| refused == it.credentials.password)) {
+                *cached = None;
+            }
         }
     }
 }
@@ -110,7 +114,7 @@ impl CredentialBroker {
 fn credential(username: &str, password: &str) -> Answer {
     let usable = |text: &str| !text.contains(['\n', '\r', '\0']);
     if !usable(username) || !usable(password) {
-        return Answer::Refused { text: "the control plane's credential is malformed".to_owned() };
+        return Answer::Text { text: "the control plane's credential is malformed".to_owned(), failed: true };
     }
     Answer::Credential { username: username.to_owned(), password: password.to_owned() }
 }

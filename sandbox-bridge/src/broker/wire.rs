@@ -26,7 +26,7 @@ impl MediaKind {
 }
 
 /// A question.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Question {
     /// A credential for git.
@@ -42,6 +42,16 @@ pub enum Question {
         protocol: String,
         /// Host, with its port when it has one.
         host: String,
+        /// What was refused. Without it whatever is kept is forgotten.
+        #[serde(default)]
+        password: Option<String>,
+    },
+    /// Sign a commit or a tag. The answer's text is the signature.
+    SignCommit {
+        /// Of the key that git was told of.
+        fingerprint: String,
+        /// What git signs, in base64.
+        payload: String,
     },
     /// Open a pull request, or update the one that is open.
     CreatePullRequest {
@@ -147,6 +157,12 @@ pub struct SlackNotice {
     /// Why; only logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Question")
+    }
 }
 
 /// An answer.

@@ -1,10 +1,12 @@
-//! `sandbox-bridge git-credential get|store|erase`: git's credential helper. It holds nothing; it asks the
+//! `sandbox-bridge git-credential get|store|erase|gh-token`: git's credential helper. It holds nothing; it asks the
 //! supervisor through the sandbox's socket.
 
 use std::io::{BufRead, Write};
 
 use crate::broker::wire::{Answer, Question};
 use crate::broker::{ask, socket_from_environment};
+use crate::gh;
+use crate::secret::Secret;
 
 /// Longest description that git may send.
 const INPUT_MAX_BYTES: u64 = 64 * 1024;
@@ -68,12 +70,21 @@ fn is_loopback(host: &str) -> bool {
 
 /// Runs the helper and gives its exit code. What it says on standard error is for the person who reads git's output.
 pub fn run(action: &str, input: impl BufRead, output: &mut impl Write, complaints: &mut impl Write) -> u8 {
+    if action == "gh-token" {
+        // Whoever asks goes on without one, so that this never fails.
+        if let Some(token) = gh_token() {
+            drop(writeln!(output, "{}", token.reveal()));
+        }
+        return 0;
+    }
     let Ok(description) = Description::read(input) else { return 1 };
     let field = |key: &str| description.get(key).unwrap_or_default().to_owned();
     let (protocol, host) = (field("protocol"), field("host"));
     let question = match action {
         "get" | "" => Question::CredentialGet { protocol, host },
-        "erase" => Question::CredentialErase { protocol, host },
+        "erase" => {
+            Question::CredentialErase { protocol, host, password: description.get("password").map(str::to_owned) }
+        }
         // `store` offers what this helper gave, and later git versions may have further actions.
         _ => return 0,
     };
@@ -87,12 +98,25 @@ pub fn run(action: &str, input: impl BufRead, output: &mut impl Write, complaint
             drop(writeln!(complaints, "open-inspect: {text}"));
             0
         }
+        Ok(Answer::Text { text, .. }) => {
+            drop(writeln!(complaints, "open-inspect: {text}"));
+            1
+        }
         Ok(_) => 1,
         Err(_) if action == "erase" => 0,
         Err(error) => {
             drop(writeln!(complaints, "open-inspect: no credential: {error}"));
             1
         }
+    }
+}
+
+/// A token for GitHub's own program, where the session's code host is GitHub.
+pub fn gh_token() -> Option<Secret> {
+    let question = Question::CredentialGet { protocol: "https".to_owned(), host: gh::HOST.to_owned() };
+    match ask(&socket_from_environment().ok()?, &question) {
+        Ok(Answer::Credential { password, .. }) => Some(Secret::new(password)),
+        _ => None,
     }
 }
 

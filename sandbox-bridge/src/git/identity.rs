@@ -1,11 +1,14 @@
 //! Who a commit is by: the person who sent the prompt.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
 use oi_protocol::sandbox_socket::GitIdentity;
 
+use super::settings_file::{self, Section, SettingsError};
 use super::{Git, GitError};
+use crate::control_plane::commit_signing::{Signer, SigningSetting};
 
 const AGENT_NAME: &str = "OpenInspect";
 const AGENT_EMAIL: &str = "open-inspect@noreply.github.com";
@@ -38,19 +41,102 @@ pub fn resolve(author: &GitIdentity) -> Result<Identity, InvalidIdentity> {
     Ok(Identity { name: name.to_owned(), email: email.to_owned() })
 }
 
-/// Sets the identity for all commits in a checkout from now on.
-pub async fn apply(git: &Git, checkout: &Path, identity: &Identity) -> Result<(), GitError> {
-    for (key, value) in [("user.name", &identity.name), ("user.email", &identity.email)] {
-        git.run(checkout, &["config", "--local", "--replace-all", key, value], LIMIT).await?;
+/// Whose the next commits are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commits {
+    /// Who wrote them.
+    author: Identity,
+    /// Who made them and signs them; the author, unsigned, without one.
+    signer: Option<Signer>,
+}
+
+/// The author of a prompt's commits, and who signs them. What nobody is the author of is the signer's own.
+pub fn commits_by(author: &GitIdentity, setting: &SigningSetting) -> Result<Commits, InvalidIdentity> {
+    let resolved = resolve(author)?;
+    Ok(match (setting, author) {
+        (SigningSetting::Disabled, _) => Commits { author: resolved, signer: None },
+        (SigningSetting::Enabled(signer), GitIdentity::AttributedUser { .. }) => {
+            Commits { author: resolved, signer: Some(signer.clone()) }
+        }
+        (SigningSetting::Enabled(signer), GitIdentity::AgentOnly) => Commits {
+            author: Identity { name: signer.name.clone(), email: signer.email.clone() },
+            signer: Some(signer.clone()),
+        },
+    })
+}
+
+/// Why a checkout did not take it.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Its settings were not written.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Left-over settings were not removed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// It took longer than 10 s.
+    #[error("it took too long")]
+    TimedOut,
+}
+
+/// Settles all commits in a checkout from now on: one write, and no process of git.
+pub async fn apply(git: &Git, checkout: &Path, commits: &Commits, signer: &Path) -> Result<(), ApplyError> {
+    let (path, wanted, program) = (checkout.to_owned(), commits.clone(), signer.display().to_string());
+    let write = tokio::task::spawn_blocking(move || settings_file::write(&path, &sections(&wanted, &program)));
+    let rest = match tokio::time::timeout(LIMIT, write).await {
+        Ok(Ok(written)) => written?,
+        Ok(Err(fault)) => return Err(SettingsError::File(std::io::Error::other(fault)).into()),
+        Err(_) => return Err(ApplyError::TimedOut),
+    };
+    if commits.signer.is_some() {
+        // All keys have a value of ours, and the last value wins.
+        return Ok(());
     }
-    // A leftover of the repository or of an earlier setting would win over `user.*`.
-    for key in ["author.name", "author.email", "committer.name", "committer.email"] {
-        let output = git.output(checkout, &["config", "--local", "--get", key], LIMIT).await?;
-        if output.status.success() {
-            git.run(checkout, &["config", "--local", "--unset-all", key], LIMIT).await?;
+    // A leftover of the repository or of an earlier runtime would win over `user.*`, or go on signing.
+    for (section, keys) in LEFTOVERS {
+        if rest.mentions(section) {
+            for key in *keys {
+                unset(git, checkout, key).await?;
+            }
         }
     }
     Ok(())
+}
+
+/// Words by which a leftover shows itself, with its keys.
+const LEFTOVERS: &[(&str, &[&str])] = &[
+    ("[author", &["author.name", "author.email"]),
+    ("[committer", &["committer.name", "committer.email"]),
+    ("[gpg", &["gpg.format", "gpg.ssh.program"]),
+    ("signingkey", &["user.signingkey"]),
+    ("gpgsign", &["commit.gpgsign"]),
+];
+
+async fn unset(git: &Git, checkout: &Path, key: &str) -> Result<(), GitError> {
+    let output = git.output(checkout, &["config", "--local", "--unset-all", key], LIMIT).await?;
+    match output.status.code() {
+        // 5: there was none. 1: not even its section.
+        Some(0 | 1 | 5) => Ok(()),
+        code => Err(GitError::Failed { message: super::telling(&output.stderr), code }),
+    }
+}
+
+fn sections<'a>(commits: &'a Commits, program: &'a str) -> Vec<Section<'a>> {
+    fn named<'a>(name: &'a str, email: &'a str) -> Vec<(&'static str, Cow<'a, str>)> {
+        vec![("name", name.into()), ("email", email.into())]
+    }
+    let author = || named(&commits.author.name, &commits.author.email);
+    let Some(signer) = &commits.signer else { return vec![("user", author())] };
+    let mut user = author();
+    user.push(("signingkey", signer.key.literal().into()));
+    vec![
+        ("user", user),
+        ("author", author()),
+        ("committer", named(&signer.name, &signer.email)),
+        ("gpg", vec![("format", "ssh".into())]),
+        ("gpg \"ssh\"", vec![("program", program.into())]),
+        ("commit", vec![("gpgsign", "true".into())]),
+    ]
 }
 
 #[cfg(test)]

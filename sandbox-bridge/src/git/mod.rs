@@ -1,9 +1,12 @@
 //! Git, as a program: bounded, with its own environment, never with a credential in its arguments.
 
 pub mod checkout;
+pub mod commit_settings;
 pub mod credential;
 pub mod identity;
 pub mod push;
+pub mod settings_file;
+pub mod sign;
 pub mod sync;
 pub mod unfinished;
 

@@ -56,8 +56,24 @@ fn git_failure(error: &GitError, spec: &PushSpec) -> PushFailure {
     PushFailure::Git(without_userinfo(&text))
 }
 
+/// The order without a credential in its address: an argument is there for everybody in the sandbox to read, and the
+/// helper has one anyway.
+fn without_credential(spec: &PushSpec) -> PushSpec {
+    let mut spec = spec.clone();
+    if let Ok(mut url) = url::Url::parse(&spec.remote_url)
+        && matches!(url.scheme(), "http" | "https")
+        && (!url.username().is_empty() || url.password().is_some())
+        && url.set_username("").is_ok()
+        && url.set_password(None).is_ok()
+    {
+        spec.remote_url = url.into();
+    }
+    spec
+}
+
 /// Pushes as ordered.
 pub async fn push(git: &Git, workspace: &Workspace, spec: &PushSpec) -> Result<(), PushFailure> {
+    let spec = &without_credential(spec);
     let (source, destination) = check(spec)?;
     let checkout = find(workspace, spec)?;
     let lease = if spec.force { Some(lease(git, checkout, spec, source, destination).await?) } else { None };
@@ -248,6 +264,23 @@ mod tests {
         sh(&world.workspace.directory, "git commit -q --amend -m rewritten");
         let refused = push(&world.git, &world.workspace, &spec(&world, "main")).await.expect_err("others' work");
         assert!(matches!(refused, PushFailure::WouldDropWork { .. }), "{refused}");
+    }
+
+    #[test]
+    fn no_credential_is_in_the_address_that_git_is_given() {
+        let world = world();
+        for (given, used) in [
+            ("https://x-access-token:ghs_1@github.com/a/b.git", "https://github.com/a/b.git"),
+            ("https://oauth2:t@gitlab.example:8443/a/b/c.git", "https://gitlab.example:8443/a/b/c.git"),
+            ("http://t@127.0.0.1:1/a.git", "http://127.0.0.1:1/a.git"),
+            ("https://github.com/a/b.git", "https://github.com/a/b.git"),
+            ("git@github.com:a/b.git", "git@github.com:a/b.git"),
+            ("ssh://git@github.com/a/b.git", "ssh://git@github.com/a/b.git"),
+            ("/srv/a b.git", "/srv/a b.git"),
+        ] {
+            let spec = PushSpec { remote_url: given.to_owned(), ..spec(&world, "b") };
+            assert_eq!(without_credential(&spec).remote_url, used);
+        }
     }
 
     #[tokio::test]

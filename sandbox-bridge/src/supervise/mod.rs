@@ -17,6 +17,7 @@ pub mod image_build;
 pub mod last_work;
 pub mod life;
 pub mod manifest;
+pub mod own_programs;
 pub mod places;
 pub mod skills;
 pub mod teller;
@@ -44,6 +45,7 @@ use crate::broker::media::MediaBroker;
 use crate::broker::peer::AgentPid;
 use crate::broker::pull_request::PullRequestBroker;
 use crate::broker::scm_credentials::CredentialBroker;
+use crate::broker::signatures::SignatureBroker;
 use crate::broker::slack::SlackBroker;
 use crate::broker::tasks::TaskBroker;
 use crate::broker::{self, Broker, SessionBroker};
@@ -51,6 +53,7 @@ use crate::clock;
 use crate::control_plane::ControlPlane;
 use crate::diff::worker::DiffWorker;
 use crate::git::Git;
+use crate::git::commit_settings::CommitSettings;
 use crate::git::sync::{self, Found};
 use crate::mcp_servers::packages;
 use crate::model_gateway::GatewayError;
@@ -146,6 +149,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
     let teller = Teller { outbox: Some(Arc::clone(&outbox)), stamp: stamp.clone() };
     teller.phase("workspace", BootStatus::Completed, began, None);
     let program = std::env::current_exe()?;
+    own_programs::install(&places, &program)?;
     let socket = places.socket()?;
     let base = environment::base(&places, &config.sandbox_id, &config.env, &socket, &program);
     let environment = environment::with_boot(base, &config);
@@ -157,6 +161,9 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
         Told { files: Arc::new(files), synced: Arc::new(synced), edits: Arc::new(edits), ready: Arc::new(ready) };
     let control_plane =
         Arc::new(ControlPlane::new(&config.control_plane_url, &config.session_id, stamp.sandbox_id.clone(), token)?);
+    let signer = own_programs::folder(&places).join(own_programs::SIGNER);
+    let commits = Arc::new(CommitSettings::new(Arc::clone(&control_plane), git.clone(), signer));
+    tokio::spawn(Arc::clone(&commits).warm());
     let pid = AgentPid::default();
     let reached = setup::reach(&config, &options, &program, &control_plane).await?;
     let temporary = [places.temporary_dir.as_path(), std::path::Path::new("/tmp")];
@@ -164,6 +171,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
         credentials: CredentialBroker::new(Arc::clone(&control_plane), config.vcs_host.clone()),
         session: Some(SessionBroker {
             pull_requests: PullRequestBroker::new(Arc::clone(&control_plane), git.clone(), synced_seen.clone()),
+            signatures: SignatureBroker::new(Arc::clone(&commits)),
             media: MediaBroker::new(Arc::clone(&control_plane), &places.workspace, &temporary),
             tasks: TaskBroker::new(Arc::clone(&control_plane)),
             slack: config.slack_notify.then(|| SlackBroker::new(Arc::clone(&control_plane))),
@@ -217,6 +225,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
         outbox,
         agent,
         git,
+        commits,
         stamp,
         files: files_seen,
         workspace: synced_seen,

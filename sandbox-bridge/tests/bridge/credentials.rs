@@ -47,6 +47,19 @@ async fn a_clone_and_a_push_go_through_the_helper() {
 }
 
 #[tokio::test]
+async fn a_credential_in_the_address_of_a_push_is_left_out_and_the_helper_asked() {
+    let (session, forge, _opencode, sandbox) = world().await;
+    sh(&sandbox.path("workspace/api"), "echo more >> a.txt; git commit -qam more");
+    let mut spec = push_spec(&forge, "x");
+    // The forge would refuse this one.
+    spec["pushSpec"]["remoteUrl"] = json!(forge.clone_url().replace("http://", "http://x-access-token:wrong@"));
+    session.send(&spec);
+    let pushed = session.frame("the push's end", |f| f["type"] == "push_complete" || f["type"] == "push_error").await;
+    assert_eq!(pushed["type"], "push_complete", "{pushed}");
+    assert_eq!(forge.git("log -1 --format=%s x"), "more");
+}
+
+#[tokio::test]
 async fn a_push_that_cannot_be_made_says_why_and_names_the_branch() {
     let (session, forge, _opencode, _sandbox) = world().await;
     let mut spec = push_spec(&forge, "b");

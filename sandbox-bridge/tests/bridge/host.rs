@@ -16,12 +16,14 @@ use crate::support::sandbox::{config, program, says_it_listens, stand_in};
 use crate::support::session::{Session, TOKEN};
 use crate::support::{eventually, sh};
 
-const SECRET: &str = "the-secret-of-the-sandbox-host";
+pub const SECRET: &str = "the-secret-of-the-sandbox-host";
 
 pub struct Host {
     folder: tempfile::TempDir,
     isolation: &'static str,
     opencode: PathBuf,
+    /// Where all that it and its sandboxes log goes, whatever the level.
+    log: Option<PathBuf>,
     child: Option<Child>,
     url: String,
     http: reqwest::Client,
@@ -37,7 +39,15 @@ impl Host {
     /// A host whose sandboxes get this OpenCode.
     pub async fn with_program(isolation: &'static str, folder: tempfile::TempDir, opencode: PathBuf) -> Self {
         let http = reqwest::Client::new();
-        let mut host = Self { folder, isolation, opencode, child: None, url: String::new(), http };
+        let mut host = Self { folder, isolation, opencode, log: None, child: None, url: String::new(), http };
+        host.run().await;
+        host
+    }
+
+    /// The same, with a log of everything.
+    pub async fn logging_to(isolation: &'static str, folder: tempfile::TempDir, opencode: PathBuf, log: &Path) -> Self {
+        let (http, log) = (reqwest::Client::new(), Some(log.to_owned()));
+        let mut host = Self { folder, isolation, opencode, log, child: None, url: String::new(), http };
         host.run().await;
         host
     }
@@ -45,7 +55,11 @@ impl Host {
     async fn run(&mut self) {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         self.url = format!("http://127.0.0.1:{port}");
-        let child = Command::new(program())
+        let mut command = Command::new(program());
+        if let Some(log) = &self.log {
+            command.stderr(std::fs::File::create(log).expect("made"));
+        }
+        let child = command
             .args([
                 "host",
                 "--listen",
@@ -60,7 +74,7 @@ impl Host {
             .arg("--opencode")
             .arg(&self.opencode)
             .env("LOCAL_SANDBOX_SECRET", SECRET)
-            .env("OI_LOG", "error")
+            .env("OI_LOG", if self.log.is_some() { "trace" } else { "error" })
             .stdin(Stdio::null())
             .spawn()
             .expect("the program starts");
@@ -74,7 +88,7 @@ impl Host {
         panic!("the host did not come up");
     }
 
-    fn state(&self) -> PathBuf {
+    pub fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
@@ -94,6 +108,11 @@ impl Host {
 
     pub async fn create(&self, config: &CreateSandboxRequest) -> (StatusCode, Value) {
         self.call(Method::POST, "/v1/sandboxes", Some(serde_json::to_value(config).expect("JSON"))).await
+    }
+
+    pub async fn delete(&self, id: &str) {
+        let (status, _) = self.call(Method::DELETE, &format!("/v1/sandboxes/{id}"), None).await;
+        assert_eq!(status, StatusCode::OK);
     }
 
     async fn status(&self, id: &str) -> String {

@@ -1,8 +1,8 @@
-//! Schemathesis, in a virtual environment of its own in the user's cache. What it needs is pinned in
-//! `e2e/schemathesis/requirements.txt`.
+//! Python programs, each in a virtual environment of its own in the user's cache. What they need is pinned in a file of
+//! requirements.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::failure::{Failure, Result};
@@ -13,28 +13,41 @@ use crate::stamps::{Inputs, Stamp};
 
 const DEADLINE: Duration = Duration::from_secs(10 * 60);
 
+/// The black-box tester of the API.
 pub fn schemathesis(places: &Places) -> Result<PathBuf> {
-    let requirements = places.root.join("e2e/schemathesis/requirements.txt");
-    let folder = places.tools().join("schemathesis");
-    let binary = folder.join("bin/schemathesis");
-    progress::step("Installing Schemathesis", || {
+    environment(places, "Schemathesis", "schemathesis", "e2e/schemathesis/requirements.txt", "bin/schemathesis")
+}
+
+/// A Python with `websockets`, which the benchmark of a sandbox's programs is set beside.
+pub fn websockets(places: &Places) -> Result<PathBuf> {
+    environment(places, "websockets", "python-websockets", "e2e/src/bench/requirements.txt", "bin/python")
+}
+
+/// Installs the requirements and gives a program of theirs.
+fn environment(places: &Places, name: &str, folder: &str, requirements: &str, program: &str) -> Result<PathBuf> {
+    let requirements = places.root.join(requirements);
+    let log = |step: &str| places.log(&format!("{folder}-{step}"));
+    let folder: &Path = &places.tools().join(folder);
+    let binary = folder.join(program);
+    let title = format!("Installing {name}");
+    progress::step(&title, || {
         let inputs = Inputs::default().path(&places.root, &requirements)?.finish();
-        let stamp = Stamp::new(&folder, "installed");
+        let stamp = Stamp::new(folder, "installed");
         if is_executable(&binary) && stamp.matches(&inputs) {
             return Ok(Outcome::Cached);
         }
-        progress::begins("Installing Schemathesis", "from PyPI, a minute, once");
+        progress::begins(&title, "from PyPI, a minute, once");
         if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(Failure::file("remove", &folder))?;
+            fs::remove_dir_all(folder).map_err(Failure::file("remove", folder))?;
         }
         Program::new("making a virtual environment", "python3", DEADLINE)
             .args(["-m".as_ref(), "venv".as_ref(), folder.as_os_str()])
-            .log(places.log("schemathesis-venv"))
+            .log(log("venv"))
             .run()?;
-        Program::new("installing Schemathesis", folder.join("bin/pip"), DEADLINE)
+        Program::new(format!("installing {name}"), folder.join("bin/pip"), DEADLINE)
             .args(["install", "--disable-pip-version-check", "--no-input", "-r"])
             .args([&requirements])
-            .log(places.log("schemathesis-install"))
+            .log(log("install"))
             .run()?;
         stamp.write(&inputs)?;
         Ok(Outcome::Done)

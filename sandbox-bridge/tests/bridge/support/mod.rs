@@ -5,8 +5,10 @@ pub mod model;
 pub mod opencode;
 pub mod responses;
 pub mod sandbox;
+pub mod scan;
 pub mod session;
 pub mod session_calls;
+pub mod signing_key;
 
 use std::path::Path;
 use std::time::Duration;

@@ -76,6 +76,9 @@ fn script(request: &Value) -> (Vec<Value>, &'static str) {
         deltas.extend(call(name, &arguments));
         return (deltas, "tool_calls");
     }
+    if prompt.contains("CANARY") {
+        return canary(results);
+    }
     if !prompt.contains("WORK") {
         return (words("Good day to you."), "stop");
     }
@@ -95,6 +98,24 @@ fn script(request: &Value) -> (Vec<Value>, &'static str) {
             deltas.extend(call(name, arguments));
             (deltas, "tool_calls")
         }
+        None => (words("All is done."), "stop"),
+    }
+}
+
+/// Git with its credential and a signature, then a look at what other processes show.
+fn canary(results: usize) -> (Vec<Value>, &'static str) {
+    let work = "set -e; git fetch -q origin; git checkout -q -b canary; echo more >> a.txt; git commit -qam 'Canary'; \
+        git push -q origin canary; git fetch -q origin; echo pushed";
+    let look = "( : < /proc/$$/mem ) 2>/dev/null && echo 'own memory: open'; \
+        tr '\\0' '\\n' < /proc/self/environ; git config --list --show-origin; \
+        for p in /proc/[0-9]*; do cat $p/environ $p/cmdline 2>/dev/null | tr '\\0' '\\n'; \
+        if [ \"$(tr '\\0' '\\n' < $p/cmdline 2>/dev/null | sed -n 2p)\" = supervise ]; then \
+        e=closed; head -c 1 $p/environ >/dev/null 2>&1 && e=open; \
+        m=closed; ( : < $p/mem ) 2>/dev/null && m=open; echo \"supervisor: environ $e, memory $m\"; fi; done; true";
+    let bash = |command: &str| ("bash", json!({"command": command, "description": "look"}));
+    let steps = [bash(work), bash(look), ("oi_create-pull-request", json!({"title": "Canary", "body": "It sings."}))];
+    match steps.get(results) {
+        Some((name, arguments)) => (call(name, arguments), "tool_calls"),
         None => (words("All is done."), "stop"),
     }
 }

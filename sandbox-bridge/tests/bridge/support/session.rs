@@ -1,7 +1,7 @@
 //! A session as the bridge sees it: takes each numbered frame once and in order, acknowledges, repeats `hello`.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::eventually;
+use super::signing_key::SigningKey;
 
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 pub const SESSION_ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -69,6 +70,16 @@ pub struct Inner {
     /// Answers upgrades with this status unless it is 0.
     pub refuse_with: AtomicU16,
     pub credential_calls: AtomicUsize,
+    /// How long credentials live, in ms.
+    pub credential_life: AtomicI64,
+    /// Refuses credentials with this status unless it is 0.
+    pub refuse_credentials_with: AtomicU16,
+    /// The key that commits are signed with, in a folder of its own; none, and they are not.
+    pub signing: Mutex<Option<SigningKey>>,
+    /// How often it was asked whether commits are signed.
+    pub signing_reads: AtomicUsize,
+    /// Answers the next signings with these statuses.
+    pub refuse_signing_with: Mutex<VecDeque<u16>>,
     /// Refuses outputs with this status unless it is 0.
     pub refuse_outputs_with: AtomicU16,
     /// The same for diffs.
@@ -93,6 +104,11 @@ impl Session {
             dialect_1: AtomicBool::new(false),
             refuse_with: AtomicU16::new(0),
             credential_calls: AtomicUsize::new(0),
+            credential_life: AtomicI64::new(3_600_000),
+            refuse_credentials_with: AtomicU16::new(0),
+            signing: Mutex::default(),
+            signing_reads: AtomicUsize::new(0),
+            refuse_signing_with: Mutex::default(),
             refuse_outputs_with: AtomicU16::new(0),
             refuse_diffs_with: AtomicU16::new(0),
             pull_request_answers: Mutex::default(),
@@ -103,6 +119,7 @@ impl Session {
             .route("/sessions/{id}/scm-credentials", post(credentials))
             .route("/sessions/{id}/sandbox-skills", get(skills))
             .route("/sandbox/{id}/error", post(boot_error))
+            .route("/sessions/{id}/commit-signing", get(commit_signing).post(sign_commit))
             .route("/sessions/{id}/pr", post(pull_request))
             .route("/sessions/{id}/outputs/{output}", put(output).layer(DefaultBodyLimit::max(64 << 20)))
             .route("/sessions/{id}/diff", put(diff))
@@ -318,8 +335,49 @@ async fn credentials(State(session): State<Session>, headers: HeaderMap) -> Resp
         return StatusCode::UNAUTHORIZED.into_response();
     }
     session.inner.credential_calls.fetch_add(1, Ordering::Relaxed);
-    let end = sandbox_bridge::clock::now().plus(3_600_000).0;
+    let refuse_with = session.inner.refuse_credentials_with.load(Ordering::Relaxed);
+    if refuse_with != 0 {
+        return StatusCode::from_u16(refuse_with).expect("a status").into_response();
+    }
+    // Those who ask meanwhile find it on its way.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let end = sandbox_bridge::clock::now().plus(session.inner.credential_life.load(Ordering::Relaxed)).0;
     Json(json!({"username": "x-access-token", "password": GIT_PASSWORD, "expires_at_epoch_ms": end})).into_response()
+}
+
+/// As the control plane answers, with an entity tag besides.
+async fn commit_signing(State(session): State<Session>, headers: HeaderMap) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    session.inner.signing_reads.fetch_add(1, Ordering::Relaxed);
+    let signing = session.inner.signing.lock().expect("no test panicked in it");
+    let body = signing.as_ref().map_or_else(|| json!({"enabled": false}), SigningKey::setting);
+    let tag = format!("\"{}\"", signing.as_ref().map_or("off", |key| &key.fingerprint));
+    if headers.get("if-none-match").is_some_and(|known| known == &tag) {
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    ([("etag", tag)], Json(body)).into_response()
+}
+
+async fn sign_commit(State(session): State<Session>, headers: HeaderMap, payload: axum::body::Bytes) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    assert_eq!(headers["content-type"], "application/octet-stream");
+    let refused = |status: u16, text: &str| {
+        (StatusCode::from_u16(status).expect("a status"), Json(json!({"error": text}))).into_response()
+    };
+    if let Some(status) = session.inner.refuse_signing_with.lock().expect("no test panicked in it").pop_front() {
+        return refused(status, "No signatures today");
+    }
+    match &*session.inner.signing.lock().expect("no test panicked in it") {
+        None => refused(409, "Commit signing is disabled"),
+        Some(key) if headers["x-open-inspect-signing-fingerprint"] != key.fingerprint.as_str() => {
+            refused(409, "Commit signing key changed")
+        }
+        Some(key) => key.sign(&payload).into_response(),
+    }
 }
 
 async fn output(

@@ -62,13 +62,20 @@ fn identity(text: &str, max: usize) -> Option<&str> {
     fits.then_some(text)
 }
 
+/// `x@y.z`: sandboxes take no other, and would run no prompt.
+fn is_address(text: &str) -> bool {
+    let parts = text.split_once('@').and_then(|(local, domain)| Some((local, domain.rsplit_once('.')?)));
+    let parts = parts.is_some_and(|(local, (domain, last))| [local, domain, last].iter().all(|part| !part.is_empty()));
+    parts && text.matches('@').count() == 1 && !text.contains(char::is_whitespace)
+}
+
 fn checked(wanted: &Wanted) -> Result<(Key, &str, &str), Refusal> {
     if wanted.private_key.len() > KEY_MAX {
         return Err(Refusal::invalid_body("privateKey must have 16384 characters at most"));
     }
     let name = identity(&wanted.committer_name, NAME_MAX)
         .ok_or_else(|| Refusal::invalid_body("committerName must have 1 to 256 characters"))?;
-    let email = identity(&wanted.committer_email, EMAIL_MAX).filter(|email| email.contains('@'));
+    let email = identity(&wanted.committer_email, EMAIL_MAX).filter(|email| is_address(email));
     let email =
         email.ok_or_else(|| Refusal::invalid_body("committerEmail must be an e-mail of 320 characters at most"))?;
     Ok((Key::parse(&wanted.private_key)?, name, email))
@@ -151,6 +158,14 @@ pub(super) async fn sign(cx: &Cx<'_>) -> Result<Response, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_one_that_sandboxes_take() {
+        assert!(is_address("bot@acme.example") && is_address("a+b@c.d.e"));
+        for bad in ["", "bot", "bot@acme", "@acme.example", "a@b@c.d", "a b@c.d", "a@.d", "a@b."] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn who_commits_is_one_line_and_no_address_syntax() {
