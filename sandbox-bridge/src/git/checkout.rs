@@ -34,6 +34,25 @@ fn is_segment(text: &str) -> bool {
         && !text.starts_with('-')
 }
 
+/// What the platform puts beside the checkouts of a workspace with several.
+const OWN_NAMES: [&str; 3] = [".opencode", "AGENTS.md", ".tunnels.env"];
+
+/// Whether a text can be a branch's name within a refspec and among arguments: git's own rules.
+fn is_branch(text: &str) -> bool {
+    let is_part = |part: &str| {
+        let ends_badly = std::path::Path::new(part).extension().is_some_and(|extension| extension == "lock");
+        !part.is_empty() && !part.starts_with('.') && !part.ends_with('.') && !ends_badly
+    };
+    let is_odd = |letter: char| letter.is_control() || " ~^:?*[\\".contains(letter);
+    text != "@"
+        && text.len() <= 255
+        && !text.starts_with('-')
+        && !text.contains("..")
+        && !text.contains("@{")
+        && !text.contains(is_odd)
+        && text.split('/').all(is_part)
+}
+
 /// Checks names before any of them becomes a path or an argument.
 pub fn validate(repositories: &[CheckoutRepository]) -> Result<(), CheckoutError> {
     let mut names = std::collections::HashSet::new();
@@ -46,8 +65,15 @@ pub fn validate(repositories: &[CheckoutRepository]) -> Result<(), CheckoutError
         if !names.insert(repository.repo_name.to_ascii_lowercase()) {
             return invalid("two repositories have the folder name of");
         }
-        if repository.branch.is_empty() || repository.branch.starts_with('-') {
+        if repositories.len() > 1 && OWN_NAMES.iter().any(|own| repository.repo_name.eq_ignore_ascii_case(own)) {
+            return invalid("the workspace has a file of its own of the name of");
+        }
+        if !is_branch(&repository.branch) {
             return invalid("the branch of");
+        }
+        let base_sha = repository.base_sha.as_deref().unwrap_or_default();
+        if !base_sha.is_empty() && !oi_protocol::diff::is_sha(base_sha) {
+            return invalid("the commit that the session began with of");
         }
         if repository.clone_url.is_empty() || repository.clone_url.starts_with('-') {
             return invalid("the address of");
@@ -161,15 +187,33 @@ mod tests {
             ("a", "-b", "main"),
             ("a", "b", "-upload-pack=x"),
             ("a", "b", ""),
+            ("a", "b", "main:refs/heads/x"),
+            ("a", "b", "feature/*"),
+            ("a", "b", "a..b"),
+            ("a", "b", "a b"),
+            ("a", "b", "a/.b"),
+            ("a", "b", "a/"),
+            ("a", "b", "/a"),
+            ("a", "b", "a.lock"),
+            ("a", "b", "a@{1}"),
+            ("a", "b", "@"),
+            ("a", "b", "a\nb"),
             ("a b", "c", "main"),
         ] {
             assert!(validate(&[repository(owner, name, branch)]).is_err(), "{owner}/{name} {branch}");
         }
-        assert!(validate(&[repository("group/sub", "repo.name", "main")]).is_ok());
+        for branch in ["main", "feature/x-1", "release/1.2", "användare/ö", "a@b"] {
+            assert!(validate(&[repository("group/sub", "repo.name", branch)]).is_ok(), "{branch}");
+        }
+        let at = |sha: &str| CheckoutRepository { base_sha: Some(sha.to_owned()), ..repository("a", "b", "main") };
+        assert!(validate(&[at("")]).is_ok() && validate(&[at(&"a".repeat(40))]).is_ok());
+        assert!(validate(&[at("HEAD")]).is_err() && validate(&[at("--upload-pack=x")]).is_err());
     }
 
     #[test]
     fn two_repositories_never_share_a_folder() {
         assert!(validate(&[repository("a", "Same", "main"), repository("b", "same", "main")]).is_err());
+        assert!(validate(&[repository("a", ".opencode", "main")]).is_ok());
+        assert!(validate(&[repository("a", ".opencode", "main"), repository("b", "c", "main")]).is_err());
     }
 }

@@ -293,7 +293,13 @@ async fn workspace_boot(
     teller: &Teller,
 ) -> WorkspaceBoot {
     let mut plan = BootPlan::of(&config.boot);
-    let found = sync::look(git, &places.workspace, &config.repositories).await;
+    let mut found = sync::look(git, &places.workspace, &config.repositories).await;
+    if places.has_begun(&config.sandbox_id) {
+        // The agent may have cloned a repository anew, which has no mark.
+        for found in found.iter_mut().filter(|found| **found == Found::Image) {
+            *found = Found::Work;
+        }
+    }
     if !found.is_empty() && found.iter().all(|found| *found == Found::Work) && plan.sync.takes_baseline {
         plan = plan.again();
     }

@@ -92,6 +92,25 @@ impl Places {
         self.home.join(".open-inspect")
     }
 
+    /// Names the sandbox whose session began in this workspace. A snapshot brings it along, and another sandbox's name
+    /// says nothing.
+    fn began(&self) -> PathBuf {
+        self.kept().join("began")
+    }
+
+    /// Whether the session of this sandbox began already: then its supervisor starts again.
+    pub fn has_begun(&self, sandbox_id: &str) -> bool {
+        std::fs::read_to_string(self.began()).is_ok_and(|known| known == sandbox_id)
+    }
+
+    /// Remembers that the session of this sandbox began.
+    pub fn begin(&self, sandbox_id: &str) {
+        let written = std::fs::create_dir_all(self.kept()).and_then(|()| std::fs::write(self.began(), sandbox_id));
+        if let Err(error) = written {
+            tracing::warn!(event = "boot.not_remembered", %error);
+        }
+    }
+
     /// OpenCode's global configuration: `XDG_CONFIG_HOME` of the sandbox is in its home.
     pub fn agent_config(&self) -> PathBuf {
         self.home.join(".config/opencode")

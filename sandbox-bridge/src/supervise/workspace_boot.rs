@@ -86,6 +86,9 @@ impl WorkspaceBoot {
                 return Err(BootError::Sync(sync::fatal_text(&stale)));
             }
         }
+        if self.plan.sync.marks_baseline {
+            self.places.begin(&self.config.sandbox_id);
+        }
         for stale in &stale {
             self.teller.warn(WarningScope::Sync, &stale.warning(), Some((&stale.owner, &stale.name)));
         }

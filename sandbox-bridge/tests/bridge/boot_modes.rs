@@ -63,6 +63,18 @@ fn state(checkout: &Path) -> (String, Vec<u8>) {
     (said, std::fs::read(checkout.join(".git/index")).expect("an index"))
 }
 
+/// Environments of what runs in a sandbox.
+fn environments(sandbox: &Sandbox) -> Vec<Vec<u8>> {
+    let mark = format!("OI_SANDBOX_ID={}", sandbox.config.sandbox_id);
+    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let all = all.map(|entry| std::fs::read(entry.path().join("environ")).unwrap_or_default());
+    all.filter(|environment| has(environment, &mark)).collect()
+}
+
+fn has(environment: &[u8], variable: &str) -> bool {
+    environment.split(|byte| *byte == 0).any(|found| found == variable.as_bytes())
+}
+
 async fn baseline(session: &Session) -> Value {
     session.frame("ready", |frame| frame["type"] == "ready").await["repositories"].clone()
 }
@@ -80,6 +92,8 @@ async fn a_fresh_boot_clones_sets_up_and_starts_and_asks_the_forge_once() {
         assert_eq!(world.session.phase(phase).as_deref(), Some("completed"), "{phase}");
     }
     assert_eq!(world.session.phase("fetch"), None);
+    let agents = environments(&sandbox);
+    assert!(!agents.is_empty() && agents.iter().all(|agent| has(agent, "OPENINSPECT_BOOT_MODE=fresh")));
     assert_eq!(baseline(&world.session).await[0]["baseSha"], world.forge.git("rev-parse main"));
     let manifest = std::fs::read_to_string(sandbox.path("tmp/oi-repo-manifest.json")).expect("written");
     let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
@@ -346,14 +360,8 @@ async fn a_signal_during_the_boot_ends_all_that_it_started() {
     eventually("the hook", Duration::from_secs(20), || began.exists().then_some(())).await;
     sandbox.terminate();
     assert!(sandbox.ended().await.success());
-    let mark = format!("OI_SANDBOX_ID={}", sandbox.config.sandbox_id);
-    let of_sandbox = || {
-        std::fs::read_dir("/proc").expect("/proc").flatten().any(|entry| {
-            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
-        })
-    };
-    eventually("nothing of it lives", Duration::from_secs(5), || (!of_sandbox()).then_some(())).await;
+    let none = || environments(&sandbox).is_empty().then_some(());
+    eventually("nothing of it lives", Duration::from_secs(5), none).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
