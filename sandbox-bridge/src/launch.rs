@@ -18,6 +18,15 @@ pub struct LaunchOptions {
     /// Get SIGKILL when the parent, which must have this id, is gone.
     #[arg(long, value_name = "PID")]
     pub die_with: Option<i32>,
+    /// Files that it may have open.
+    #[arg(long)]
+    pub max_open_files: Option<u64>,
+    /// Largest file that it may write.
+    #[arg(long)]
+    pub max_file_bytes: Option<u64>,
+    /// Processes of its user.
+    #[arg(long)]
+    pub max_processes: Option<u64>,
     /// The program and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
@@ -63,6 +72,18 @@ fn prepare(options: &LaunchOptions) -> Result<(), LaunchError> {
         // The parent may have ended before the line above: then nobody would send the signal.
         if rustix::process::getppid().map(Pid::as_raw_pid) != Some(parent) {
             return Err(LaunchError::ParentGone);
+        }
+    }
+    for (resource, most) in [
+        (Resource::Nofile, options.max_open_files),
+        (Resource::Fsize, options.max_file_bytes),
+        (Resource::Nproc, options.max_processes),
+    ] {
+        if let Some(most) = most {
+            let now = rustix::process::getrlimit(resource);
+            let lower = |known: Option<u64>| Some(known.map_or(most, |known| known.min(most)));
+            rustix::process::setrlimit(resource, Rlimit { current: lower(now.current), maximum: lower(now.maximum) })
+                .map_err(refused("set a limit"))?;
         }
     }
     // A core file of a process that holds a token would be that token in a file.

@@ -12,6 +12,7 @@ pub mod broker;
 pub mod clock;
 pub mod control_plane;
 pub mod diff;
+pub mod enclosed;
 pub mod git;
 pub mod host;
 pub mod launch;

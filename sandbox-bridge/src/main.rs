@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sandbox_bridge::enclosed::{self, EnclosedOptions};
 use sandbox_bridge::git::credential;
 use sandbox_bridge::host::{self, HostOptions};
 use sandbox_bridge::launch::{self, LaunchOptions};
@@ -27,6 +28,8 @@ enum Program {
         config_env: bool,
         #[command(flatten)]
         places: Places,
+        #[command(flatten)]
+        enclosed: EnclosedOptions,
     },
     /// Git's credential helper within a sandbox.
     GitCredential {
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
             let secret = std::env::var("LOCAL_SANDBOX_SECRET").ok();
             finish(run_to_end(host::run(options, secret)))
         }
-        Program::Supervise { config_env: true, mut places } => {
+        Program::Supervise { config_env: true, mut places, .. } => {
             if places.tool_path.is_empty() {
                 // The image's own programs.
                 let path = std::env::var_os("PATH").unwrap_or_default();
@@ -69,10 +72,13 @@ fn main() -> ExitCode {
                 Err(error) => complain(&error),
             }
         }
-        Program::Supervise { config_env: false, places } => {
+        Program::Supervise { config_env: false, places, enclosed } => {
             logging::start();
             match supervise::read_config() {
-                Ok(config) => finish(run_to_end(supervise::run(config, places))),
+                Ok(config) => finish(run_to_end(async {
+                    enclosed::open(&enclosed, &places.runtime_dir).await?;
+                    supervise::run(config, places).await
+                })),
                 Err(error) => complain(&error),
             }
         }

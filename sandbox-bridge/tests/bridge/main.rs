@@ -5,8 +5,11 @@
 mod credentials;
 mod diffs;
 mod environment;
+mod escape;
 mod host;
+mod limits;
 mod real_opencode;
+mod snapshots;
 mod socket;
 mod support;
 mod turns;

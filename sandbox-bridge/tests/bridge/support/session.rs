@@ -48,6 +48,8 @@ pub struct Taken {
     pub refused_diffs: usize,
     /// What was said when there was none.
     pub diff_failures: Vec<String>,
+    /// Why sandboxes ended, as their host told.
+    pub errors: Vec<Value>,
     /// Files of prompts by id.
     pub attachments: HashMap<String, Vec<u8>>,
 }
@@ -98,6 +100,7 @@ impl Session {
             .route("/sessions/{id}/diff", put(diff))
             .route("/sessions/{id}/diff/failure", post(diff_failure))
             .route("/sessions/{id}/attachments/{attachment}", get(attachment))
+            .route("/sandbox/{id}/error", post(sandbox_error))
             .with_state(session.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         session
@@ -329,6 +332,14 @@ async fn diff_failure(State(session): State<Session>, headers: HeaderMap, Json(b
         return StatusCode::UNAUTHORIZED.into_response();
     }
     session.taken().diff_failures.push(body["error"].as_str().expect("a sentence").to_owned());
+    Json(json!({})).into_response()
+}
+
+async fn sandbox_error(State(session): State<Session>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    session.taken().errors.push(body);
     Json(json!({})).into_response()
 }
 
