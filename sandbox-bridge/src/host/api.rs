@@ -103,6 +103,13 @@ pub(super) fn described(body: &Bytes) -> Result<CreateSandboxRequest, Box<Respon
     })
 }
 
+/// Does work to its end, whether or not the caller waits for it: what a start that failed leaves behind is cleared away.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, CreateError>> + Send + 'static,
+) -> Result<T, CreateError> {
+    tokio::spawn(work).await.unwrap_or_else(|fault| Err(CreateError::Io(std::io::Error::other(fault))))
+}
+
 /// What was made, or was there already.
 pub(super) fn made<T: Serialize>(made: T, new: bool) -> Response {
     (if new { StatusCode::CREATED } else { StatusCode::OK }, Json(made)).into_response()
@@ -128,7 +135,7 @@ async fn create(State(state): State<HostState>, body: Bytes) -> Response {
         Ok(request) => request,
         Err(refusal) => return *refusal,
     };
-    match state.registry.create(request).await {
+    match to_its_end(async move { state.registry.create(request).await }).await {
         Ok((sandbox, new)) => made(sandbox, new),
         Err(error) => not_created(&error),
     }
@@ -139,7 +146,7 @@ async fn resume(State(state): State<HostState>, Path(id): Path<String>, body: By
         Ok(request) => request,
         Err(refusal) => return *refusal,
     };
-    match state.registry.resume(&id, request).await {
+    match to_its_end(async move { state.registry.resume(&id, request).await }).await {
         Ok((sandbox, _)) => made(sandbox, false),
         Err(error) => not_created(&error),
     }

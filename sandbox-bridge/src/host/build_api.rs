@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
 use serde_json::json;
 
-use super::api::{HostState, described, made, not_created, refuse};
+use super::api::{HostState, described, made, not_created, refuse, to_its_end};
 use super::registry::build_label;
 use super::snapshot_api::not_kept;
 
@@ -20,7 +20,7 @@ pub(super) async fn create(State(state): State<HostState>, body: Bytes) -> Respo
         Ok(request) => request,
         Err(refusal) => return *refusal,
     };
-    match state.registry.create_build(request).await {
+    match to_its_end(async move { state.registry.create_build(request).await }).await {
         Ok((build, new)) => made(build, new),
         Err(error) => not_created(&error),
     }

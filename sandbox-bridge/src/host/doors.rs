@@ -28,7 +28,7 @@ impl Doors {
     pub fn of(policy: &Policy) -> Self {
         let forward: Vec<Server> = policy.loopback().cloned().collect();
         let free = |port: &u16| forward.iter().all(|server| server.port != *port);
-        Self { port: (PROXY_PORT..).find(free).unwrap_or(PROXY_PORT), forward }
+        Self { port: (PROXY_PORT..u16::MAX).find(free).unwrap_or(PROXY_PORT), forward }
     }
 
     /// Options of `supervise`.

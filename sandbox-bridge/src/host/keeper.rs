@@ -144,6 +144,11 @@ impl Registry {
         log: Option<Arc<BuildLog>>,
     ) -> Result<(Keeping, Child), CreateError> {
         let id = config.sandbox_id.clone();
+        // Shared memory is of one run.
+        match std::fs::remove_dir_all(self.records.folder(&id).join("shm")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
         self.records.create_folders(&id)?;
         // Before the process exists: a host that dies in between finds the sandbox by its mark.
         self.records.save(record)?;

@@ -98,12 +98,11 @@ impl Snapshots {
             let name = entry.file_name().to_string_lossy().into_owned();
             let described = std::fs::read(entry.path().join(DESCRIPTION)).ok();
             let snapshot = described.and_then(|text| serde_json::from_slice::<LocalSnapshot>(&text).ok());
-            match snapshot.filter(|snapshot| snapshot.image_id == name) {
-                Some(snapshot) => drop(kept.insert(name, Kept { snapshot, readers: 0 })),
-                None => {
-                    tracing::warn!(event = "snapshot.half", name);
-                    std::fs::remove_dir_all(entry.path())?;
-                }
+            if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.image_id == name) {
+                kept.insert(name, Kept { snapshot, readers: 0 });
+            } else {
+                tracing::warn!(event = "snapshot.half", name);
+                std::fs::remove_dir_all(entry.path())?;
             }
         }
         Ok(Self { root, options, max_bytes_each, kept: Mutex::new(kept), places: Semaphore::new(AT_ONCE) })
@@ -360,7 +359,7 @@ mod tests {
             .expect("copied");
         std::fs::create_dir_all(root.join("img-3/workspace")).expect("made");
         let store = open(state.path(), 10);
-        assert_eq!(store.list(None, 10, None).snapshots, [taken.clone()]);
+        assert_eq!(store.list(None, 10, None).snapshots, std::slice::from_ref(&taken));
         let left: Vec<_> = std::fs::read_dir(&root).expect("read").flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(left, [std::ffi::OsString::from(&taken.image_id)]);
     }

@@ -105,14 +105,7 @@ pub fn copy(source: &Path, destination: &Path, budget: Budget) -> Result<u64, Co
                 }
             });
         }
-        let mut walk = Walk {
-            budget,
-            jobs,
-            failed: &failed,
-            bytes: 0,
-            first_names: HashMap::new(),
-            links: Vec::new(),
-        };
+        let mut walk = Walk { budget, jobs, failed: &failed, bytes: 0, first_names: HashMap::new(), links: Vec::new() };
         let result = walk.folder(&from, &to, b"", 0);
         // With it the channel ends, and so do the workers.
         result.map(|()| (walk.bytes, walk.links))

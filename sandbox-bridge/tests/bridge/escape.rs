@@ -279,3 +279,63 @@ async fn a_sandbox_of_its_own_network_checks_out_and_is_reached_at_its_ports() {
     let shared = TcpListener::bind("127.0.0.1:7070");
     assert!(shared.is_ok(), "its port is none of the host's");
 }
+
+/// Carries connections from an address that is not the loopback to a server that is on it, and gives its own.
+async fn elsewhere(server: String) -> Option<String> {
+    // Nothing is sent: it only says by which address this machine would.
+    let own = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    let ip = own.ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback())?;
+    let listener = tokio::net::TcpListener::bind((ip, 0)).await.ok()?;
+    let address = listener.local_addr().ok()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((mut outer, _)) = listener.accept().await {
+            let server = server.clone();
+            tokio::spawn(async move {
+                let mut inner = tokio::net::TcpStream::connect(server).await.expect("connected");
+                drop(tokio::io::copy_bidirectional(&mut outer, &mut inner).await);
+            });
+        }
+    });
+    Some(address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_elsewhere_are_reached_through_the_proxy_by_everything_that_a_sandbox_runs() {
+    if !isolations().contains(&"bwrap") {
+        return;
+    }
+    let (session, forge) = (Session::start().await, Forge::start().await);
+    let control_plane = elsewhere(session.url.trim_start_matches("http://").to_owned()).await;
+    let (Some(control_plane), Some(code_host)) = (control_plane, elsewhere(forge.host.clone()).await) else {
+        return;
+    };
+    let host = inmate::host("bwrap", &["--network", "none"]).await;
+    let mut config = config(&session, Some(&forge), "http://127.0.0.1:9/v1");
+    config.control_plane_url = format!("http://{control_plane}");
+    config.vcs_host.clone_from(&code_host);
+    config.repositories[0].clone_url = format!("http://{code_host}/acme/api.git");
+    let inmate = Inmate::of(&host, session, config).await;
+    // The bridge's socket, and git with a credential that the supervisor asks the control plane for.
+    inmate.session.connected(1).await;
+    let cloned = |frame: &serde_json::Value| frame["type"] == "git_sync" && frame["status"] == "completed";
+    inmate.session.frame("the checkout", cloned).await;
+    let pushed = inmate
+        .sh("cd api; git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && git push -q origin HEAD:more")
+        .await;
+    assert_eq!(pushed, "");
+    assert!(forge.git("branch --list more").contains("more"));
+    let path = format!("http://{control_plane}/sandbox/x/error");
+    for way in ["", "--proxytunnel"] {
+        let call = format!(
+            "curl -s {way} -X POST -H 'authorization: Bearer {}' -H 'content-type: application/json' -d '{{\"error\":\"e\"}}' {path}",
+            inmate.config.auth_token
+        );
+        assert_eq!(inmate.sh(&call).await, "{}", "{way}");
+    }
+    assert_eq!(inmate.session.taken().errors.len(), 2);
+    let refused = inmate.sh("curl -s -o /dev/null -w '%{http_code}' http://1.1.1.1/").await;
+    assert_eq!(refused, "403", "nothing else is reached");
+}

@@ -173,9 +173,14 @@ pub fn supervisor(id: &str) -> Option<u32> {
     })
 }
 
+/// The played OpenCode listens outside.
+fn reaching(opencode: &FakeOpenCode) -> [&str; 2] {
+    ["--reach", opencode.url.trim_start_matches("http://")]
+}
+
 pub async fn played(isolation: &'static str) -> (Session, FakeOpenCode, Host, CreateSandboxRequest) {
     let (session, opencode) = (Session::start().await, FakeOpenCode::start().await);
-    let host = Host::start(isolation, &says_it_listens(&opencode.url)).await;
+    let host = Host::with_options(isolation, &says_it_listens(&opencode.url), &reaching(&opencode)).await;
     let config = config(&session, None, "http://127.0.0.1:9/v1");
     let (status, sandbox) = host.create(&config).await;
     assert_eq!((status, &sandbox["status"]), (StatusCode::CREATED, &json!("running")), "{sandbox}");
@@ -384,7 +389,7 @@ async fn a_sandbox_in_bubblewrap_sees_nothing_of_this_machine() {
         marker.path().display(),
         says_it_listens(&opencode.url)
     );
-    let host = Host::start("bwrap", &script).await;
+    let host = Host::with_options("bwrap", &script, &reaching(&opencode)).await;
     let config = config(&session, None, "http://127.0.0.1:9/v1");
     host.create(&config).await;
     session.booted().await;
