@@ -386,4 +386,6 @@ pub struct LocalCapabilities {
     pub network: String,
     /// Whether a copy of files shares their blocks.
     pub copy_on_write: bool,
+    /// Whether the kernel limits sandboxes' memory, processes and processors.
+    pub control_groups: bool,
 }

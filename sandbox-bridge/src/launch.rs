@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
@@ -18,6 +19,9 @@ pub struct LaunchOptions {
     /// Get SIGKILL when the parent, which must have this id, is gone.
     #[arg(long, value_name = "PID")]
     pub die_with: Option<i32>,
+    /// Be in the control group whose list of processes this is.
+    #[arg(long)]
+    pub join: Vec<PathBuf>,
     /// Files that it may have open.
     #[arg(long)]
     pub max_open_files: Option<u64>,
@@ -74,6 +78,10 @@ fn prepare(options: &LaunchOptions) -> Result<(), LaunchError> {
             return Err(LaunchError::ParentGone);
         }
     }
+    for list in &options.join {
+        let joined = std::fs::write(list, "0");
+        joined.map_err(|source| LaunchError::Refused { step: "join the control group", source })?;
+    }
     for (resource, most) in [
         (Resource::Nofile, options.max_open_files),
         (Resource::Fsize, options.max_file_bytes),
@@ -93,6 +101,11 @@ fn prepare(options: &LaunchOptions) -> Result<(), LaunchError> {
 
 /// The arguments that make this binary launch another program.
 pub fn arguments(new_session: bool, die_with: Option<u32>) -> Vec<OsString> {
+    arguments_joining(new_session, die_with, &[])
+}
+
+/// The same, in control groups.
+pub fn arguments_joining(new_session: bool, die_with: Option<u32>, groups: &[PathBuf]) -> Vec<OsString> {
     let mut arguments = vec![OsString::from("launch")];
     if new_session {
         arguments.push("--new-session".into());
@@ -100,6 +113,9 @@ pub fn arguments(new_session: bool, die_with: Option<u32>) -> Vec<OsString> {
     if let Some(parent) = die_with {
         arguments.push("--die-with".into());
         arguments.push(parent.to_string().into());
+    }
+    for group in groups {
+        arguments.extend(["--join".into(), group.into()]);
     }
     arguments.push("--".into());
     arguments

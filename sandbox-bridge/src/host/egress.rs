@@ -167,7 +167,9 @@ async fn plain(mut request: Request<Incoming>, share: &Share) -> Response<Body> 
         return refuse(StatusCode::BAD_REQUEST, "This is a proxy: requests name a server");
     };
     let (host, port) = (authority.host().to_owned(), authority.port_u16().unwrap_or(80));
-    let Ok(named) = http::HeaderValue::from_str(authority.as_str()) else {
+    // Without a name and a password, which are not for the server's log.
+    let named = authority.port_u16().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+    let Ok(named) = http::HeaderValue::from_str(&named) else {
         return refuse(StatusCode::BAD_REQUEST, "The server's name is malformed");
     };
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));

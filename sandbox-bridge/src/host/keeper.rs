@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::build_log::{self, BuildLog};
+use super::cgroup::Group;
 use super::doors::{Doors, NET_FOLDER};
 use super::egress::{self, Egress};
 use super::isolation::{Enclosure, command_line};
@@ -43,6 +44,7 @@ struct Keeping {
     limits: Limits,
     doors: Option<Doors>,
     log: Option<Arc<BuildLog>>,
+    group: Option<Group>,
     /// The way out, for as long as this is kept.
     _egress: Option<Egress>,
 }
@@ -166,7 +168,8 @@ impl Registry {
             config.env.extend(found.variables());
             doors = Some(found);
         }
-        let keeping = Keeping { config, limits, doors, log, _egress: egress };
+        let group = self.settings.cgroups.as_ref().map(|groups| groups.make(&id, &limits)).transpose()?;
+        let keeping = Keeping { config, limits, doors, log, group, _egress: egress };
         let child = self.spawn(record, &keeping).await?;
         Ok((keeping, child))
     }
@@ -227,9 +230,10 @@ impl Registry {
             limits: keeping.limits,
         };
         let line = command_line(&settings.isolation, &settings.programs, &enclosure);
+        let groups = keeping.group.as_ref().map(Group::entries).unwrap_or_default();
         let mut command = Command::new(&settings.programs.bridge);
         command
-            .args(launch::arguments(true, die_with))
+            .args(launch::arguments_joining(true, die_with, &groups))
             .args(line)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")

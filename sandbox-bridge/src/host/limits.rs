@@ -35,10 +35,21 @@ pub struct LimitOptions {
     /// Disk of a sandbox, in MiB: its folders together.
     #[arg(long, default_value_t = 32_768)]
     pub max_disk_mib: u32,
+    /// Processors of a sandbox, such as 1.5, where the host may make control groups.
+    #[arg(long, default_value_t = 0.0)]
+    pub max_cpu_cores: f64,
+}
+
+/// The lesser of what the host has and what is asked for.
+fn within<T: PartialOrd>(most: Option<T>, asked: Option<T>) -> Option<T> {
+    match (most, asked) {
+        (Some(most), Some(asked)) => Some(if asked < most { asked } else { most }),
+        (most, asked) => most.or(asked),
+    }
 }
 
 /// The limits of one sandbox.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Limits {
     /// Of all processes together.
     pub memory_bytes: Option<u64>,
@@ -46,18 +57,18 @@ pub struct Limits {
     pub processes: Option<u32>,
     /// Of all its folders.
     pub disk_bytes: Option<u64>,
+    /// Of processors. Only control groups can keep it.
+    pub cpu_cores: Option<f64>,
 }
 
 impl Limits {
     /// The host's limits, and within them those that were asked for.
     pub fn new(host: LimitOptions, asked: SandboxLimits) -> Self {
         let some = |mib: u32| (mib > 0).then(|| u64::from(mib) * MIB);
-        let (most, wanted) = (some(host.max_memory_mib), asked.memory_mib.and_then(some));
+        let cores = |cores: f64| (cores.is_finite() && cores > 0.0).then_some(cores);
         Self {
-            memory_bytes: match (most, wanted) {
-                (Some(most), Some(wanted)) => Some(most.min(wanted)),
-                (most, wanted) => most.or(wanted),
-            },
+            memory_bytes: within(some(host.max_memory_mib), asked.memory_mib.and_then(some)),
+            cpu_cores: within(cores(host.max_cpu_cores), asked.cpu_cores.and_then(cores)),
             processes: (host.max_processes > 0).then_some(host.max_processes),
             disk_bytes: some(host.max_disk_mib),
         }
@@ -172,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_sandbox_gets_what_it_asks_for_within_the_hosts_limits() {
-        let host = |mib| LimitOptions { max_memory_mib: mib, max_processes: 0, max_disk_mib: 0 };
+        let host = |mib| LimitOptions { max_memory_mib: mib, max_processes: 0, max_disk_mib: 0, max_cpu_cores: 1.5 };
         for (most, asked, given) in [
             (100, None, Some(100)),
             (100, Some(50), Some(50)),
@@ -182,7 +193,7 @@ mod tests {
         ] {
             let limits = Limits::new(host(most), SandboxLimits { memory_mib: asked, ..SandboxLimits::default() });
             assert_eq!(limits.memory_bytes, given.map(|mib: u64| mib * MIB), "{most} {asked:?}");
-            assert_eq!((limits.processes, limits.disk_bytes), (None, None));
+            assert_eq!((limits.processes, limits.disk_bytes, limits.cpu_cores), (None, None, Some(1.5)));
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod api;
 mod build_api;
 pub mod build_log;
+pub mod cgroup;
 pub mod connect_into;
 pub mod disk_use;
 pub mod doors;
@@ -28,6 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::secret::Secret;
 use api::HostState;
+use cgroup::Cgroups;
 use isolation::{Isolation, IsolationChoice, Programs};
 use limits::LimitOptions;
 use network::{NetworkChoice, Server};
@@ -154,10 +156,12 @@ pub async fn run(options: HostOptions, secret: Option<String>) -> Result<(), Hos
         mib => u64::from(mib) << 20,
     };
     let snapshots = Arc::new(Snapshots::open(&state_dir, options.snapshots, max_bytes_each)?);
+    let cgroups = Cgroups::probe(&state_dir);
     let capabilities = LocalCapabilities {
         isolation: if isolation == Isolation::None { "none" } else { "bwrap" }.to_owned(),
         network: if isolation.own_network() { options.network } else { NetworkChoice::Host }.name().to_owned(),
         copy_on_write: snapshots.is_copy_on_write(),
+        control_groups: cgroups.is_some(),
     };
     let settings = Settings {
         isolation,
@@ -168,6 +172,7 @@ pub async fn run(options: HostOptions, secret: Option<String>) -> Result<(), Hos
         network: options.network,
         reach: options.reach,
         limits: options.limits,
+        cgroups,
     };
     let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
     let registry = Registry::open(settings, &state_dir, snapshots, http).await?;
@@ -175,7 +180,8 @@ pub async fn run(options: HostOptions, secret: Option<String>) -> Result<(), Hos
         event = "host.capabilities",
         isolation = capabilities.isolation,
         network = capabilities.network,
-        copy_on_write = capabilities.copy_on_write
+        copy_on_write = capabilities.copy_on_write,
+        control_groups = capabilities.control_groups
     );
     let state = HostState { registry: registry.clone(), secret, capabilities: Arc::new(capabilities) };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

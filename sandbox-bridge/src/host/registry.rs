@@ -10,6 +10,7 @@ use oi_protocol::local_backend::{
 use tokio::sync::{oneshot, watch};
 
 use super::build_log::BuildLog;
+use super::cgroup::Cgroups;
 use super::connect_into::Inside;
 use super::isolation::{Isolation, Programs};
 use super::limits::LimitOptions;
@@ -85,6 +86,8 @@ pub struct Settings {
     pub reach: Vec<Server>,
     /// What each may use.
     pub limits: LimitOptions,
+    /// Where the kernel keeps that.
+    pub cgroups: Option<Cgroups>,
 }
 
 /// All sandboxes of this host.

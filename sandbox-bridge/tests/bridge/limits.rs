@@ -70,3 +70,21 @@ async fn one_file_is_no_larger_than_the_disk_that_its_sandbox_has() {
     let written = inmate.sh("truncate -s 20M small && echo small; truncate -s 40M large && echo large").await;
     assert!(written.contains("small") && !written.lines().any(|line| line == "large"), "{written}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processors_are_shared_out_where_the_kernel_can() {
+    for isolation in isolations() {
+        let host = inmate::host(isolation, &["--max-cpu-cores", "0.2"]).await;
+        let (_, can) = host.call(reqwest::Method::GET, "/v1/capabilities", None).await;
+        assert_eq!(can["isolation"], isolation);
+        if can["controlGroups"] != true {
+            return;
+        }
+        let inmate = Inmate::start(&host).await;
+        // A second of a processor takes five.
+        let took = inmate
+            .sh("perl -MTime::HiRes=time -e '$at = time; while ((times)[0] < 0.5) { } print time - $at > 1 ? 1 : 0'")
+            .await;
+        assert_eq!(took, "1", "{isolation}");
+    }
+}
