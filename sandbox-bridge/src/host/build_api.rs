@@ -8,7 +8,7 @@ use http::{StatusCode, header};
 use serde_json::json;
 
 use super::api::{HostState, described, made, not_created, refuse, to_its_end};
-use super::registry::build_label;
+use super::builds::build_label;
 use super::snapshot_api::not_kept;
 
 fn unknown() -> Response {

@@ -3,6 +3,7 @@
 pub mod api;
 mod build_api;
 pub mod build_log;
+pub mod builds;
 pub mod cgroup;
 pub mod connect_into;
 pub mod disk_use;

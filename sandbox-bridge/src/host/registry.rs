@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oi_protocol::local_backend::{
-    BootFrom, CreateSandboxRequest, LocalBuild, LocalSandbox, LocalSandboxList, LocalSandboxStatus, LocalSnapshot,
+    BootFrom, CreateSandboxRequest, LocalSandbox, LocalSandboxList, LocalSandboxStatus, LocalSnapshot,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -62,7 +62,7 @@ pub(super) struct Entry {
     /// The sandbox's bearer, with which it goes on. In memory alone.
     token: Option<Secret>,
     /// What its supervisor said, of a build.
-    log: Option<Arc<BuildLog>>,
+    pub(super) log: Option<Arc<BuildLog>>,
     /// Held by what needs its files to stay as they are.
     files: Arc<tokio::sync::Mutex<()>>,
 }
@@ -184,23 +184,7 @@ impl Registry {
         self.begin(request, None).await
     }
 
-    /// Makes and starts the sandbox of a build; `false` says that the build was there already.
-    pub async fn create_build(
-        self: &Arc<Self>,
-        request: CreateSandboxRequest,
-    ) -> Result<(LocalBuild, bool), CreateError> {
-        let BootFrom::Build(build) = &request.boot else {
-            return Err(CreateError::WrongBoot("`boot` must have the mode `build`"));
-        };
-        let build_id = build.build_id.clone();
-        if let Some(known) = self.build(&build_id) {
-            return Ok((known, false));
-        }
-        let (_, new) = self.begin(request, Some(build_id.clone())).await?;
-        self.build(&build_id).map(|build| (build, new)).ok_or(CreateError::Unknown)
-    }
-
-    async fn begin(
+    pub(super) async fn begin(
         self: &Arc<Self>,
         request: CreateSandboxRequest,
         build_id: Option<String>,
@@ -378,25 +362,6 @@ impl Registry {
         })
     }
 
-    /// A build.
-    pub fn build(&self, build_id: &str) -> Option<LocalBuild> {
-        let entries = self.lock();
-        let record = entries.values().map(|entry| &entry.record).find(|r| r.build_id.as_deref() == Some(build_id))?;
-        let image = self.snapshots.labelled(&build_label(build_id));
-        Some(LocalBuild {
-            build_id: build_id.to_owned(),
-            sandbox: record.sandbox.clone(),
-            image_id: image.map(|image| image.image_id),
-        })
-    }
-
-    /// What a build's supervisor said: its phases and how they ended, never what they printed.
-    pub fn build_log(&self, build_id: &str) -> Option<String> {
-        let entries = self.lock();
-        let entry = entries.values().find(|entry| entry.record.build_id.as_deref() == Some(build_id))?;
-        entry.log.as_ref().map(|log| log.text())
-    }
-
     /// Stops all, unless they are to outlive this host.
     pub async fn close(&self) {
         self.closing.send_replace(true);
@@ -407,9 +372,4 @@ impl Registry {
             self.lock().iter().filter(|(_, entry)| entry.stop.is_some()).map(|(id, _)| id.clone()).collect();
         futures_util::future::join_all(running.iter().map(|id| self.stop(id))).await;
     }
-}
-
-/// The label of a build's image.
-pub fn build_label(build_id: &str) -> String {
-    format!("build-{build_id}")
 }

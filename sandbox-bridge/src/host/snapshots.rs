@@ -1,7 +1,8 @@
 //! Files that are kept of sandboxes, in `snapshots/<image id>`: whole or not there.
 //!
 //! A snapshot is put together under a name that begins with a dot and gets its own by a rename; what begins with a dot
-//! when the host starts is half of something, and is removed.
+//! when the host starts is half of something, and is removed. Writing it through to the disk takes longer than anybody
+//! should wait: until that is done it counts only while the machine has not been started anew.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use oi_protocol::local_backend::{LocalSnapshot, LocalSnapshotList};
 use tokio::sync::Semaphore;
 
+use super::disk_use;
 use super::processes::{self, ProcessId};
 use super::record::private_folder;
 use super::tree_copy::{self, Budget, CopyError};
@@ -25,6 +27,12 @@ const COPY_WITHIN: Duration = Duration::from_secs(120);
 const AT_ONCE: usize = 2;
 const LABEL_MAX_BYTES: usize = 200;
 const DESCRIPTION: &str = "snapshot.json";
+/// Names the start of the machine in which the snapshot was made.
+const MADE_IN: &str = "made-in";
+/// Is there once everything is on the disk.
+const DURABLE: &str = "durable";
+/// Room that a copy leaves on the disk for everybody else.
+const RESERVE_BYTES: u64 = 512 << 20;
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -85,6 +93,25 @@ pub struct Snapshots {
     max_bytes_each: u64,
     kept: Mutex<BTreeMap<String, Kept>>,
     places: Semaphore,
+    /// One writes to the disk at a time, for all before it.
+    writing: Semaphore,
+}
+
+/// The kernel's name of this start of the machine.
+fn machine_start() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+/// Whether a snapshot's files are what was copied: a machine that went down may have lost what it had not written yet.
+fn is_whole(folder: &Path) -> bool {
+    let same_start = || std::fs::read_to_string(folder.join(MADE_IN)).is_ok_and(|start| start == machine_start());
+    folder.join(DURABLE).exists() || same_start()
+}
+
+fn make_durable(folder: &Path) -> std::io::Result<()> {
+    rustix::fs::syncfs(File::open(folder)?)?;
+    File::create(folder.join(DURABLE))?.sync_all()?;
+    File::open(folder)?.sync_all()
 }
 
 impl Snapshots {
@@ -96,7 +123,7 @@ impl Snapshots {
         for entry in std::fs::read_dir(&root)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let described = std::fs::read(entry.path().join(DESCRIPTION)).ok();
+            let described = std::fs::read(entry.path().join(DESCRIPTION)).ok().filter(|_| is_whole(&entry.path()));
             let snapshot = described.and_then(|text| serde_json::from_slice::<LocalSnapshot>(&text).ok());
             if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.image_id == name) {
                 kept.insert(name, Kept { snapshot, readers: 0 });
@@ -154,11 +181,34 @@ impl Snapshots {
         let snapshot = taken.map_err(std::io::Error::other)??;
         tracing::info!(event = "snapshot.taken", image_id = snapshot.image_id, bytes = snapshot.bytes);
         self.lock().insert(snapshot.image_id.clone(), Kept { snapshot: snapshot.clone(), readers: 0 });
+        self.write_through(snapshot.image_id.clone());
         for image_id in self.expired(&snapshot.image_id) {
             tracing::info!(event = "snapshot.expired", image_id);
             self.delete(&image_id).await?;
         }
         Ok((snapshot, true))
+    }
+
+    /// Writes a snapshot to the disk, in its own time.
+    fn write_through(self: &Arc<Self>, image_id: String) {
+        let store = Arc::clone(self);
+        tokio::spawn(async move {
+            let Ok(_turn) = store.writing.acquire().await else { return };
+            let folder = store.root.join(&image_id);
+            let written = tokio::task::spawn_blocking(move || make_durable(&folder)).await;
+            match written.map_err(std::io::Error::other).and_then(|written| written) {
+                // It was deleted meanwhile.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(event = "snapshot.not_durable", image_id, %error),
+                Ok(()) => {}
+            }
+        });
+    }
+
+    /// What one copy may take.
+    fn room(&self) -> u64 {
+        let free = disk_use::free_bytes(&self.root).unwrap_or(u64::MAX);
+        self.max_bytes_each.min(free.saturating_sub(RESERVE_BYTES))
     }
 
     fn make(&self, image_id: &str, subject: &Subject, label: String) -> Result<LocalSnapshot, SnapshotError> {
@@ -180,7 +230,8 @@ impl Snapshots {
         label: String,
     ) -> Result<LocalSnapshot, SnapshotError> {
         private_folder(staged)?;
-        let mut left = self.max_bytes_each;
+        let room = self.room();
+        let mut left = room;
         {
             let _still = subject.process.map(|leader| processes::freeze(leader, &subject.sandbox_id));
             let deadline = Instant::now() + COPY_WITHIN;
@@ -196,13 +247,11 @@ impl Snapshots {
             sandbox_id: subject.sandbox_id.clone(),
             build_id: subject.build_id.clone(),
             created_at: clock::now(),
-            bytes: self.max_bytes_each - left,
+            bytes: room - left,
         };
         std::fs::write(staged.join(DESCRIPTION), serde_json::to_vec(&snapshot).map_err(std::io::Error::other)?)?;
-        // Everything is on the disk before it has its name.
-        rustix::fs::syncfs(File::open(staged)?).map_err(std::io::Error::from)?;
+        std::fs::write(staged.join(MADE_IN), machine_start())?;
         std::fs::rename(staged, self.root.join(image_id))?;
-        File::open(&self.root)?.sync_all()?;
         Ok(snapshot)
     }
 
@@ -265,7 +314,7 @@ impl Snapshots {
             Some(kept) => kept.readers += 1,
             None => return Err(SnapshotError::Unknown(image_id.to_owned())),
         }
-        let (image, max_bytes) = (self.root.join(image_id), self.max_bytes_each);
+        let (image, max_bytes) = (self.root.join(image_id), self.room());
         let copied = tokio::task::spawn_blocking(move || {
             let budget = Budget { deadline: Instant::now() + COPY_WITHIN, max_bytes };
             for name in KEPT {
@@ -300,97 +349,5 @@ impl Snapshots {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(state: &Path, max_snapshots: usize) -> Arc<Snapshots> {
-        let options = SnapshotOptions { max_snapshots, max_snapshots_mib: 100 };
-        Arc::new(Snapshots::open(state, options, 64 << 20).expect("opens"))
-    }
-
-    fn subject(state: &Path, session_id: &str) -> Subject {
-        let folder = state.join("sandbox");
-        for name in ["workspace", "home", "tmp", "run"] {
-            std::fs::create_dir_all(folder.join(name)).expect("made");
-            std::fs::write(folder.join(name).join("file"), format!("{name} of {session_id}")).expect("written");
-        }
-        let sandbox_id = format!("sb-{session_id}");
-        Subject { sandbox_id, session_id: session_id.to_owned(), build_id: None, folder, process: None }
-    }
-
-    #[tokio::test]
-    async fn files_are_kept_and_put_back_and_the_journal_is_not_among_them() {
-        let state = tempfile::tempdir().expect("a folder");
-        let store = open(state.path(), 10);
-        let (taken, new) = store.take(subject(state.path(), "s"), "s-1".to_owned()).await.expect("taken");
-        assert!(new && taken.bytes > 0);
-        let (again, new) = store.take(subject(state.path(), "s"), "s-1".to_owned()).await.expect("found");
-        assert_eq!((again, new), (taken.clone(), false), "the label finds it");
-        let other = state.path().join("other");
-        std::fs::create_dir_all(other.join("workspace/old")).expect("made");
-        let store = open(state.path(), 10);
-        store.put_back(&taken.image_id, other.clone()).await.expect("put back");
-        assert_eq!(std::fs::read_to_string(other.join("home/file")).expect("there"), "home of s");
-        assert!(!other.join("workspace/old").exists() && !other.join("run").exists());
-        assert!(!state.path().join("snapshots").join(&taken.image_id).join("run").exists());
-        assert_eq!(
-            (store.delete(&taken.image_id).await.expect("deleted"), store.delete(&taken.image_id).await.expect("gone")),
-            (true, false)
-        );
-        for unknown in [taken.image_id.as_str(), "..", "../sandbox", ""] {
-            assert!(
-                matches!(store.put_back(unknown, other.clone()).await, Err(SnapshotError::Unknown(_))),
-                "{unknown}"
-            );
-            assert!(!store.delete(unknown).await.expect("nothing to do"));
-        }
-        assert!(other.join("home/file").exists());
-    }
-
-    #[tokio::test]
-    async fn what_a_crash_left_half_made_or_half_deleted_is_gone_at_the_next_start() {
-        let state = tempfile::tempdir().expect("a folder");
-        let (taken, _) = open(state.path(), 10).take(subject(state.path(), "s"), "a".to_owned()).await.expect("taken");
-        let root = state.path().join("snapshots");
-        std::fs::create_dir_all(root.join(".new-img-1/workspace")).expect("made");
-        // One that was being deleted still has its description.
-        std::fs::create_dir_all(root.join(".gone-img-2")).expect("made");
-        std::fs::copy(root.join(&taken.image_id).join(DESCRIPTION), root.join(".gone-img-2").join(DESCRIPTION))
-            .expect("copied");
-        std::fs::create_dir_all(root.join("img-3/workspace")).expect("made");
-        let store = open(state.path(), 10);
-        assert_eq!(store.list(None, 10, None).snapshots, std::slice::from_ref(&taken));
-        let left: Vec<_> = std::fs::read_dir(&root).expect("read").flatten().map(|entry| entry.file_name()).collect();
-        assert_eq!(left, [std::ffi::OsString::from(&taken.image_id)]);
-    }
-
-    #[tokio::test]
-    async fn a_copy_that_fails_leaves_nothing() {
-        let state = tempfile::tempdir().expect("a folder");
-        let store = open(state.path(), 10);
-        let mut subject = subject(state.path(), "s");
-        std::fs::remove_dir_all(subject.folder.join("tmp")).expect("removed");
-        assert!(store.take(subject.clone(), "a".to_owned()).await.is_err());
-        subject.folder = state.path().join("nowhere");
-        assert!(store.take(subject, "b".to_owned()).await.is_err());
-        assert_eq!(std::fs::read_dir(state.path().join("snapshots")).expect("read").count(), 0);
-    }
-
-    #[tokio::test]
-    async fn beyond_the_limit_the_oldest_that_its_session_does_not_need_goes() {
-        let state = tempfile::tempdir().expect("a folder");
-        let store = open(state.path(), 3);
-        let build = Subject { build_id: Some("b".to_owned()), ..subject(state.path(), "") };
-        store.take(build, "build".to_owned()).await.expect("taken");
-        for (session, label) in [("a", "a-1"), ("b", "b-1"), ("b", "b-2"), ("c", "c-1")] {
-            store.take(subject(state.path(), session), label.to_owned()).await.expect("taken");
-            // Their times differ.
-            tokio::time::sleep(Duration::from_millis(3)).await;
-        }
-        let labels: Vec<String> = store.list(None, 10, None).snapshots.into_iter().map(|s| s.label).collect();
-        assert_eq!(labels, ["build", "b-2", "c-1"]);
-        let first = store.list(None, 2, None);
-        let second = store.list(None, 2, first.next_cursor.as_deref());
-        assert_eq!((first.snapshots.len(), second.snapshots.len(), second.next_cursor), (2, 1, None));
-    }
-}
+#[path = "snapshots_tests.rs"]
+mod tests;
