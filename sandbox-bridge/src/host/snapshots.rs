@@ -132,7 +132,14 @@ impl Snapshots {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(Self { root, options, max_bytes_each, kept: Mutex::new(kept), places: Semaphore::new(AT_ONCE) })
+        Ok(Self {
+            root,
+            options,
+            max_bytes_each,
+            kept: Mutex::new(kept),
+            places: Semaphore::new(AT_ONCE),
+            writing: Semaphore::new(1),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
