@@ -181,7 +181,8 @@ fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// The special-purpose ranges of IANA, all of them, and multicast.
+/// The special-purpose ranges of IANA, and multicast. Those for documentation are none of anybody's: where a network
+/// uses them, it is for what its machines see as the internet.
 fn is_public_v4(ip: Ipv4Addr) -> bool {
     let [a, b, c, _] = ip.octets();
     let special = a == 0
@@ -189,7 +190,6 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || ip.is_loopback()
         || ip.is_link_local()
         || ip.is_multicast()
-        || ip.is_documentation()
         || (a == 100 && (64..128).contains(&b))
         || (a, b, c) == (192, 0, 0)
         || (a, b, c) == (192, 88, 99)
