@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::limits::Limits;
+use super::limits::{Limits, kernel_memory_bytes};
 
 const ROOT: &str = "/sys/fs/cgroup";
 const PREFIX: &str = "open-inspect-";
@@ -47,7 +47,7 @@ fn settings(version: Version, limits: &Limits) -> Vec<(&'static str, String)> {
     };
     let mut settings = Vec::new();
     if let Some(bytes) = limits.memory_bytes {
-        settings.push((memory, (bytes + bytes / 4).to_string()));
+        settings.push((memory, kernel_memory_bytes(bytes).to_string()));
     }
     if let Some(processes) = limits.processes {
         settings.push(("pids.max", (processes + processes / 4 + 8).to_string()));
@@ -127,6 +127,8 @@ impl Cgroups {
         let mut group = Group { folders: Vec::new() };
         for parent in &self.parents {
             let folder = parent.join(format!("{}{sandbox_id}", self.prefix));
+            // One that is left of an earlier run has counted what that did.
+            drop(std::fs::remove_dir(&folder));
             match std::fs::create_dir(&folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
                 _ => group.folders.push(folder),
@@ -150,6 +152,26 @@ impl Group {
     /// Where a process writes itself to be in it.
     pub fn entries(&self) -> Vec<PathBuf> {
         self.folders.iter().map(|folder| folder.join("cgroup.procs")).collect()
+    }
+
+    /// A look at whether the kernel ended something in it for want of memory.
+    pub fn memory_watch(&self) -> MemoryWatch {
+        // Version 2 has the first, version 1 the second.
+        let of = |file: &str| self.folders.iter().map(|folder| folder.join(file)).find(|file| file.exists());
+        MemoryWatch(of("memory.events").or_else(|| of("memory.oom_control")))
+    }
+}
+
+/// Where the kernel counts what it ended.
+#[derive(Debug, Default)]
+pub struct MemoryWatch(Option<PathBuf>);
+
+impl MemoryWatch {
+    /// Whether it ended something.
+    pub fn was_short(&self) -> bool {
+        let text = self.0.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+        let ended = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok());
+        ended.is_some_and(|ended| ended > 0)
     }
 }
 

@@ -178,7 +178,8 @@ impl Registry {
         match process {
             Some(leader) => {
                 let folder = self.records.folder(&keeping.config.sandbox_id);
-                limits::exceeded(keeping.limits, leader, folder).await
+                let kernel = keeping.group.as_ref().map(Group::memory_watch).unwrap_or_default();
+                limits::exceeded(keeping.limits, leader, folder, kernel).await
             }
             None => std::future::pending().await,
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use oi_protocol::local_backend::SandboxLimits;
 use tokio::time::{Instant, sleep};
 
+use super::cgroup::MemoryWatch;
 use super::disk_use;
 use super::processes::{self, ProcessId};
 
@@ -117,6 +118,11 @@ pub enum Exceeded {
     },
 }
 
+/// What the kernel lets a sandbox have: more than the watched limit, so that who passes that is ended with a reason.
+pub fn kernel_memory_bytes(most: u64) -> u64 {
+    most + most / 4
+}
+
 fn of_processes(limits: &Limits, leader: ProcessId) -> Option<Exceeded> {
     let family = processes::family(leader);
     let used = family.iter().map(|pid| processes::threads(*pid)).sum();
@@ -135,7 +141,7 @@ fn of_processes(limits: &Limits, leader: ProcessId) -> Option<Exceeded> {
 }
 
 /// Watches a sandbox and returns when it passes a limit.
-pub async fn exceeded(limits: Limits, leader: ProcessId, folder: PathBuf) -> Exceeded {
+pub async fn exceeded(limits: Limits, leader: ProcessId, folder: PathBuf, kernel: MemoryWatch) -> Exceeded {
     let disk = async {
         match limits.disk_bytes {
             Some(most) => of_disk(most, &folder).await,
@@ -147,6 +153,9 @@ pub async fn exceeded(limits: Limits, leader: ProcessId, folder: PathBuf) -> Exc
             sleep(LOOK_EVERY).await;
             if let Some(exceeded) = of_processes(&limits, leader) {
                 return exceeded;
+            }
+            if let Some(most) = limits.memory_bytes.filter(|_| kernel.was_short()) {
+                return Exceeded::Memory { used_mib: kernel_memory_bytes(most) / MIB, most_mib: most / MIB };
             }
         }
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use oi_protocol::local_backend::CreateSandboxRequest;
 use reqwest::{Method, StatusCode};
+use sandbox_bridge::host::cgroup::Cgroups;
 use sandbox_bridge::host::isolation::{Isolation, IsolationChoice};
 use sandbox_bridge::host::network::NetworkChoice;
 use sandbox_bridge::host::processes::{self, ProcessId};
@@ -140,6 +141,8 @@ impl Drop for Host {
         for entry in std::fs::read_dir(self.state().join("sandboxes")).into_iter().flatten().flatten() {
             processes::sweep(&entry.file_name().to_string_lossy());
         }
+        // What the next host would remove.
+        drop(Cgroups::probe(&self.state()));
     }
 }
 
