@@ -56,6 +56,9 @@ fn refused(answer: &Answer) -> BackendError {
 
 fn facts(answer: &Answer) -> Result<BackendSandbox, BackendError> {
     let sandbox: LocalSandbox = answer.json()?;
+    if let Some(reason) = sandbox.ended_because {
+        return Err(BackendError::Refused(reason));
+    }
     let running = sandbox.status == LocalSandboxStatus::Running;
     Ok(BackendSandbox { provider_object_id: sandbox.sandbox_id, running, access: None })
 }
