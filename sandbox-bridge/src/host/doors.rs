@@ -57,3 +57,28 @@ impl Doors {
         variables
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use oi_protocol::local_backend::CreateSandboxRequest;
+
+    use super::*;
+    use crate::host::network::NetworkChoice;
+
+    #[test]
+    fn named_servers_of_the_loopback_are_found_inside_and_the_proxy_leaves_them_their_ports() {
+        let named = |control_plane_url: &str| {
+            let control_plane_url = control_plane_url.to_owned();
+            let request = CreateSandboxRequest { control_plane_url, ..CreateSandboxRequest::default() };
+            Doors::of(&Policy::new(NetworkChoice::Open, &request, &[]))
+        };
+        assert_eq!(named("https://control.example"), Doors { port: 3128, forward: Vec::new() });
+        let taken = named("http://localhost:3128");
+        assert_eq!((taken.port, taken.forward[0].authority()), (3129, "localhost:3128".to_owned()));
+        let variables = taken.variables();
+        assert_eq!(
+            (&*variables["https_proxy"], &*variables[ROUTE_VARIABLE]),
+            ("http://127.0.0.1:3129", "127.0.0.1:3129")
+        );
+    }
+}
