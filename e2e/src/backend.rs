@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use oi_protocol::UnixMillis;
-use oi_protocol::local_backend::{CreateSandboxRequest, LocalSandbox, LocalSandboxList, LocalSandboxStatus};
+use oi_protocol::local_backend::{
+    CreateSandboxRequest, LocalSandbox, LocalSandboxList, LocalSandboxStatus, LocalSnapshot, TakeLocalSnapshot,
+};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
@@ -40,6 +42,7 @@ fn describe(request: &CreateSandboxRequest, record: &Record) -> LocalSandbox {
         generation: request.generation,
         status: if stopped { LocalSandboxStatus::Stopped } else { LocalSandboxStatus::Running },
         created_at: UnixMillis(0),
+        ended_because: None,
     }
 }
 
@@ -85,6 +88,43 @@ async fn stop(State(record): State<Arc<Mutex<Record>>>, Path(id): Path<String>) 
     Json(json!({"status": "stopped"}))
 }
 
+async fn resume(
+    State(record): State<Arc<Mutex<Record>>>,
+    Path(id): Path<String>,
+    Json(request): Json<CreateSandboxRequest>,
+) -> Result<Json<LocalSandbox>, StatusCode> {
+    let mut record = record.lock().await;
+    if !record.created.iter().any(|known| known.sandbox_id == id) {
+        return Err(StatusCode::NOT_FOUND);
+    }
+    record.stopped.retain(|stopped| *stopped != id);
+    let answer = describe(&request, &record);
+    record.created.push(request);
+    Ok(Json(answer))
+}
+
+async fn take_snapshot(
+    State(record): State<Arc<Mutex<Record>>>,
+    Path(id): Path<String>,
+    Json(TakeLocalSnapshot { label }): Json<TakeLocalSnapshot>,
+) -> Result<Json<LocalSnapshot>, StatusCode> {
+    let record = record.lock().await;
+    let sandbox = record.created.iter().find(|known| known.sandbox_id == id).ok_or(StatusCode::NOT_FOUND)?;
+    Ok(Json(LocalSnapshot {
+        image_id: format!("img-{label}"),
+        label,
+        session_id: sandbox.session_id.clone(),
+        sandbox_id: id,
+        build_id: None,
+        created_at: UnixMillis(0),
+        bytes: 0,
+    }))
+}
+
+async fn delete_snapshot() -> Json<Value> {
+    Json(json!({"status": "deleted"}))
+}
+
 impl Backend {
     /// Listens on a free port of the loopback.
     pub async fn start() -> Outcome<Self> {
@@ -93,6 +133,9 @@ impl Backend {
             .route("/health", get(|| async { Json(json!({"status": "healthy"})) }))
             .route("/v1/sandboxes", post(create).get(list))
             .route("/v1/sandboxes/{id}", get(show).delete(stop))
+            .route("/v1/sandboxes/{id}/resume", post(resume))
+            .route("/v1/sandboxes/{id}/snapshots", post(take_snapshot))
+            .route("/v1/snapshots/{id}", delete(delete_snapshot))
             .with_state(Arc::clone(&record));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);

@@ -307,6 +307,9 @@ pub struct LocalSandbox {
     pub status: LocalSandboxStatus,
     /// When it was created.
     pub created_at: UnixMillis,
+    /// Why the host ended it, when it did so by itself: a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_because: Option<String>,
 }
 
 /// `GET /v1/sandboxes`
@@ -318,4 +321,71 @@ pub struct LocalSandboxList {
     /// Pass as `cursor` for the next page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
+}
+
+/// `POST /v1/sandboxes/:id/snapshots`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TakeLocalSnapshot {
+    /// Finds it again: the same label answers the snapshot that exists. 1 to 200 characters.
+    pub label: String,
+}
+
+/// Files that were kept of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalSnapshot {
+    /// The host's name of it, which a sandbox's `boot` names.
+    pub image_id: String,
+    /// The caller's name of it.
+    pub label: String,
+    /// The session whose sandbox it was; empty for a build.
+    pub session_id: String,
+    /// The sandbox.
+    pub sandbox_id: String,
+    /// The build, when it is an image that was built ahead. Only a deletion ends such a one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
+    /// When it was taken.
+    pub created_at: UnixMillis,
+    /// What it takes on the disk.
+    pub bytes: u64,
+}
+
+/// `GET /v1/snapshots`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalSnapshotList {
+    /// Oldest first.
+    pub snapshots: Vec<LocalSnapshot>,
+    /// Pass as `cursor` for the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// `POST /v1/builds` and `GET /v1/builds/:id`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalBuild {
+    /// The build.
+    pub build_id: String,
+    /// Its sandbox, whose name is also the handle that its callbacks tell.
+    pub sandbox: LocalSandbox,
+    /// Its image, when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
+}
+
+/// `GET /v1/capabilities`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalCapabilities {
+    /// `bwrap` or `none`
+    pub isolation: String,
+    /// `open`, `restricted` or `none`; `host` where sandboxes share the host's network.
+    pub network: String,
+    /// Whether a copy of files shares their blocks.
+    pub copy_on_write: bool,
+    /// Whether the kernel limits sandboxes' memory, processes and processors.
+    pub control_groups: bool,
 }

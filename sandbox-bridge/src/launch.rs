@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
@@ -18,6 +19,18 @@ pub struct LaunchOptions {
     /// Get SIGKILL when the parent, which must have this id, is gone.
     #[arg(long, value_name = "PID")]
     pub die_with: Option<i32>,
+    /// Be in the control group whose list of processes this is.
+    #[arg(long)]
+    pub join: Vec<PathBuf>,
+    /// Files that it may have open.
+    #[arg(long)]
+    pub max_open_files: Option<u64>,
+    /// Largest file that it may write.
+    #[arg(long)]
+    pub max_file_bytes: Option<u64>,
+    /// Processes of its user.
+    #[arg(long)]
+    pub max_processes: Option<u64>,
     /// The program and its arguments.
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
@@ -65,6 +78,22 @@ fn prepare(options: &LaunchOptions) -> Result<(), LaunchError> {
             return Err(LaunchError::ParentGone);
         }
     }
+    for list in &options.join {
+        let joined = std::fs::write(list, "0");
+        joined.map_err(|source| LaunchError::Refused { step: "join the control group", source })?;
+    }
+    for (resource, most) in [
+        (Resource::Nofile, options.max_open_files),
+        (Resource::Fsize, options.max_file_bytes),
+        (Resource::Nproc, options.max_processes),
+    ] {
+        if let Some(most) = most {
+            let now = rustix::process::getrlimit(resource);
+            let lower = |known: Option<u64>| Some(known.map_or(most, |known| known.min(most)));
+            rustix::process::setrlimit(resource, Rlimit { current: lower(now.current), maximum: lower(now.maximum) })
+                .map_err(refused("set a limit"))?;
+        }
+    }
     // A core file of a process that holds a token would be that token in a file.
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .map_err(refused("forbid core files"))
@@ -72,6 +101,11 @@ fn prepare(options: &LaunchOptions) -> Result<(), LaunchError> {
 
 /// The arguments that make this binary launch another program.
 pub fn arguments(new_session: bool, die_with: Option<u32>) -> Vec<OsString> {
+    arguments_joining(new_session, die_with, &[])
+}
+
+/// The same, in control groups.
+pub fn arguments_joining(new_session: bool, die_with: Option<u32>, groups: &[PathBuf]) -> Vec<OsString> {
     let mut arguments = vec![OsString::from("launch")];
     if new_session {
         arguments.push("--new-session".into());
@@ -79,6 +113,9 @@ pub fn arguments(new_session: bool, die_with: Option<u32>) -> Vec<OsString> {
     if let Some(parent) = die_with {
         arguments.push("--die-with".into());
         arguments.push(parent.to_string().into());
+    }
+    for group in groups {
+        arguments.extend(["--join".into(), group.into()]);
     }
     arguments.push("--".into());
     arguments

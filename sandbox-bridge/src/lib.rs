@@ -13,6 +13,7 @@ pub mod broker;
 pub mod clock;
 pub mod control_plane;
 pub mod diff;
+pub mod enclosed;
 pub mod gh;
 pub mod git;
 pub mod host;

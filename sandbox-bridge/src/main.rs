@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sandbox_bridge::agent::setup::AgentOptions;
+use sandbox_bridge::enclosed::{self, EnclosedOptions};
 use sandbox_bridge::host::{self, HostOptions};
 use sandbox_bridge::launch::{self, LaunchOptions};
 use sandbox_bridge::small_programs::SmallProgram;
@@ -35,6 +36,8 @@ enum Program {
         places: Places,
         #[command(flatten)]
         agent: AgentOptions,
+        #[command(flatten)]
+        enclosed: EnclosedOptions,
     },
     /// Git's credential helper within a sandbox: `get`, `store`, `erase`, or `gh-token`.
     GitCredential(Arguments),
@@ -102,11 +105,17 @@ fn main() -> ExitCode {
         Program::Supervise { config_env: true, places, agent, .. } => {
             start_from(&std::env::vars().collect(), places, &agent)
         }
-        Program::Supervise { places, agent, .. } => {
+        Program::Supervise { places, agent, enclosed, .. } => {
             logging::start();
             let code = |error: &supervise::SuperviseError| ExitCode::from(error.exit_code());
             match supervise::read_config() {
-                Ok(config) => finish_with(run_to_end(supervise::run(config, places, agent)), code),
+                Ok(config) => {
+                    let work = async {
+                        enclosed::open(&enclosed, &places.runtime_dir).await?;
+                        supervise::run(config, places, agent).await
+                    };
+                    finish_with(run_to_end(work), code)
+                }
                 Err(error) => finish_with(Ok(Err(error)), code),
             }
         }

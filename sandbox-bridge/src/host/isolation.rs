@@ -1,8 +1,12 @@
 //! Bubblewrap around a sandbox: its own folders, the system's programs read-only, its own processes, nothing else.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use super::doors::{Doors, NET_FOLDER, NET_INSIDE};
+use super::limits::Limits;
+use super::network::NetworkChoice;
 
 /// How sandboxes are set apart from this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -18,8 +22,13 @@ pub enum IsolationChoice {
 /// What was found to work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Isolation {
-    /// Bubblewrap with these namespace flags.
-    Bwrap(Vec<&'static str>),
+    /// Bubblewrap.
+    Bwrap {
+        /// Its flags for namespaces.
+        flags: Vec<&'static str>,
+        /// Whether a sandbox has a network of its own, which ends at its loopback.
+        own_network: bool,
+    },
     /// A process group in a folder.
     None,
 }
@@ -53,7 +62,18 @@ const SETTINGS: [&str; 19] = [
 ];
 
 /// Flags to try, the strictest first. As root in a container a user namespace may be forbidden and not needed.
-const CANDIDATES: [&[&str]; 3] = [
+const CANDIDATES: [&[&str]; 4] = [
+    &[
+        "--unshare-user",
+        // No namespaces within: what they open of the kernel has been a way out before.
+        "--disable-userns",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+        "--hostname",
+        "sandbox",
+    ],
     &[
         "--unshare-user",
         "--unshare-pid",
@@ -70,6 +90,13 @@ const CANDIDATES: [&[&str]; 3] = [
 /// As root, bubblewrap would leave root's rights, those over other processes' memory among them.
 const NO_CAPABILITIES: [&str; 2] = ["--cap-drop", "ALL"];
 
+/// Folders within [`SETTINGS`] and [`SYSTEM`] that hold keys of this machine.
+const HIDDEN: [&str; 3] = ["/etc/pki/private", "/etc/pki/tls/private", "/etc/ssl/private"];
+
+/// What a sandbox would fill memory with, or change this machine by, were it writable. `/proc/sys` is the whole
+/// machine's: a sandbox of root owns its files, whatever its capabilities.
+const READ_ONLY: [&str; 3] = ["/proc", "/dev", "/"];
+
 fn system_folders(arguments: &mut Vec<OsString>) {
     for folder in SYSTEM {
         match std::fs::symlink_metadata(folder) {
@@ -85,31 +112,50 @@ fn system_folders(arguments: &mut Vec<OsString>) {
     for path in SETTINGS {
         arguments.extend(["--ro-bind-try".into(), path.into(), path.into()]);
     }
-    for (flag, path) in [("--proc", "/proc"), ("--dev", "/dev"), ("--tmpfs", "/dev/shm")] {
+    for path in HIDDEN {
+        if Path::new(path).is_dir() {
+            arguments.extend(["--tmpfs", path, "--remount-ro", path].map(OsString::from));
+        }
+    }
+    for (flag, path) in [("--proc", "/proc"), ("--dev", "/dev")] {
         arguments.extend([flag.into(), path.into()]);
     }
 }
 
+fn read_only(arguments: &mut Vec<OsString>) {
+    for path in READ_ONLY {
+        arguments.extend(["--remount-ro".into(), path.into()]);
+    }
+}
+
 impl Isolation {
-    /// Finds out once what works here.
-    pub fn probe(choice: IsolationChoice) -> Option<Self> {
-        if choice == IsolationChoice::None {
-            return Some(Self::None);
-        }
-        let working = CANDIDATES.iter().find(|flags| works(flags));
+    /// Finds out once what works here. Without a network of its own a sandbox is better than without anything.
+    pub fn probe(choice: IsolationChoice, network: NetworkChoice) -> Option<Self> {
+        let networks: &[bool] = if network == NetworkChoice::Host { &[false] } else { &[true, false] };
+        let tries = networks.iter().flat_map(|own_network| CANDIDATES.iter().map(move |flags| (*flags, *own_network)));
+        let mut tries = tries.filter(|_| choice != IsolationChoice::None);
+        let working = tries.find(|(flags, own_network)| works(flags, *own_network));
         match (working, choice) {
-            (Some(flags), _) => Some(Self::Bwrap(flags.to_vec())),
+            (Some((flags, own_network)), _) => Some(Self::Bwrap { flags: flags.to_vec(), own_network }),
             (None, IsolationChoice::Bwrap) => None,
             (None, _) => Some(Self::None),
         }
     }
+
+    /// Whether a sandbox has a network of its own.
+    pub const fn own_network(&self) -> bool {
+        matches!(self, Self::Bwrap { own_network: true, .. })
+    }
 }
 
-fn works(flags: &[&str]) -> bool {
+fn works(flags: &[&str], own_network: bool) -> bool {
     let mut arguments: Vec<OsString> = flags.iter().map(OsString::from).collect();
+    arguments.extend(own_network.then(|| "--unshare-net".into()));
     arguments.extend(NO_CAPABILITIES.map(OsString::from));
     system_folders(&mut arguments);
-    arguments.extend(["--tmpfs", "/tmp", "--", "/bin/true"].map(OsString::from));
+    arguments.extend(["--tmpfs", "/dev/shm", "--tmpfs", "/tmp"].map(OsString::from));
+    read_only(&mut arguments);
+    arguments.extend(["--", "/bin/true"].map(OsString::from));
     Command::new("bwrap")
         .args(arguments)
         .stdin(Stdio::null())
@@ -130,21 +176,46 @@ pub struct Programs {
     pub tools: Vec<PathBuf>,
 }
 
+/// One sandbox: what it sees and may use.
+#[derive(Debug, Clone)]
+pub struct Enclosure<'a> {
+    /// Its folder.
+    pub folder: &'a Path,
+    /// Whether it goes on when this host ends.
+    pub outlives_host: bool,
+    /// The way out, where it has a network of its own.
+    pub doors: Option<&'a Doors>,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// Folders of a sandbox, and where they are inside.
+const OWN: [(&str, &str); 4] =
+    [("workspace", "/workspace"), ("home", "/home/agent"), ("run", "/run/oi"), ("tmp", "/tmp")];
+
 /// The command line of a sandbox's supervisor.
-pub fn command_line(isolation: &Isolation, programs: &Programs, folder: &Path, outlives_host: bool) -> Vec<OsString> {
+pub fn command_line(isolation: &Isolation, programs: &Programs, enclosure: &Enclosure<'_>) -> Vec<OsString> {
     match isolation {
         Isolation::None => {
-            let mut arguments = vec![programs.bridge.clone().into_os_string()];
-            let at = |name: &str| folder.join(name).into_os_string();
+            let mut arguments = launcher(programs.bridge.as_os_str(), enclosure.limits, false);
+            let at = |name: &str| enclosure.folder.join(name).into_os_string();
             arguments.extend(supervise(
-                [at("workspace"), at("home"), at("run"), at("tmp")],
+                OWN.map(|(name, _)| at(name)),
                 programs.opencode.as_os_str().into(),
                 programs.tools.iter().map(|tool| tool.as_os_str().into()),
             ));
             arguments
         }
-        Isolation::Bwrap(flags) => bwrap(flags, programs, folder, outlives_host),
+        Isolation::Bwrap { flags, own_network } => bwrap(flags, *own_network, programs, enclosure),
     }
+}
+
+/// This program twice: to set limits, then to supervise.
+fn launcher(bridge: &OsStr, limits: Limits, own_users: bool) -> Vec<OsString> {
+    let mut arguments = vec![bridge.to_owned(), "launch".into()];
+    arguments.extend(limits.launch_arguments(own_users));
+    arguments.extend(["--".into(), bridge.to_owned()]);
+    arguments
 }
 
 fn supervise(
@@ -169,17 +240,22 @@ fn supervise(
     arguments
 }
 
-fn bwrap(flags: &[&str], programs: &Programs, folder: &Path, outlives_host: bool) -> Vec<OsString> {
+fn bwrap(flags: &[&str], own_network: bool, programs: &Programs, enclosure: &Enclosure<'_>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["bwrap".into()];
     arguments.extend(flags.iter().map(OsString::from));
+    arguments.extend(own_network.then(|| "--unshare-net".into()));
     arguments.extend(NO_CAPABILITIES.map(OsString::from));
-    if !outlives_host {
+    if !enclosure.outlives_host {
         arguments.push("--die-with-parent".into());
     }
     system_folders(&mut arguments);
-    let own = [("workspace", "/workspace"), ("home", "/home/agent"), ("run", "/run/oi"), ("tmp", "/tmp")];
-    for (name, inside) in own {
+    let folder = enclosure.folder;
+    // On the disk, where it is counted, and not in memory.
+    for (name, inside) in OWN.into_iter().chain([("shm", "/dev/shm")]) {
         arguments.extend(["--bind".into(), folder.join(name).into_os_string(), inside.into()]);
+    }
+    if enclosure.doors.is_some() {
+        arguments.extend(["--ro-bind".into(), folder.join(NET_FOLDER).into_os_string(), NET_INSIDE.into()]);
     }
     let (bridge, opencode) = (format!("{INSIDE}/sandbox-bridge"), format!("{INSIDE}/opencode"));
     for (outside, inside) in [(&programs.bridge, &bridge), (&programs.opencode, &opencode)] {
@@ -195,9 +271,14 @@ fn bwrap(flags: &[&str], programs: &Programs, folder: &Path, outlives_host: bool
         arguments.extend(["--ro-bind".into(), tool.as_os_str().into(), inside.clone()]);
         tools.push(inside);
     }
-    arguments.extend(["--chdir".into(), "/workspace".into(), "--".into(), bridge.into()]);
-    let places = own.map(|(_, inside)| inside.into());
+    read_only(&mut arguments);
+    arguments.extend(["--chdir".into(), "/workspace".into(), "--".into()]);
+    arguments.extend(launcher(OsStr::new(&bridge), enclosure.limits, flags.contains(&"--unshare-user")));
+    let places = OWN.map(|(_, inside)| inside.into());
     arguments.extend(supervise(places, opencode.into(), tools.into_iter()));
+    if let Some(doors) = enclosure.doors {
+        arguments.extend(doors.arguments());
+    }
     arguments
 }
 
@@ -212,13 +293,24 @@ mod tests {
             opencode: "/cache/opencode".into(),
             tools: vec!["/cache/node/bin".into(), "/usr/local/bin".into()],
         };
-        let flags = Isolation::Bwrap(CANDIDATES[0].to_vec());
-        let line = command_line(&flags, &programs, Path::new("/state/sandboxes/a"), false);
+        let bwrap = Isolation::Bwrap { flags: CANDIDATES[0].to_vec(), own_network: true };
+        let doors = Doors { port: 3128, forward: vec!["127.0.0.1:8787".parse().expect("a server")] };
+        let enclosure = Enclosure {
+            folder: Path::new("/state/sandboxes/a"),
+            outlives_host: false,
+            doors: Some(&doors),
+            limits: Limits::default(),
+        };
+        let line = command_line(&bwrap, &programs, &enclosure);
         let line: Vec<String> = line.iter().map(|part| part.to_string_lossy().into_owned()).collect();
         let text = line.join(" ");
         assert!(text.contains("--bind /state/sandboxes/a/workspace /workspace"), "{text}");
         assert!(text.contains("--tool-path /opt/open-inspect/tools/0 --tool-path /usr/local/bin"), "{text}");
         assert!(text.contains("--die-with-parent"), "{text}");
+        assert!(text.contains("--unshare-net") && text.contains("--forward 127.0.0.1:8787"), "{text}");
+        for path in READ_ONLY {
+            assert!(text.contains(&format!("--remount-ro {path} ")), "{path}: {text}");
+        }
         let sources: Vec<&str> = line
             .windows(2)
             .filter(|pair| pair[0].contains("bind"))

@@ -1,23 +1,42 @@
 //! `sandbox-bridge host`: sandboxes on this machine, by a small HTTP API.
 
 pub mod api;
+mod build_api;
+pub mod build_log;
+pub mod builds;
+pub mod cgroup;
+pub mod connect_into;
+pub mod disk_use;
+pub mod doors;
+pub mod egress;
 pub mod isolation;
+mod keeper;
+pub mod limits;
+pub mod network;
 pub mod processes;
 mod proxy;
 pub mod record;
 pub mod registry;
+mod snapshot_api;
+pub mod snapshots;
+pub mod tree_copy;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::secret::Secret;
 use api::HostState;
+use cgroup::Cgroups;
 use isolation::{Isolation, IsolationChoice, Programs};
+use limits::LimitOptions;
+use network::{NetworkChoice, Server};
+use oi_protocol::local_backend::LocalCapabilities;
 use registry::{Registry, Settings};
+use snapshots::{SnapshotOptions, Snapshots};
 
 /// Options of `host`.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,9 +56,22 @@ pub struct HostOptions {
     /// How sandboxes are set apart.
     #[arg(long, env = "OI_ISOLATION", value_enum, default_value_t = IsolationChoice::Auto)]
     pub isolation: IsolationChoice,
+    /// What sandboxes may reach. Only bubblewrap can keep it.
+    #[arg(long, env = "OI_NETWORK", value_enum, default_value_t = NetworkChoice::Open)]
+    pub network: NetworkChoice,
+    /// A server, HOST:PORT, that they may reach though the rules forbid it; may be repeated.
+    #[arg(long)]
+    pub reach: Vec<Server>,
     /// Sandboxes at a time.
     #[arg(long, default_value_t = 16)]
     pub max_sandboxes: usize,
+    /// Stopped sandboxes whose files stay.
+    #[arg(long, default_value_t = 100)]
+    pub max_parked: usize,
+    #[command(flatten)]
+    pub limits: LimitOptions,
+    #[command(flatten)]
+    pub snapshots: SnapshotOptions,
     /// Leave sandboxes running when this host ends; the next one stops them.
     #[arg(long)]
     pub keep_on_exit: bool,
@@ -109,22 +141,50 @@ pub async fn run(options: HostOptions, secret: Option<String>) -> Result<(), Hos
     }
     std::fs::create_dir_all(&options.state_dir)?;
     let state_dir = std::fs::canonicalize(&options.state_dir)?;
-    let isolation = Isolation::probe(options.isolation).ok_or(HostError::Isolation)?;
+    let isolation = Isolation::probe(options.isolation, options.network).ok_or(HostError::Isolation)?;
     if isolation == Isolation::None {
         tracing::warn!(event = "host.not_isolated", "sandboxes can read what this user can read");
+    }
+    if !isolation.own_network() && options.network != NetworkChoice::Host {
+        tracing::warn!(event = "host.network_shared", "sandboxes reach what this machine reaches, its loopback too");
     }
     let tools = options.tool_path.iter().filter_map(|folder| std::fs::canonicalize(folder).ok()).collect();
     let programs =
         Programs { bridge: pin_this_program(&state_dir)?, opencode: find_program(&options.opencode)?, tools };
-    let settings =
-        Settings { isolation, programs, max_running: options.max_sandboxes, keep_on_exit: options.keep_on_exit };
-    let registry = Registry::open(settings, &state_dir).await?;
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .read_timeout(Duration::from_secs(120))
-        .build()?;
-    let state = HostState { registry: registry.clone(), secret, http };
+    // A sandbox that may not be larger gives no snapshot that is.
+    let max_bytes_each = match options.limits.max_disk_mib {
+        0 => u64::MAX,
+        mib => u64::from(mib) << 20,
+    };
+    let snapshots = Arc::new(Snapshots::open(&state_dir, options.snapshots, max_bytes_each)?);
+    let cgroups = Cgroups::probe(&state_dir);
+    let capabilities = LocalCapabilities {
+        isolation: if isolation == Isolation::None { "none" } else { "bwrap" }.to_owned(),
+        network: if isolation.own_network() { options.network } else { NetworkChoice::Host }.name().to_owned(),
+        copy_on_write: snapshots.is_copy_on_write(),
+        control_groups: cgroups.is_some(),
+    };
+    let settings = Settings {
+        isolation,
+        programs,
+        max_running: options.max_sandboxes,
+        max_parked: options.max_parked,
+        keep_on_exit: options.keep_on_exit,
+        network: options.network,
+        reach: options.reach,
+        limits: options.limits,
+        cgroups,
+    };
+    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+    let registry = Registry::open(settings, &state_dir, snapshots, http).await?;
+    tracing::info!(
+        event = "host.capabilities",
+        isolation = capabilities.isolation,
+        network = capabilities.network,
+        copy_on_write = capabilities.copy_on_write,
+        control_groups = capabilities.control_groups
+    );
+    let state = HostState { registry: registry.clone(), secret, capabilities: Arc::new(capabilities) };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!(event = "host.listening", address = %listener.local_addr()?);
     let serve = axum::serve(listener, api::router(state)).into_future();

@@ -1,5 +1,6 @@
 //! Processes of this machine, by what `/proc` says of them.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -18,6 +19,7 @@ pub struct ProcessId {
 }
 
 struct Stat {
+    parent: u32,
     group: i32,
     start_time: u64,
     zombie: bool,
@@ -30,6 +32,7 @@ fn stat(pid: u32) -> Option<Stat> {
     let fields: Vec<&str> = rest.split(' ').collect();
     Some(Stat {
         zombie: fields.first() == Some(&"Z"),
+        parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
         start_time: fields.get(19)?.parse().ok()?,
     })
@@ -76,6 +79,56 @@ fn supervisors(group: u32) -> Vec<u32> {
     all().filter(|pid| stat(*pid).is_some_and(|stat| stat.group == group as i32)).filter(is_supervisor).collect()
 }
 
+/// A process and all that descend from it. In a process namespace none leaves its family; without one, a process whose
+/// parent ended is the system's.
+pub fn family(leader: ProcessId) -> Vec<u32> {
+    if !leader.is_alive() {
+        return Vec::new();
+    }
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for pid in all() {
+        if let Some(stat) = stat(pid) {
+            children.entry(stat.parent).or_default().push(pid);
+        }
+    }
+    let (mut family, mut at) = (vec![leader.pid], 0);
+    while let Some(pid) = family.get(at) {
+        family.extend(children.remove(pid).unwrap_or_default());
+        at += 1;
+    }
+    family
+}
+
+/// A number from one of a process's files in `/proc`, where lines are `Name: number ...`.
+fn numbers<const N: usize>(pid: u32, file: &str, names: [&str; N]) -> [Option<u64>; N] {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    names.map(|name| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        rest.split_whitespace().next()?.parse().ok()
+    })
+}
+
+/// Threads of a process; 0 when it is gone.
+pub fn threads(pid: u32) -> u32 {
+    let [threads] = numbers(pid, "status", ["Threads"]);
+    threads.unwrap_or_default() as u32
+}
+
+/// Memory of a process that is no file's, in bytes, with what it shares with others.
+pub fn resident_bytes(pid: u32) -> u64 {
+    let kinds = numbers(pid, "status", ["RssAnon", "RssShmem"]);
+    kinds.into_iter().flatten().sum::<u64>() * 1024
+}
+
+/// The same, with its share of what is shared. Costs a walk through its memory.
+pub fn own_share_bytes(pid: u32) -> u64 {
+    match numbers(pid, "smaps_rollup", ["Pss_Anon", "Pss_Shmem"]) {
+        [Some(anonymous), shared] => (anonymous + shared.unwrap_or_default()) * 1024,
+        // The supervisor shows its memory to nobody.
+        [None, _] => resident_bytes(pid),
+    }
+}
+
 /// Processes of a sandbox that have left its group; only without a process namespace do they survive it.
 fn marked(sandbox_id: &str) -> Vec<u32> {
     let mark = format!("{SANDBOX_VARIABLE}={sandbox_id}").into_bytes();
@@ -84,6 +137,52 @@ fn marked(sandbox_id: &str) -> Vec<u32> {
         environment.split(|byte| *byte == 0).any(|variable| variable == mark)
     };
     all().filter(carries).collect()
+}
+
+/// Processes that were stopped for a moment. They go on when this is dropped.
+#[derive(Debug)]
+pub struct Frozen(Vec<ProcessId>);
+
+/// Stops what runs in a sandbox, but for the supervisor, who keeps the session's connection alive.
+pub fn freeze(leader: ProcessId, sandbox_id: &str) -> Frozen {
+    let mut spared = supervisors(leader.pid);
+    // With what is between it and the leader.
+    let mut at = 0;
+    while let Some(pid) = spared.get(at).copied() {
+        if pid != leader.pid
+            && let Some(stat) = stat(pid)
+        {
+            spared.push(stat.parent);
+        }
+        at += 1;
+    }
+    let mut frozen = Frozen(Vec::new());
+    // Until none is new: what is not stopped yet may start others.
+    for _ in 0..10 {
+        let found: Vec<ProcessId> = family(leader)
+            .into_iter()
+            .chain(marked(sandbox_id))
+            .filter(|pid| !spared.contains(pid))
+            .filter_map(ProcessId::of)
+            .filter(|process| process.is_alive() && !frozen.0.contains(process))
+            .collect();
+        if found.is_empty() {
+            break;
+        }
+        for process in found {
+            signal(process.pid, Signal::STOP);
+            frozen.0.push(process);
+        }
+    }
+    frozen
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in self.0.iter().filter(|process| process.is_alive()) {
+            signal(process.pid, Signal::CONT);
+        }
+    }
 }
 
 /// Kills at once all that is left of a sandbox whose leader has ended.
@@ -113,12 +212,18 @@ pub async fn stop(leader: ProcessId, sandbox_id: &str, grace: Duration) {
         while leader.is_alive() && Instant::now() < deadline {
             sleep(Duration::from_millis(20)).await;
         }
-        if leader.is_alive() {
-            signal_group(leader.pid, Signal::KILL);
-            let deadline = Instant::now() + Duration::from_secs(5);
-            while leader.is_alive() && Instant::now() < deadline {
-                sleep(Duration::from_millis(10)).await;
-            }
+    }
+    kill(leader, sandbox_id).await;
+}
+
+/// Ends a sandbox at once.
+pub async fn kill(leader: ProcessId, sandbox_id: &str) {
+    if leader.is_alive() {
+        // With a process namespace its first process takes all others with it.
+        signal_group(leader.pid, Signal::KILL);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while leader.is_alive() && Instant::now() < deadline {
+            sleep(Duration::from_millis(10)).await;
         }
     }
     sweep(sandbox_id);

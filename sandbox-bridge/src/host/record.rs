@@ -24,6 +24,9 @@ pub struct Record {
     /// Ports that the proxy reaches.
     #[serde(default)]
     pub ports: Vec<u16>,
+    /// The build that it is for, in place of a session.
+    #[serde(default)]
+    pub build_id: Option<String>,
 }
 
 impl Record {
@@ -31,10 +34,18 @@ impl Record {
     pub const fn new(sandbox_id: String, session_id: String, generation: i64, created_at: UnixMillis) -> Self {
         let status = LocalSandboxStatus::Running;
         Self {
-            sandbox: LocalSandbox { sandbox_id, session_id, generation, status, created_at },
+            sandbox: LocalSandbox { sandbox_id, session_id, generation, status, created_at, ended_because: None },
             process: None,
             ports: Vec::new(),
+            build_id: None,
         }
+    }
+
+    /// It runs again.
+    pub fn goes_on(&mut self, generation: i64) {
+        self.sandbox.status = LocalSandboxStatus::Running;
+        self.sandbox.generation = generation;
+        self.sandbox.ended_because = None;
     }
 
     /// It does not run any more.
@@ -43,6 +54,9 @@ impl Record {
         self.process = None;
     }
 }
+
+/// Folders of a sandbox.
+const FOLDERS: [&str; 6] = ["workspace", "home", "run", "tmp", "shm", "net"];
 
 /// The folder of all sandboxes.
 #[derive(Debug, Clone)]
@@ -56,7 +70,11 @@ pub fn is_valid_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(plain) && !id.starts_with(['.', '-'])
 }
 
-fn private_folder(path: &Path) -> std::io::Result<()> {
+/// Begins the name of a folder that is being removed.
+const GONE: &str = ".gone-";
+
+/// A folder for this user alone.
+pub(super) fn private_folder(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -77,7 +95,18 @@ impl Records {
     /// Makes a sandbox's folders.
     pub fn create_folders(&self, sandbox_id: &str) -> std::io::Result<()> {
         let folder = self.folder(sandbox_id);
-        ["workspace", "home", "run", "tmp"].iter().try_for_each(|name| private_folder(&folder.join(name)))
+        FOLDERS.iter().try_for_each(|name| private_folder(&folder.join(name)))
+    }
+
+    /// Removes a sandbox's folder with all that is in it. From its first step on it is not there.
+    pub fn remove(&self, sandbox_id: &str) -> std::io::Result<()> {
+        let gone = self.root.join(format!("{GONE}{sandbox_id}"));
+        match std::fs::rename(self.folder(sandbox_id), &gone) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed?,
+        }
+        // Follows no link, so that only what is in it goes.
+        std::fs::remove_dir_all(gone)
     }
 
     /// Writes a record so that a reader sees the old or the new one, whole.
@@ -90,14 +119,20 @@ impl Records {
         std::fs::rename(new, folder.join("record.json"))
     }
 
-    /// All records that can be read.
+    /// All records that can be read. What was being removed is removed.
     pub fn load(&self) -> std::io::Result<Vec<Record>> {
         let mut records = Vec::new();
         for entry in std::fs::read_dir(&self.root)? {
-            let path = entry?.path().join("record.json");
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(GONE) {
+                std::fs::remove_dir_all(entry.path())?;
+                continue;
+            }
+            let path = entry.path().join("record.json");
             let Ok(text) = std::fs::read(&path) else { continue };
             match serde_json::from_slice::<Record>(&text) {
-                Ok(record) if is_valid_id(&record.sandbox.sandbox_id) => records.push(record),
+                Ok(record) if is_valid_id(&name) && record.sandbox.sandbox_id == name => records.push(record),
                 Ok(_) | Err(_) => tracing::warn!(event = "host.bad_record", path = %path.display()),
             }
         }
@@ -121,6 +156,25 @@ mod tests {
         assert_eq!(records.load().expect("read"), [record]);
         std::fs::write(records.folder("sb-1").join("record.json"), "{half").expect("written");
         assert_eq!(records.load().expect("a bad record is passed over"), []);
+    }
+
+    #[test]
+    fn removing_a_sandbox_removes_nothing_that_its_links_lead_to() {
+        let state = tempfile::tempdir().expect("a folder");
+        let records = Records::open(state.path()).expect("opens");
+        for id in ["a", "b"] {
+            records.create_folders(id).expect("made");
+        }
+        std::fs::write(records.folder("b").join("workspace/work"), "precious").expect("written");
+        let planted = records.folder("a").join("workspace");
+        for (name, target) in [("up", "../../b"), ("file", "../../b/workspace/work"), ("root", "/")] {
+            std::os::unix::fs::symlink(target, planted.join(name)).expect("linked");
+        }
+        assert!(planted.join("up/workspace/work").exists(), "the link leads there");
+        records.remove("a").expect("removed");
+        records.remove("a").expect("removed twice");
+        assert!(!records.folder("a").exists());
+        assert_eq!(std::fs::read_to_string(records.folder("b").join("workspace/work")).expect("there"), "precious");
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use oi_protocol::local_backend::CreateSandboxRequest;
 use reqwest::{Method, StatusCode};
+use sandbox_bridge::host::cgroup::Cgroups;
 use sandbox_bridge::host::isolation::{Isolation, IsolationChoice};
+use sandbox_bridge::host::network::NetworkChoice;
 use sandbox_bridge::host::processes::{self, ProcessId};
 use serde_json::{Value, json};
 
@@ -21,6 +23,7 @@ pub const SECRET: &str = "the-secret-of-the-sandbox-host";
 pub struct Host {
     folder: tempfile::TempDir,
     isolation: &'static str,
+    options: Vec<String>,
     opencode: PathBuf,
     /// Where all that it and its sandboxes log goes, whatever the level.
     log: Option<PathBuf>,
@@ -30,16 +33,26 @@ pub struct Host {
 }
 
 impl Host {
-    async fn start(isolation: &'static str, opencode_script: &str) -> Self {
+    pub async fn start(isolation: &'static str, opencode_script: &str) -> Self {
+        Self::with_options(isolation, opencode_script, &[]).await
+    }
+
+    /// A host with further options.
+    pub async fn with_options(isolation: &'static str, opencode_script: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let opencode = stand_in(folder.path(), opencode_script);
-        Self::with_program(isolation, folder, opencode).await
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        Self::with(isolation, folder, opencode, options).await
     }
 
     /// A host whose sandboxes get this OpenCode.
     pub async fn with_program(isolation: &'static str, folder: tempfile::TempDir, opencode: PathBuf) -> Self {
+        Self::with(isolation, folder, opencode, Vec::new()).await
+    }
+
+    async fn with(isolation: &'static str, folder: tempfile::TempDir, opencode: PathBuf, options: Vec<String>) -> Self {
         let http = reqwest::Client::new();
-        let mut host = Self { folder, isolation, opencode, log: None, child: None, url: String::new(), http };
+        let mut host = Self { folder, isolation, options, opencode, log: None, child: None, url: String::new(), http };
         host.run().await;
         host
     }
@@ -47,12 +60,18 @@ impl Host {
     /// The same, with a log of everything.
     pub async fn logging_to(isolation: &'static str, folder: tempfile::TempDir, opencode: PathBuf, log: &Path) -> Self {
         let (http, log) = (reqwest::Client::new(), Some(log.to_owned()));
-        let mut host = Self { folder, isolation, opencode, log, child: None, url: String::new(), http };
+        let mut host =
+            Self { folder, isolation, options: Vec::new(), opencode, log, child: None, url: String::new(), http };
         host.run().await;
         host
     }
 
-    async fn run(&mut self) {
+    /// The process of the host itself.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("runs").id()
+    }
+
+    pub async fn run(&mut self) {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         self.url = format!("http://127.0.0.1:{port}");
         let mut command = Command::new(program());
@@ -73,6 +92,7 @@ impl Host {
             .arg(self.state())
             .arg("--opencode")
             .arg(&self.opencode)
+            .args(&self.options)
             .env("LOCAL_SANDBOX_SECRET", SECRET)
             .env("OI_LOG", if self.log.is_some() { "trace" } else { "error" })
             .stdin(Stdio::null())
@@ -96,7 +116,7 @@ impl Host {
         self.state().join("sandboxes").join(id)
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(SECRET);
         if let Some(body) = body {
             request = request.json(&body);
@@ -104,6 +124,11 @@ impl Host {
         let answer = request.send().await.expect("answered");
         let status = answer.status();
         (status, answer.json().await.expect("JSON"))
+    }
+
+    pub async fn text(&self, path: &str) -> String {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(SECRET);
+        request.send().await.expect("answered").text().await.expect("text")
     }
 
     pub async fn create(&self, config: &CreateSandboxRequest) -> (StatusCode, Value) {
@@ -115,12 +140,12 @@ impl Host {
         assert_eq!(status, StatusCode::OK);
     }
 
-    async fn status(&self, id: &str) -> String {
+    pub async fn status(&self, id: &str) -> String {
         let (_, sandbox) = self.call(Method::GET, &format!("/v1/sandboxes/{id}"), None).await;
         sandbox["status"].as_str().expect("a status").to_owned()
     }
 
-    fn end(&mut self, signal: &str) {
+    pub fn end(&mut self, signal: &str) {
         let mut child = self.child.take().expect("runs");
         sh(self.folder.path(), &format!("kill -{signal} {}", child.id()));
         child.wait().expect("waited");
@@ -136,19 +161,21 @@ impl Drop for Host {
         for entry in std::fs::read_dir(self.state().join("sandboxes")).into_iter().flatten().flatten() {
             processes::sweep(&entry.file_name().to_string_lossy());
         }
+        // What the next host would remove.
+        drop(Cgroups::probe(&self.state()));
     }
 }
 
 /// Ways of setting apart that work here.
 pub fn isolations() -> Vec<&'static str> {
-    match Isolation::probe(IsolationChoice::Auto) {
-        Some(Isolation::Bwrap(_)) => vec!["bwrap", "none"],
+    match Isolation::probe(IsolationChoice::Auto, NetworkChoice::Open) {
+        Some(Isolation::Bwrap { .. }) => vec!["bwrap", "none"],
         _ => vec!["none"],
     }
 }
 
 /// Processes of a sandbox: those that carry its mark.
-fn alive(id: &str) -> Vec<ProcessId> {
+pub fn alive(id: &str) -> Vec<ProcessId> {
     let mark = format!("OI_SANDBOX_ID={id}");
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     entries
@@ -169,9 +196,14 @@ pub fn supervisor(id: &str) -> Option<u32> {
     })
 }
 
-async fn played(isolation: &'static str) -> (Session, FakeOpenCode, Host, CreateSandboxRequest) {
+/// The played OpenCode listens outside.
+fn reaching(opencode: &FakeOpenCode) -> [&str; 2] {
+    ["--reach", opencode.url.trim_start_matches("http://")]
+}
+
+pub async fn played(isolation: &'static str) -> (Session, FakeOpenCode, Host, CreateSandboxRequest) {
     let (session, opencode) = (Session::start().await, FakeOpenCode::start().await);
-    let host = Host::start(isolation, &says_it_listens(&opencode.url)).await;
+    let host = Host::with_options(isolation, &says_it_listens(&opencode.url), &reaching(&opencode)).await;
     let config = config(&session, None, "http://127.0.0.1:9/v1");
     let (status, sandbox) = host.create(&config).await;
     assert_eq!((status, &sandbox["status"]), (StatusCode::CREATED, &json!("running")), "{sandbox}");
@@ -380,7 +412,7 @@ async fn a_sandbox_in_bubblewrap_sees_nothing_of_this_machine() {
         marker.path().display(),
         says_it_listens(&opencode.url)
     );
-    let host = Host::start("bwrap", &script).await;
+    let host = Host::with_options("bwrap", &script, &reaching(&opencode)).await;
     let config = config(&session, None, "http://127.0.0.1:9/v1");
     host.create(&config).await;
     session.booted().await;

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::{Lost, Socket};
+use crate::enclosed;
 use crate::secret::Secret;
 
 /// Largest frame that the session may send: a prompt with room to spare.
@@ -76,7 +78,13 @@ pub(super) async fn connect(config: &ConnectionConfig) -> Result<Socket, Lost> {
     headers.insert("X-Bridge-Dialect", http::HeaderValue::from_static("2"));
     let limits =
         WebSocketConfig::default().max_message_size(Some(FRAME_MAX_BYTES)).max_frame_size(Some(FRAME_MAX_BYTES));
-    let dial = tokio_tungstenite::connect_async_with_config(request, Some(limits), true);
+    let dial = async {
+        let uri = request.uri();
+        let host = uri.host().unwrap_or_default();
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("wss") { 443 } else { 80 });
+        let stream = enclosed::connect(enclosed::route(), host, port).await.map_err(WsError::Io)?;
+        tokio_tungstenite::client_async_tls_with_config(request, stream, Some(limits), None).await
+    };
     match timeout(Duration::from_secs(20), dial).await {
         Ok(connected) => Ok(connected?.0),
         Err(_) => Err(Lost::Socket("no answer to the upgrade".to_owned())),

@@ -1,6 +1,7 @@
 //! What the tests play: the session, OpenCode, a model and a forge. The bridge itself is the real program.
 
 pub mod forge;
+pub mod inmate;
 pub mod model;
 pub mod opencode;
 pub mod responses;
