@@ -122,6 +122,14 @@ async fn a_supervisor_that_starts_again_moves_nothing_and_knows_where_the_sessio
     let lines =
         |name: &str| std::fs::read_to_string(sandbox.path("workspace").join(name)).expect("ran").lines().count();
     assert_eq!((lines("setup"), lines("start")), (1, 2));
+    // Nor where the agent made the checkout anew, so that it has no mark.
+    sh(&checkout, "git update-ref -d refs/open-inspect/baseline; git checkout -q -B main; git reset -q --hard");
+    let before = state(&checkout);
+    sandbox.crash();
+    world.session.taken().frames.clear();
+    sandbox.start();
+    world.session.booted().await;
+    assert_eq!(state(&checkout), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
