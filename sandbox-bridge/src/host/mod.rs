@@ -132,6 +132,10 @@ fn pin_this_program(state_dir: &Path) -> std::io::Result<PathBuf> {
 
 /// Runs the host until a signal ends it. `secret` is what callers must show.
 pub async fn run(options: HostOptions, secret: Option<String>) -> Result<(), HostError> {
+    // Where sandboxes are only process groups, they run as this user: nobody may read the secret from `/proc`.
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+        tracing::warn!(event = "host.dumpable", %error);
+    }
     let secret = secret.filter(|secret| secret.len() >= 16).map(Secret::new).ok_or(HostError::Secret)?;
     let listener = TcpListener::bind(options.listen)
         .await

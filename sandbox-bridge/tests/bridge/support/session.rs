@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::eventually;
-use super::signing_key::SigningKey;
+use super::signing_key::{self, SigningKey};
 
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 pub const SESSION_ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -119,7 +119,7 @@ impl Session {
             .route("/sessions/{id}/scm-credentials", post(credentials))
             .route("/sessions/{id}/sandbox-skills", get(skills))
             .route("/sandbox/{id}/error", post(boot_error))
-            .route("/sessions/{id}/commit-signing", get(commit_signing).post(sign_commit))
+            .route("/sessions/{id}/commit-signing", get(signing_key::setting).post(signing_key::sign))
             .route("/sessions/{id}/pr", post(pull_request))
             .route("/sessions/{id}/outputs/{output}", put(output).layer(DefaultBodyLimit::max(64 << 20)))
             .route("/sessions/{id}/diff", put(diff))
@@ -343,41 +343,6 @@ async fn credentials(State(session): State<Session>, headers: HeaderMap) -> Resp
     tokio::time::sleep(Duration::from_millis(50)).await;
     let end = sandbox_bridge::clock::now().plus(session.inner.credential_life.load(Ordering::Relaxed)).0;
     Json(json!({"username": "x-access-token", "password": GIT_PASSWORD, "expires_at_epoch_ms": end})).into_response()
-}
-
-/// As the control plane answers, with an entity tag besides.
-async fn commit_signing(State(session): State<Session>, headers: HeaderMap) -> Response {
-    if !has_token(&headers) {
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
-    session.inner.signing_reads.fetch_add(1, Ordering::Relaxed);
-    let signing = session.inner.signing.lock().expect("no test panicked in it");
-    let body = signing.as_ref().map_or_else(|| json!({"enabled": false}), SigningKey::setting);
-    let tag = format!("\"{}\"", signing.as_ref().map_or("off", |key| &key.fingerprint));
-    if headers.get("if-none-match").is_some_and(|known| known == &tag) {
-        return StatusCode::NOT_MODIFIED.into_response();
-    }
-    ([("etag", tag)], Json(body)).into_response()
-}
-
-async fn sign_commit(State(session): State<Session>, headers: HeaderMap, payload: axum::body::Bytes) -> Response {
-    if !has_token(&headers) {
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
-    assert_eq!(headers["content-type"], "application/octet-stream");
-    let refused = |status: u16, text: &str| {
-        (StatusCode::from_u16(status).expect("a status"), Json(json!({"error": text}))).into_response()
-    };
-    if let Some(status) = session.inner.refuse_signing_with.lock().expect("no test panicked in it").pop_front() {
-        return refused(status, "No signatures today");
-    }
-    match &*session.inner.signing.lock().expect("no test panicked in it") {
-        None => refused(409, "Commit signing is disabled"),
-        Some(key) if headers["x-open-inspect-signing-fingerprint"] != key.fingerprint.as_str() => {
-            refused(409, "Commit signing key changed")
-        }
-        Some(key) => key.sign(&payload).into_response(),
-    }
 }
 
 async fn output(
