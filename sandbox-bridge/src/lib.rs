@@ -22,3 +22,4 @@ pub mod random;
 pub mod secret;
 pub mod stop_signal;
 pub mod supervise;
+pub mod terminal;
