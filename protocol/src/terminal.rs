@@ -178,7 +178,12 @@ pub enum TerminalCommand {
         /// The size.
         size: TerminalSize,
     },
-    /// A viewer is gone, or has fallen behind.
+    /// A viewer has fallen behind: its keys count, and it is sent nothing until it watches again.
+    Pause {
+        /// The viewer.
+        viewer: u32,
+    },
+    /// A viewer is gone.
     Unwatch {
         /// The viewer.
         viewer: u32,

@@ -84,7 +84,7 @@ words!(TerminalMessage: Ping => "ping", Open => "open", Resize => "resize", Show
 words!(TerminalEvent:
     Pong => "pong", Sandbox => "sandbox", Opened => "opened", Resized => "resized", Exited => "exited",
     Restarted => "restarted", Refused => "refused", Ended => "ended");
-words!(TerminalCommand: Watch => "watch", Resize => "resize", Unwatch => "unwatch");
+words!(TerminalCommand: Watch => "watch", Resize => "resize", Pause => "pause", Unwatch => "unwatch");
 words!(TerminalReport:
     Running => "running", Opened => "opened", Resized => "resized", Exited => "exited", Refused => "refused");
 

@@ -26,7 +26,8 @@ struct Running {
     /// Tells this shell's events from those of an earlier one of the same terminal.
     number: u64,
     kept: KeptOutput,
-    viewers: BTreeSet<u32>,
+    /// Viewers that get what it writes.
+    shown_to: BTreeSet<u32>,
 }
 
 struct Viewer {
@@ -58,7 +59,7 @@ impl Terminals {
     pub fn disconnected(&mut self) {
         self.viewers.clear();
         for running in self.running.values_mut() {
-            running.viewers.clear();
+            running.shown_to.clear();
         }
     }
 
@@ -73,6 +74,13 @@ impl Terminals {
                 known.size = size.bounded();
                 self.fit(viewer)
             }
+            TerminalCommand::Pause { viewer } => {
+                let terminal = self.viewers.get(&viewer).map(|known| known.terminal);
+                if let Some(running) = terminal.and_then(|terminal| self.running.get_mut(&terminal)) {
+                    running.shown_to.remove(&viewer);
+                }
+                Vec::new()
+            }
             TerminalCommand::Unwatch { viewer } => {
                 self.forget(viewer);
                 Vec::new()
@@ -84,7 +92,7 @@ impl Terminals {
         if let Some(known) = self.viewers.remove(&viewer)
             && let Some(running) = self.running.get_mut(&known.terminal)
         {
-            running.viewers.remove(&viewer);
+            running.shown_to.remove(&viewer);
         }
     }
 
@@ -108,7 +116,7 @@ impl Terminals {
             match Shell::start(&self.settings, directory(), size, number, self.events.clone()) {
                 Ok(shell) => {
                     let kept = KeptOutput::new(KEPT_OUTPUT_BYTES);
-                    self.running.insert(terminal, Running { shell, number, kept, viewers: BTreeSet::new() });
+                    self.running.insert(terminal, Running { shell, number, kept, shown_to: BTreeSet::new() });
                     sent.push(self.report());
                     tracing::info!(event = "terminal.open", terminal);
                 }
@@ -118,7 +126,7 @@ impl Terminals {
         self.viewers.insert(viewer, Viewer { terminal, size });
         sent.extend(self.fit(viewer));
         if let Some(running) = self.running.get_mut(&terminal) {
-            running.viewers.insert(viewer);
+            running.shown_to.insert(viewer);
             let size = running.shell.size();
             sent.push(Sent::Report(TerminalReport::Opened { viewer, terminal, size, started }));
             let bytes = &running.kept.picture();
@@ -158,18 +166,15 @@ impl Terminals {
                 let Some(terminal) = self.terminal_of(number) else { return Vec::new() };
                 let Some(running) = self.running.get_mut(&terminal) else { return Vec::new() };
                 running.kept.push(&bytes);
-                if running.viewers.is_empty() {
+                if running.shown_to.is_empty() {
                     return Vec::new();
                 }
                 vec![Sent::Bytes(Frame::Output { terminal, bytes: &bytes }.encode())]
             }
             ShellEvent::Ended(number, code) => {
                 let Some(terminal) = self.terminal_of(number) else { return Vec::new() };
-                if let Some(ended) = self.running.remove(&terminal) {
-                    for viewer in &ended.viewers {
-                        self.viewers.remove(viewer);
-                    }
-                }
+                self.running.remove(&terminal);
+                self.viewers.retain(|_, viewer| viewer.terminal != terminal);
                 tracing::info!(event = "terminal.exit", terminal, code);
                 vec![Sent::Report(TerminalReport::Exited { terminal, code }), self.report()]
             }
@@ -296,6 +301,20 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(8), seen).await.expect("it is kept");
         assert_eq!(sent, []);
+    }
+
+    #[tokio::test]
+    async fn one_who_fell_behind_can_still_stop_what_floods_them() {
+        let mut bench = Bench::new();
+        bench.watch(1, 0, WIDE);
+        bench.terminals.input(1, 0, b"while :; do echo flood; done\n");
+        bench.until_output("flood\r\nflood").await;
+        bench.terminals.command(TerminalCommand::Pause { viewer: 1 }, || "/".into());
+        let event = bench.events.recv().await.expect("it floods");
+        assert_eq!(bench.terminals.shell_event(event), [], "nothing is sent to nobody");
+        bench.terminals.input(1, 0, b"\x03");
+        bench.terminals.input(1, 0, b"exit 0\n");
+        bench.until("the exit", |sent| matches!(sent, Sent::Report(TerminalReport::Exited { .. }))).await;
     }
 
     fn watch_again() -> TerminalCommand {
