@@ -20,6 +20,7 @@ pub mod mcp;
 pub mod model_gateway;
 pub mod random;
 pub mod secret;
+pub mod services;
 pub mod stop_signal;
 pub mod supervise;
 pub mod terminal;

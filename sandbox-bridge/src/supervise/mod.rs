@@ -35,6 +35,7 @@ use crate::diff::worker::DiffWorker;
 use crate::git::Git;
 use crate::model_gateway::{self, GatewayError};
 use crate::secret::Secret;
+use crate::services;
 use boot::{Boot, Teller, ready_event};
 use places::Places;
 
@@ -106,6 +107,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
     let program = std::env::current_exe()?;
     let socket = places.socket()?;
     let environment = environment::base(&places, &config.sandbox_id, &config.env, &socket, &program);
+    let environment = services::browser::with_browser(environment, config.services.vnc_password.is_some());
     let git = Git::new(environment::for_git(&places, &config.sandbox_id, &config.env, &socket, &program));
     let (workspace, workspace_seen) = watch::channel(None);
     let control_plane =
@@ -116,6 +118,16 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
     };
     tokio::spawn(broker::serve(broker::listen(&socket)?, Arc::new(broker)));
 
+    let told = teller.clone();
+    let around = services::Surroundings {
+        config: Arc::clone(&config),
+        places: places.clone(),
+        environment: environment.clone(),
+        program: program.clone(),
+        workspace: workspace_seen.clone(),
+        tell: Arc::new(move |phase, status, began, detail| told.phase(phase, status, began, detail)),
+    };
+    let service_tasks = services::start(around, &stopped);
     let (endpoint, endpoint_seen) = watch::channel(Endpoint::Starting);
     let process = opencode_process(&config, &places, &environment, &program).await?;
     let agent_task = tokio::spawn(process.supervise(endpoint, stopped.clone()));
@@ -159,6 +171,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
     if !connection.is_finished() {
         drop(tokio::time::timeout(Duration::from_secs(3), &mut connection).await);
     }
+    drop(tokio::time::timeout(Duration::from_secs(1), futures_util::future::join_all(service_tasks)).await);
     drop(tokio::time::timeout(Duration::from_secs(1), agent_task).await);
     places::remove_socket(&socket);
     tracing::info!(event = "supervisor.end", orderly = ended.is_ok());
