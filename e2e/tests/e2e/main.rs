@@ -20,6 +20,7 @@ mod search;
 mod secrets;
 mod settings;
 mod store;
+mod terminal;
 mod webhooks;
 
 use std::future::Future;
@@ -140,6 +141,9 @@ const REAL: &[(&str, Test)] = tests![
     main_job::a_follow_up_waits_for_its_turn_and_stop_stops,
     secrets::a_hook_and_the_agent_see_the_secrets_and_nobody_else_does,
     browser::two_browsers_do_the_main_job_by_hand,
+    terminal::two_people_share_a_terminal_and_a_restart_is_told,
+    terminal::a_terminal_is_for_people_at_our_own_pages_where_it_is_turned_on,
+    terminal::a_browser_types_in_a_terminal_at_a_desktops_and_a_phones_width,
     crashes::killing_the_bridge_in_a_run_ends_it_visibly,
     crashes::killing_the_agent_in_a_run_ends_it_visibly,
     crashes::killing_workerd_in_a_run_ends_it_visibly,
