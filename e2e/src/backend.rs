@@ -40,6 +40,7 @@ fn describe(request: &CreateSandboxRequest, record: &Record) -> LocalSandbox {
         generation: request.generation,
         status: if stopped { LocalSandboxStatus::Stopped } else { LocalSandboxStatus::Running },
         created_at: UnixMillis(0),
+        access: None,
     }
 }
 

@@ -11,12 +11,13 @@ use axum::routing::{any, get};
 use axum::{Json, Router, middleware};
 use http::StatusCode;
 use http::header::AUTHORIZATION;
-use oi_protocol::local_backend::CreateSandboxRequest;
+use oi_protocol::local_backend::{CreateSandboxRequest, LocalSandbox};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::proxy;
 use super::registry::{CreateError, Registry};
+use super::tunnels::Tunnels;
 use crate::secret::Secret;
 
 const BODY_MAX_BYTES: usize = 8 << 20;
@@ -33,6 +34,8 @@ pub struct HostState {
     pub secret: Secret,
     /// For the proxy.
     pub http: reqwest::Client,
+    /// How people reach sandboxes.
+    pub tunnels: Arc<Tunnels>,
 }
 
 /// A refusal: `{"error":{"code","message"}}`.
@@ -87,9 +90,13 @@ async fn create(State(state): State<HostState>, body: Bytes) -> Response {
             return refuse(StatusCode::BAD_REQUEST, "invalid_body", message);
         }
     };
+    let services = request.services.clone();
     match state.registry.create(request).await {
-        Ok((sandbox, true)) => (StatusCode::CREATED, Json(sandbox)).into_response(),
-        Ok((sandbox, false)) => Json(sandbox).into_response(),
+        Ok((sandbox, true)) => {
+            state.tunnels.open(&sandbox.sandbox_id, &services, &state.registry.workspace_of(&sandbox.sandbox_id));
+            (StatusCode::CREATED, Json(with_access(&state, sandbox))).into_response()
+        }
+        Ok((sandbox, false)) => Json(with_access(&state, sandbox)).into_response(),
         Err(error) => {
             let (status, code) = match &error {
                 CreateError::InvalidId => (StatusCode::BAD_REQUEST, "invalid_id"),
@@ -101,6 +108,12 @@ async fn create(State(state): State<HostState>, body: Bytes) -> Response {
             refuse(status, code, error.to_string())
         }
     }
+}
+
+fn with_access(state: &HostState, sandbox: LocalSandbox) -> LocalSandbox {
+    let is_running = state.registry.is_running(&sandbox.sandbox_id);
+    let access = is_running.then(|| state.tunnels.access(&sandbox.sandbox_id)).flatten();
+    LocalSandbox { access, ..sandbox }
 }
 
 #[derive(Deserialize)]
@@ -127,12 +140,16 @@ fn unknown() -> Response {
 }
 
 async fn show(State(state): State<HostState>, Path(id): Path<String>) -> Response {
-    state.registry.get(&id).map_or_else(unknown, |sandbox| Json(sandbox).into_response())
+    let sandbox = state.registry.get(&id);
+    sandbox.map_or_else(unknown, |sandbox| Json(with_access(&state, sandbox)).into_response())
 }
 
 async fn stop(State(state): State<HostState>, Path(id): Path<String>) -> Response {
     match state.registry.stop(&id).await {
-        Some(_) => Json(json!({"status": "stopped"})).into_response(),
+        Some(_) => {
+            state.tunnels.close(&id);
+            Json(json!({"status": "stopped"})).into_response()
+        }
         None => unknown(),
     }
 }

@@ -6,9 +6,12 @@ pub mod processes;
 mod proxy;
 pub mod record;
 pub mod registry;
+mod tunnel_door;
+mod tunnels;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -18,6 +21,7 @@ use crate::secret::Secret;
 use api::HostState;
 use isolation::{Isolation, IsolationChoice, Programs};
 use registry::{Registry, Settings};
+use tunnels::Tunnels;
 
 /// Options of `host`.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,6 +44,9 @@ pub struct HostOptions {
     /// Sandboxes at a time.
     #[arg(long, default_value_t = 16)]
     pub max_sandboxes: usize,
+    /// Address on which people reach ports of sandboxes, each under a name of its own below `localhost`.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub tunnels: SocketAddr,
     /// Leave sandboxes running when this host ends; the next one stops them.
     #[arg(long)]
     pub keep_on_exit: bool,
@@ -124,7 +131,12 @@ pub async fn run(options: HostOptions, secret: Option<String>) -> Result<(), Hos
         .redirect(reqwest::redirect::Policy::none())
         .read_timeout(Duration::from_secs(120))
         .build()?;
-    let state = HostState { registry: registry.clone(), secret, http };
+    let door = TcpListener::bind(options.tunnels)
+        .await
+        .map_err(|source| HostError::Listen { address: options.tunnels, source })?;
+    let tunnels = Arc::new(Tunnels::new(door.local_addr()?.port()));
+    tokio::spawn(tunnel_door::serve(door, Arc::clone(&tunnels), Arc::clone(&registry)));
+    let state = HostState { registry: registry.clone(), secret, http, tunnels };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!(event = "host.listening", address = %listener.local_addr()?);
     let serve = axum::serve(listener, api::router(state)).into_future();

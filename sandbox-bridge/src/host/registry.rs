@@ -104,6 +104,16 @@ impl Registry {
         self.lock().get(id).map(|entry| entry.record.sandbox.clone())
     }
 
+    /// Whether a sandbox runs.
+    pub fn is_running(&self, id: &str) -> bool {
+        self.lock().get(id).is_some_and(|entry| entry.stop.is_some())
+    }
+
+    /// A sandbox's folder of checkouts, as this machine has it.
+    pub fn workspace_of(&self, id: &str) -> PathBuf {
+        self.records.folder(id).join("workspace")
+    }
+
     /// Whether the proxy may reach a port of a sandbox that runs.
     pub fn allows_port(&self, id: &str, port: u16) -> bool {
         self.lock().get(id).is_some_and(|entry| entry.stop.is_some() && entry.record.ports.contains(&port))

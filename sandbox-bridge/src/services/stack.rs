@@ -131,9 +131,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::sync::{Arc, Mutex};
 
+    type Told = (String, BootStatus, Option<String>);
+
     struct Bench {
         folder: tempfile::TempDir,
-        told: Arc<Mutex<Vec<(String, BootStatus, Option<String>)>>>,
+        told: Arc<Mutex<Vec<Told>>>,
         stop: watch::Sender<bool>,
     }
 

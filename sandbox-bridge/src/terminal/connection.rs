@@ -130,7 +130,7 @@ impl TerminalService {
         events: &mut mpsc::Receiver<ShellEvent>,
         backoff: &mut Backoff,
     ) -> Lost {
-        let mut socket = match keeping(terminals, events, self.connect(incarnation)).await {
+        let mut socket = match keeping(terminals, events, Box::pin(self.connect(incarnation))).await {
             Ok(socket) => socket,
             Err(lost) => return lost,
         };
@@ -174,7 +174,7 @@ impl TerminalService {
                         Some(Ok(Message::Text(text))) => match serde_json::from_str::<TerminalCommand>(&text) {
                             Ok(command) => {
                                 backoff.reset();
-                                terminals.command(command, || self.directory())
+                                terminals.command(&command, || self.directory())
                             }
                             // A newer object may say more.
                             Err(_) => Vec::new(),

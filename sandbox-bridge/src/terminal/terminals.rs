@@ -64,8 +64,8 @@ impl Terminals {
     }
 
     /// Does what the object asks. A shell that is started works in `directory`.
-    pub fn command(&mut self, command: TerminalCommand, directory: impl FnOnce() -> PathBuf) -> Vec<Sent> {
-        match command {
+    pub fn command(&mut self, command: &TerminalCommand, directory: impl FnOnce() -> PathBuf) -> Vec<Sent> {
+        match *command {
             TerminalCommand::Watch { viewer, terminal, size } => {
                 self.watch(viewer, terminal, size.bounded(), directory)
             }
@@ -205,7 +205,7 @@ mod tests {
         }
 
         fn watch(&mut self, viewer: u32, terminal: u8, size: TerminalSize) -> Vec<Sent> {
-            self.terminals.command(TerminalCommand::Watch { viewer, terminal, size }, || "/".into())
+            self.terminals.command(&TerminalCommand::Watch { viewer, terminal, size }, || "/".into())
         }
 
         /// Runs until something is sent that fits.
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(bench.terminals.input(1, 0, b"x"), []);
         let grown = TerminalSize { cols: 47, rows: 21 };
         let resize = TerminalCommand::Resize { viewer: 2, size: grown };
-        assert_eq!(bench.terminals.command(resize, || "/".into()), [resized(grown)]);
+        assert_eq!(bench.terminals.command(&resize, || "/".into()), [resized(grown)]);
     }
 
     #[tokio::test]
@@ -286,15 +286,15 @@ mod tests {
         bench.watch(1, 0, WIDE);
         bench.terminals.input(1, 0, b"read line; echo unseen-$line; touch /proc/self; echo\n");
         bench.terminals.input(1, 0, b"words\n");
-        bench.terminals.command(TerminalCommand::Unwatch { viewer: 1 }, || "/".into());
+        bench.terminals.command(&TerminalCommand::Unwatch { viewer: 1 }, || "/".into());
         // Keys of one who does not watch go nowhere.
         assert_eq!(bench.terminals.input(1, 0, b"exit\n"), []);
         let mut sent = Vec::new();
         let seen = async {
-            while !picture(&bench.terminals.command(watch_again(), || "/".into()))
+            while !picture(&bench.terminals.command(&watch_again(), || "/".into()))
                 .is_some_and(|(_, text)| text.contains("unseen-words"))
             {
-                bench.terminals.command(TerminalCommand::Unwatch { viewer: 1 }, || "/".into());
+                bench.terminals.command(&TerminalCommand::Unwatch { viewer: 1 }, || "/".into());
                 let event = bench.events.recv().await.expect("an event");
                 sent.extend(bench.terminals.shell_event(event));
             }
@@ -309,7 +309,7 @@ mod tests {
         bench.watch(1, 0, WIDE);
         bench.terminals.input(1, 0, b"while :; do echo flood; done\n");
         bench.until_output("flood\r\nflood").await;
-        bench.terminals.command(TerminalCommand::Pause { viewer: 1 }, || "/".into());
+        bench.terminals.command(&TerminalCommand::Pause { viewer: 1 }, || "/".into());
         let event = bench.events.recv().await.expect("it floods");
         assert_eq!(bench.terminals.shell_event(event), [], "nothing is sent to nobody");
         bench.terminals.input(1, 0, b"\x03");
