@@ -108,7 +108,7 @@ fn one_who_is_slow_is_sent_no_more_than_the_window_and_then_a_new_picture() {
     let (slow, quick) = (viewer(&mut relay, "ada", 1).0, viewer(&mut relay, "grace", 1).0);
     open(&mut relay, b, slow, 0);
     open(&mut relay, b, quick, 0);
-    let piece = [b'x'; 32 * 1024];
+    let piece = vec![b'x'; 32 * 1024];
     let (mut sent, mut paused) = (0, 0);
     for _ in 0..100 {
         let outputs = relay.bridge_bytes(b, &output(0, &piece));
