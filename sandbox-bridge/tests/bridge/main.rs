@@ -9,6 +9,7 @@ mod host;
 mod real_opencode;
 mod socket;
 mod support;
+mod terminal;
 mod turns;
 
 /// An id of ours from a number.
