@@ -2,7 +2,7 @@ import { FitAddon } from "@xterm/addon-fit";
 import { Terminal, type ITheme } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
 import type { TerminalSize } from "../../protocol.generated";
-import { dropStylesBelow, writeStylesByCssom } from "./style-sheets";
+import { documentForXterm, dropStylesBelow } from "./style-sheets";
 import type { Screen } from "./terminal-connection";
 
 const SCROLLBACK_LINES = 5_000;
@@ -60,9 +60,9 @@ export class XtermScreen implements Screen {
     private readonly element: HTMLElement,
     events: ScreenEvents,
   ) {
-    writeStylesByCssom();
     const style = getComputedStyle(element);
     this.#terminal = new Terminal({
+      documentOverride: documentForXterm(),
       fontFamily: style.fontFamily,
       fontSize: Number.parseFloat(style.fontSize),
       lineHeight: 1.2,

@@ -3,27 +3,47 @@
  * any that were injected. The same written through CSSOM is allowed: this makes those two ways do that.
  */
 
-const sheets = new WeakMap<HTMLStyleElement, CSSStyleSheet>();
-let done = false;
+const sheets = new WeakMap<Element, CSSStyleSheet>();
+let attributesDone = false;
 
-export function writeStylesByCssom(): void {
-  if (done) return;
-  done = true;
-  Object.defineProperty(HTMLStyleElement.prototype, "textContent", {
-    configurable: true,
-    get(this: HTMLStyleElement) {
-      return "";
-    },
-    set(this: HTMLStyleElement, css: string) {
-      let sheet = sheets.get(this);
+/** Stands where a `<style>` would, and puts what is written into it into a sheet of the document. */
+function styleElement(): HTMLElement {
+  const element = document.createElement("i");
+  element.hidden = true;
+  element.dataset["sheet"] = "";
+  Object.defineProperty(element, "textContent", {
+    get: () => "",
+    set: (css: string) => {
+      let sheet = sheets.get(element);
       if (sheet === undefined) {
         sheet = new CSSStyleSheet();
-        sheets.set(this, sheet);
+        sheets.set(element, sheet);
         document.adoptedStyleSheets.push(sheet);
       }
       sheet.replaceSync(css);
     },
   });
+  return element;
+}
+
+/** The document as xterm is to see it. */
+export function documentForXterm(): Document {
+  writeAttributesByCssom();
+  return new Proxy(document, {
+    get(target, key) {
+      if (key === "createElement") {
+        return (tag: string) => (tag === "style" ? styleElement() : document.createElement(tag));
+      }
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === "function" ? (value.bind(target) as unknown) : value;
+    },
+    set: (target, key, value) => Reflect.set(target, key, value, target),
+  });
+}
+
+function writeAttributesByCssom(): void {
+  if (attributesDone) return;
+  attributesDone = true;
   HTMLSpanElement.prototype.setAttribute = function (this: HTMLSpanElement, name: string, value: string) {
     if (name === "style") this.style.cssText = value;
     else Element.prototype.setAttribute.call(this, name, value);
@@ -32,8 +52,6 @@ export function writeStylesByCssom(): void {
 
 /** Drops the sheets of what is below an element that is about to go. */
 export function dropStylesBelow(element: HTMLElement): void {
-  for (const style of element.querySelectorAll("style")) {
-    const sheet = sheets.get(style);
-    document.adoptedStyleSheets = document.adoptedStyleSheets.filter((other) => other !== sheet);
-  }
+  const gone = [...element.querySelectorAll("[data-sheet]")].map((style) => sheets.get(style));
+  document.adoptedStyleSheets = document.adoptedStyleSheets.filter((sheet) => !gone.includes(sheet));
 }
