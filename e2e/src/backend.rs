@@ -43,6 +43,7 @@ fn describe(request: &CreateSandboxRequest, record: &Record) -> LocalSandbox {
         status: if stopped { LocalSandboxStatus::Stopped } else { LocalSandboxStatus::Running },
         created_at: UnixMillis(0),
         ended_because: None,
+        access: None,
     }
 }
 

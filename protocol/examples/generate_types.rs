@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use oi_protocol::{
     client_socket, diff, environments, error, event, forges, identity, inbox, rest, search, secrets, session_state,
-    settings,
+    settings, terminal,
 };
 use ts_rs::{Config, TS, TypeVisitor};
 
@@ -75,6 +75,8 @@ fn generate() -> String {
     collector.visit::<secrets::SecretsChanged>();
     collector.visit::<secrets::SecretRotation>();
     collector.visit::<search::SearchResults>();
+    collector.visit::<terminal::TerminalMessage>();
+    collector.visit::<terminal::TerminalEvent>();
     let declarations: Vec<String> = collector.declarations.into_values().collect();
     format!(
         "// Generated from the Rust types in `protocol` by `cargo xtask types`. Do not edit.\n\n{}",

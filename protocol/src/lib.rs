@@ -26,6 +26,7 @@ pub mod search;
 pub mod secrets;
 pub mod session_state;
 pub mod settings;
+pub mod terminal;
 pub mod text;
 pub mod time;
 

@@ -293,6 +293,28 @@ pub enum LocalSandboxStatus {
     Stopped,
 }
 
+/// Addresses at which people reach what runs in a local sandbox. Each opens with a token that is in it, once, and then
+/// with a cookie of its own origin.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalAccess {
+    /// code-server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_server_url: Option<String>,
+    /// The desktop's page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vnc_url: Option<String>,
+    /// Ports of the users' own programs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tunnel_urls: BTreeMap<u16, String>,
+}
+
+impl fmt::Debug for LocalAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalAccess").field("ports", &self.tunnel_urls.len()).finish_non_exhaustive()
+    }
+}
+
 /// A local sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -310,6 +332,9 @@ pub struct LocalSandbox {
     /// Why the host ended it, when it did so by itself: a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_because: Option<String>,
+    /// How people reach what runs in it, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<LocalAccess>,
 }
 
 /// `GET /v1/sandboxes`

@@ -11,6 +11,7 @@ use oi_protocol::client_socket::{ClientMessage, ServerMessage};
 use oi_protocol::diff::{DiffBundle, DiffFailure, DiffState, DiffStored};
 use oi_protocol::event::Event;
 use oi_protocol::sandbox_socket::{SandboxCommand, SandboxEvent, SandboxFrame};
+use oi_protocol::terminal::{TerminalCommand, TerminalEvent, TerminalMessage, TerminalReport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -79,6 +80,13 @@ words!(Event:
     ExecutionComplete => "execution_complete", Ready => "ready", BootProgress => "boot_progress",
     Warning => "warning", GitSync => "git_sync", PushComplete => "push_complete", PushError => "push_error",
     Artifact => "artifact", InputRequest => "input_request");
+words!(TerminalMessage: Ping => "ping", Open => "open", Resize => "resize", Shown => "shown");
+words!(TerminalEvent:
+    Pong => "pong", Sandbox => "sandbox", Opened => "opened", Resized => "resized", Exited => "exited",
+    Restarted => "restarted", Refused => "refused", Ended => "ended");
+words!(TerminalCommand: Watch => "watch", Resize => "resize", Pause => "pause", Unwatch => "unwatch");
+words!(TerminalReport:
+    Running => "running", Opened => "opened", Resized => "resized", Exited => "exited", Refused => "refused");
 
 /// What the golden forms of a direction hold.
 #[derive(Default)]
@@ -205,4 +213,28 @@ fn what_is_said_of_diffs_keeps_its_form() {
         kinds.insert(kind.clone());
     }
     assert_eq!(kinds.len(), 4, "{kinds:?}");
+}
+
+#[test]
+fn what_is_said_of_terminals_keeps_its_form() {
+    fn check<T: Words + Debug + Serialize + DeserializeOwned>(value: &Value, seen: &mut Seen) {
+        let read: T = serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{error}: {value}"));
+        assert_same(&serde_json::to_value(&read).expect("JSON"), value);
+        assert_eq!(value["type"], read.word());
+        seen.add(&read);
+    }
+    let (mut messages, mut events, mut commands, mut reports) = Default::default();
+    for line in lines(include_str!("golden/terminal.jsonl")) {
+        match line[0].as_str() {
+            Some("message") => check::<TerminalMessage>(&line[1], &mut messages),
+            Some("event") => check::<TerminalEvent>(&line[1], &mut events),
+            Some("command") => check::<TerminalCommand>(&line[1], &mut commands),
+            Some("report") => check::<TerminalReport>(&line[1], &mut reports),
+            _ => panic!("{line}"),
+        }
+    }
+    messages.assert_all::<TerminalMessage>(&[]);
+    events.assert_all::<TerminalEvent>(&[]);
+    commands.assert_all::<TerminalCommand>(&[]);
+    reports.assert_all::<TerminalReport>(&[]);
 }

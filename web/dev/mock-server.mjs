@@ -1,7 +1,7 @@
 // A control plane of canned answers, to work on the page without the rest: `npm run build && npm run mock`, then open the address that
 // it prints. It serves dist/ under the page's real policy and speaks enough of the wire (REST, socket in dialect 2) for every state of the page:
 // sessions `finished`, `long` (pages of history), `failed`, `booting`, `asking`, `empty`, and any new one, which runs a scripted turn.
-// `?signed-out` in the address of /login signs out. Nothing is kept.
+// the terminal of each plays a shell. `?signed-out` in the address of /login signs out. Nothing is kept.
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -318,8 +318,51 @@ const server = createServer((request, response) => {
   });
 });
 
+/** A shell that knows `echo`, `colours` and `exit`: what is typed runs nothing on this machine. */
+function playTerminal(socket) {
+  const tell = (event) => socket.send(JSON.stringify(event));
+  const write = (text) => socket.send(Buffer.from(text));
+  let [line, terminal, running] = ["", 0, []];
+  const run = (words) => {
+    if (words.startsWith("echo ")) write(`${words.slice(5)}\r\n`);
+    else if (words === "colours") write("\x1b[31mred\x1b[32m green\x1b[33m yellow\x1b[34m blue\x1b[0m \x1b[38;2;12;140;120mtrue colour\x1b[0m\r\n");
+    else if (words.startsWith("exit")) {
+      running = running.filter((number) => number !== terminal);
+      tell({ type: "exited", terminal, code: Number(words.split(" ")[1] ?? 0) });
+      return tell({ type: "sandbox", reachable: true, running });
+    } else if (words !== "") write(`bash: ${words}: command not found\r\n`);
+    write("agent@sandbox:/workspace/sample-service$ ");
+  };
+  socket.on("message", (data, isBinary) => {
+    if (isBinary) {
+      for (const key of String(data)) {
+        if (key === "\r") {
+          write("\r\n");
+          const words = line.trim();
+          line = "";
+          run(words);
+        } else if (key === "\x03") { line = ""; write("^C\r\n"); run(""); }
+        else { line += key; write(key); }
+      }
+      return;
+    }
+    const message = JSON.parse(String(data));
+    if (message.type === "ping") tell({ type: "pong" });
+    if (message.type === "resize") tell({ type: "resized", size: message.size });
+    if (message.type === "open") {
+      terminal = message.terminal;
+      running = [...new Set([...running, terminal])];
+      tell({ type: "sandbox", reachable: true, running });
+      tell({ type: "opened", terminal, size: message.size, started: true });
+      write("agent@sandbox:/workspace/sample-service$ ");
+    }
+  });
+  tell({ type: "sandbox", reachable: true, running });
+}
+
 const sockets = new WebSocketServer({ server });
 sockets.on("connection", (socket, request) => {
+  if (request.url?.endsWith("/terminal")) return playTerminal(socket);
   const session = sessions.get(/^\/sessions\/([^/]+)\/ws$/.exec(request.url ?? "")?.[1] ?? "");
   if (session === undefined) return socket.close(4009, "Session synchronization failed");
   const reply = (message) => socket.send(JSON.stringify(message));

@@ -3023,6 +3023,90 @@ sandboxId: string,
 timestamp: number, };
 
 /**
+ * Why a page's socket is closed.
+ */
+export type TerminalEnd = "no_sandbox" | "sandbox_ended" | "sandbox_replaced" | "turned_off" | "full" | "signed_out";
+
+/**
+ * What a page is told.
+ */
+export type TerminalEvent = { "type": "pong" } | { "type": "sandbox", 
+/**
+ * Without it nothing is shown and no key goes anywhere; the socket waits.
+ */
+reachable: boolean, 
+/**
+ * Numbers of the terminals that run.
+ */
+running: Array<number>, } | { "type": "opened", 
+/**
+ * Its number.
+ */
+terminal: number, 
+/**
+ * Its size.
+ */
+size: TerminalSize, 
+/**
+ * Whether it was started for this.
+ */
+started: boolean, } | { "type": "resized", 
+/**
+ * The size.
+ */
+size: TerminalSize, } | { "type": "exited", 
+/**
+ * Its number.
+ */
+terminal: number, 
+/**
+ * Its exit code; `null` when a signal ended it.
+ */
+code: number | null, } | { "type": "restarted" } | { "type": "refused", 
+/**
+ * Why, for people.
+ */
+message: string, } | { "type": "ended", 
+/**
+ * Why.
+ */
+reason: TerminalEnd, };
+
+/**
+ * What a page says.
+ */
+export type TerminalMessage = { "type": "ping" } | { "type": "open", 
+/**
+ * Its number.
+ */
+terminal: number, 
+/**
+ * The page's own size.
+ */
+size: TerminalSize, } | { "type": "resize", 
+/**
+ * The size.
+ */
+size: TerminalSize, } | { "type": "shown", 
+/**
+ * Bytes since the last one.
+ */
+bytes: number, };
+
+/**
+ * Columns and rows of a terminal.
+ */
+export type TerminalSize = { 
+/**
+ * 2 to 500.
+ */
+cols: number, 
+/**
+ * 1 to 300.
+ */
+rows: number, };
+
+/**
  * The newest page of the timeline.
  */
 export type Timeline = { 

@@ -339,7 +339,7 @@ pub enum SessionCall {
         /// Last place.
         last_seq: i64,
     },
-    /// For a sandbox: whether its token is the current one. → 200 `{valid:true}`
+    /// For a sandbox: whether its token is the current one. → 200 `{valid:true, generation}`
     VerifySandbox,
     /// For a sandbox: what a child is created with. → 200 `SpawnContext`
     SpawnContext,

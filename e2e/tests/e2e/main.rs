@@ -22,6 +22,7 @@ mod search;
 mod secrets;
 mod settings;
 mod store;
+mod terminal;
 mod webhooks;
 
 use std::future::Future;
@@ -144,6 +145,9 @@ const REAL: &[(&str, Test)] = tests![
     secrets::a_hook_and_the_agent_see_the_secrets_and_nobody_else_does,
     boot_modes::hooks_run_as_each_boot_mode_has_it,
     browser::two_browsers_do_the_main_job_by_hand,
+    terminal::two_people_share_a_terminal_and_a_restart_is_told,
+    terminal::a_terminal_is_for_people_at_our_own_pages_where_it_is_turned_on,
+    terminal::a_browser_types_in_a_terminal_at_a_desktops_and_a_phones_width,
     crashes::killing_the_bridge_in_a_run_ends_it_visibly,
     crashes::killing_the_agent_in_a_run_ends_it_visibly,
     crashes::killing_workerd_in_a_run_ends_it_visibly,

@@ -11,11 +11,12 @@ use axum::routing::{any, delete, get, post};
 use axum::{Json, Router, middleware};
 use http::StatusCode;
 use http::header::AUTHORIZATION;
-use oi_protocol::local_backend::{CreateSandboxRequest, LocalCapabilities};
+use oi_protocol::local_backend::{CreateSandboxRequest, LocalCapabilities, LocalSandbox};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::registry::{CreateError, Registry};
+use super::tunnels::Tunnels;
 use super::{build_api, proxy, snapshot_api};
 use crate::secret::Secret;
 
@@ -35,6 +36,8 @@ pub struct HostState {
     pub secret: Secret,
     /// What this host can.
     pub capabilities: Arc<LocalCapabilities>,
+    /// How people reach sandboxes.
+    pub tunnels: Arc<Tunnels>,
 }
 
 /// A refusal: `{"error":{"code","message"}}`.
@@ -135,10 +138,22 @@ async fn create(State(state): State<HostState>, body: Bytes) -> Response {
         Ok(request) => request,
         Err(refusal) => return *refusal,
     };
-    match to_its_end(async move { state.registry.create(request).await }).await {
-        Ok((sandbox, new)) => made(sandbox, new),
+    let (registry, services) = (Arc::clone(&state.registry), request.services.clone());
+    match to_its_end(async move { registry.create(request).await }).await {
+        Ok((sandbox, new)) => {
+            if new {
+                state.tunnels.open(&sandbox.sandbox_id, &services, &state.registry.workspace_of(&sandbox.sandbox_id));
+            }
+            made(with_access(&state, sandbox), new)
+        }
         Err(error) => not_created(&error),
     }
+}
+
+fn with_access(state: &HostState, sandbox: LocalSandbox) -> LocalSandbox {
+    let is_running = state.registry.is_running(&sandbox.sandbox_id);
+    let access = is_running.then(|| state.tunnels.access(&sandbox.sandbox_id)).flatten();
+    LocalSandbox { access, ..sandbox }
 }
 
 async fn resume(State(state): State<HostState>, Path(id): Path<String>, body: Bytes) -> Response {
@@ -146,8 +161,12 @@ async fn resume(State(state): State<HostState>, Path(id): Path<String>, body: By
         Ok(request) => request,
         Err(refusal) => return *refusal,
     };
-    match to_its_end(async move { state.registry.resume(&id, request).await }).await {
-        Ok((sandbox, _)) => made(sandbox, false),
+    let (registry, services) = (Arc::clone(&state.registry), request.services.clone());
+    match to_its_end(async move { registry.resume(&id, request).await }).await {
+        Ok((sandbox, _)) => {
+            state.tunnels.open(&sandbox.sandbox_id, &services, &state.registry.workspace_of(&sandbox.sandbox_id));
+            made(with_access(&state, sandbox), false)
+        }
         Err(error) => not_created(&error),
     }
 }
@@ -188,7 +207,8 @@ fn unknown() -> Response {
 }
 
 async fn show(State(state): State<HostState>, Path(id): Path<String>) -> Response {
-    state.registry.get(&id).map_or_else(unknown, |sandbox| Json(sandbox).into_response())
+    let sandbox = state.registry.get(&id);
+    sandbox.map_or_else(unknown, |sandbox| Json(with_access(&state, sandbox)).into_response())
 }
 
 /// What becomes of a sandbox's files.
@@ -215,7 +235,10 @@ async fn stop(State(state): State<HostState>, Path(id): Path<String>, asked: Ask
         Fate::Discarded => state.registry.discard(&id).await,
     };
     match stopped {
-        Some(_) => Json(json!({"status": "stopped"})).into_response(),
+        Some(_) => {
+            state.tunnels.close(&id);
+            Json(json!({"status": "stopped"})).into_response()
+        }
         None => unknown(),
     }
 }

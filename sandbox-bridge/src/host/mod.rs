@@ -20,6 +20,8 @@ pub mod registry;
 mod snapshot_api;
 pub mod snapshots;
 pub mod tree_copy;
+mod tunnel_door;
+mod tunnels;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -37,6 +39,7 @@ use network::{NetworkChoice, Server};
 use oi_protocol::local_backend::LocalCapabilities;
 use registry::{Registry, Settings};
 use snapshots::{SnapshotOptions, Snapshots};
+use tunnels::Tunnels;
 
 /// Options of `host`.
 #[derive(Debug, Clone, clap::Args)]
@@ -72,6 +75,9 @@ pub struct HostOptions {
     pub limits: LimitOptions,
     #[command(flatten)]
     pub snapshots: SnapshotOptions,
+    /// Address on which people reach ports of sandboxes, each under a name of its own below `localhost`.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub tunnels: SocketAddr,
     /// Leave sandboxes running when this host ends; the next one stops them.
     #[arg(long)]
     pub keep_on_exit: bool,
@@ -188,7 +194,12 @@ pub async fn run(options: HostOptions, secret: Option<String>) -> Result<(), Hos
         copy_on_write = capabilities.copy_on_write,
         control_groups = capabilities.control_groups
     );
-    let state = HostState { registry: registry.clone(), secret, capabilities: Arc::new(capabilities) };
+    let door = TcpListener::bind(options.tunnels)
+        .await
+        .map_err(|source| HostError::Listen { address: options.tunnels, source })?;
+    let tunnels = Arc::new(Tunnels::new(door.local_addr()?.port()));
+    tokio::spawn(tunnel_door::serve(door, Arc::clone(&tunnels), Arc::clone(&registry)));
+    let state = HostState { registry: registry.clone(), secret, capabilities: Arc::new(capabilities), tunnels };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!(event = "host.listening", address = %listener.local_addr()?);
     let serve = axum::serve(listener, api::router(state)).into_future();

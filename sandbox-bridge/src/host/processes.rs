@@ -21,6 +21,7 @@ pub struct ProcessId {
 struct Stat {
     parent: u32,
     group: i32,
+    session: i32,
     start_time: u64,
     zombie: bool,
 }
@@ -34,6 +35,7 @@ fn stat(pid: u32) -> Option<Stat> {
         zombie: fields.first() == Some(&"Z"),
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
         start_time: fields.get(19)?.parse().ok()?,
     })
 }
@@ -65,6 +67,13 @@ fn signal(pid: u32, signal: Signal) {
 fn signal_group(leader: u32, signal: Signal) {
     if let Some(group) = Pid::from_raw(leader as i32) {
         let _ = kill_process_group(group, signal);
+    }
+}
+
+/// Hangs up on all processes of the session that `leader` leads, as closing a terminal does.
+pub fn hang_up(leader: u32) {
+    for pid in all().filter(|pid| stat(*pid).is_some_and(|stat| stat.session == leader as i32)) {
+        signal(pid, Signal::HUP);
     }
 }
 

@@ -34,7 +34,15 @@ impl Record {
     pub const fn new(sandbox_id: String, session_id: String, generation: i64, created_at: UnixMillis) -> Self {
         let status = LocalSandboxStatus::Running;
         Self {
-            sandbox: LocalSandbox { sandbox_id, session_id, generation, status, created_at, ended_because: None },
+            sandbox: LocalSandbox {
+                sandbox_id,
+                session_id,
+                generation,
+                status,
+                created_at,
+                ended_because: None,
+                access: None,
+            },
             process: None,
             ports: Vec::new(),
             build_id: None,

@@ -1,6 +1,7 @@
 //! The sandboxes of this machine: what callers may ask of them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -141,6 +142,16 @@ impl Registry {
     /// A sandbox.
     pub fn get(&self, id: &str) -> Option<LocalSandbox> {
         self.lock().get(id).map(|entry| entry.record.sandbox.clone())
+    }
+
+    /// Whether a sandbox runs.
+    pub fn is_running(&self, id: &str) -> bool {
+        self.lock().get(id).is_some_and(|entry| entry.stop.is_some())
+    }
+
+    /// A sandbox's folder of checkouts, as this machine has it.
+    pub fn workspace_of(&self, id: &str) -> PathBuf {
+        self.records.folder(id).join("workspace")
     }
 
     /// Whether the proxy may reach a port of a sandbox that runs.

@@ -58,6 +58,7 @@ use crate::git::sync::{self, Found};
 use crate::mcp_servers::packages;
 use crate::model_gateway::GatewayError;
 use crate::secret::Secret;
+use crate::services;
 use boot::{Boot, Told, ready_event};
 use boot_plan::BootPlan;
 use failure::BootError;
@@ -153,6 +154,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
     let socket = places.socket()?;
     let base = environment::base(&places, &config.sandbox_id, &config.env, &socket, &program);
     let environment = environment::with_boot(base, &config);
+    let environment = services::browser::with_browser(environment, config.services.vnc_password.is_some());
     let git = Git::new(environment::for_git(&places, &config.sandbox_id, &config.env, &socket, &program));
     let (files, files_seen) = watch::channel(None);
     let (synced, synced_seen) = watch::channel(None);
@@ -188,6 +190,16 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
     }
 
     let workspace = workspace_boot(&config, &places, &environment, &git, &teller).await;
+    let tell = teller.clone();
+    let of_services = services::Surroundings {
+        config: Arc::clone(&config),
+        places: places.clone(),
+        environment: environment.clone(),
+        program: program.clone(),
+        workspace: files_seen.clone(),
+        tell: Arc::new(move |phase, status, began, detail| tell.phase(phase, status, began, detail)),
+    };
+    let service_tasks = services::start(of_services, &stopped);
     let warn = {
         let teller = teller.clone();
         move |message: String| teller.warn(WarningScope::Start, &message, None)
@@ -256,6 +268,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
     if !connection.is_finished() {
         drop(tokio::time::timeout(Duration::from_secs(3), &mut connection).await);
     }
+    drop(tokio::time::timeout(Duration::from_secs(1), futures_util::future::join_all(service_tasks)).await);
     drop(tokio::time::timeout(Duration::from_secs(1), agent_task).await);
     places::remove_socket(&socket);
     let failed = Arc::into_inner(failure).and_then(OnceLock::into_inner);

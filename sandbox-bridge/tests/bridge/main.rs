@@ -24,6 +24,7 @@ mod small_programs;
 mod snapshots;
 mod socket;
 mod support;
+mod terminal;
 mod turns;
 
 /// An id of ours from a number.

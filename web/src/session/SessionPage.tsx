@@ -1,4 +1,4 @@
-import { useCallback, useMemo, useRef, useState } from "react";
+import { Suspense, useCallback, useMemo, useRef, useState } from "react";
 import { Link } from "wouter";
 import { ErrorBoundary } from "../app/ErrorBoundary";
 import { recall, remember } from "../app/storage";
@@ -21,6 +21,7 @@ import { SessionProvider, useSession } from "./SessionContext";
 import styles from "./SessionPage.module.css";
 import { tellRows } from "./timeline/conversation";
 import type { Row } from "./timeline/timeline";
+import { TerminalPanel } from "./terminal/lazy-panel";
 import { TimelineView } from "./timeline/TimelineView";
 
 export default function SessionPage({ id }: { id: string }) {
@@ -43,6 +44,7 @@ function OpenSession({ id }: { id: string }) {
   const wide = useWide();
   const [beside, setBeside] = useState(() => recall("details") !== "closed");
   const [drawer, setDrawer] = useState(false);
+  const [terminal, setTerminal] = useState(() => recall("terminal") === "open");
   const [unfolded, setUnfolded] = useState<ReadonlySet<string>>(new Set());
   const [draft, setDraft] = useDraft(id);
   const rows = useSession((view) => view.session.timeline.rows);
@@ -76,14 +78,25 @@ function OpenSession({ id }: { id: string }) {
     setBeside(!beside);
   };
 
+  const onTerminal = () => {
+    remember("terminal", terminal ? "closed" : "open");
+    setTerminal(!terminal);
+  };
+
   const details = <Details files={conversation.files} />;
   const empty = conversation.items.length === 0 && first === undefined;
   return (
     <div className={styles["page"]} data-beside={(wide && beside) || undefined}>
       <div className={styles["header"]}>
-        <SessionHeader title={title} detailsShown={wide ? beside : drawer} onDetails={onDetails} />
+        <SessionHeader
+          title={title}
+          detailsShown={wide ? beside : drawer}
+          onDetails={onDetails}
+          terminalShown={terminal}
+          onTerminal={onTerminal}
+        />
       </div>
-      <div className={styles["conversation"]}>
+      <div className={styles["conversation"]} data-terminal={terminal || undefined}>
         <ErrorBoundary what="The timeline">
           {empty ? (
             <Empty />
@@ -91,6 +104,15 @@ function OpenSession({ id }: { id: string }) {
             <TimelineView conversation={conversation} waiting={first} onFold={onFold} onCancelled={onCancelled} />
           )}
         </ErrorBoundary>
+        {terminal && (
+          <div className={styles["terminal"]}>
+            <ErrorBoundary what="The terminal">
+              <Suspense fallback={<Skeleton widths={[30, 20]} label="Opening the terminal" />}>
+                <TerminalPanel id={id} onClose={onTerminal} />
+              </Suspense>
+            </ErrorBoundary>
+          </div>
+        )}
         <div className={styles["foot"]}>
           <ConnectionBanner />
           <Complaints />

@@ -150,7 +150,12 @@ async fn serve(
     caller: &mut &'static str,
 ) -> Result<Served, Failure> {
     if head.header("Upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")) {
-        let response = upgrade::answer(request, head, env).await?;
+        let response = match find(ROUTES, &head.method, &head.path) {
+            Found::Route(route, parameters) if route.handler.takes_upgrades() => {
+                upgrade_by_table(request, head, env, context, trace, (route, parameters)).await?
+            }
+            _ => upgrade::answer(request, head, env).await?,
+        };
         let upgraded = response.status_code() == 101;
         return Ok(if upgraded { Served::Upgraded(response) } else { Served::Api(response) });
     }
@@ -169,6 +174,26 @@ async fn serve(
     let parameters = parameters.into_iter().map(str::to_owned).collect();
     let cx = Cx { env, context, trace, head, body, stream, parameters, who };
     handlers::handle(route.handler, &cx).await.map(Served::Api)
+}
+
+/// Answers the upgrade of a route of the table. A browser sends our cookie along from any page: so it must be one of ours.
+async fn upgrade_by_table(
+    request: Request,
+    head: &Head,
+    env: &Env,
+    context: &Context,
+    trace: &Trace,
+    (route, parameters): (&Route<Handler>, Vec<&str>),
+) -> Result<Response, Failure> {
+    let (origin, site) = (head.header("Origin"), head.header("Sec-Fetch-Site"));
+    if !WebOrigin::of(env)?.may_connect(origin.as_deref(), site.as_deref()) {
+        return Err(Refusal::forbidden("Forbidden: Wrong origin").into());
+    }
+    let (who, body, stream) = authenticate(request, head, env, trace, route).await?;
+    admit(route.policy, &who)?;
+    let parameters = parameters.into_iter().map(str::to_owned).collect();
+    let cx = Cx { env, context, trace, head, body, stream, parameters, who };
+    handlers::upgrade(route.handler, &cx).await
 }
 
 fn other_method(head: &Head, methods: &[&str], trace: &Trace) -> Result<Response, Failure> {

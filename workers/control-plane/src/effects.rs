@@ -25,6 +25,7 @@ use crate::search_index;
 use crate::session_client;
 use crate::source_control::{ForgeError, RepositoryName, clone_url, git_host, web_url};
 use crate::store::{D1, sessions, usage};
+use crate::terminal;
 
 /// The runner of sessions' jobs, with the deployment's bindings and variables.
 pub struct ControlPlaneEffects {
@@ -260,6 +261,9 @@ async fn delete_snapshot(env: &Env, image_id: &str) -> Result<JobResult, Failed>
 async fn stop_sandbox(env: &Env, stop: &StopSandbox) -> Result<JobResult, Failed> {
     let backend = sandbox_backend::configured(env)?;
     let fate = Fate::of_reason(&stop.reason);
+    // People at its terminals are told before it is gone.
+    let notice = terminal::Notice::Ended { generation: stop.generation };
+    terminal::client::tell(env, &stop.session_id, &notice).await;
     backend.stop(&stop.sandbox_id, stop.provider_object_id.as_deref(), fate).await?;
     Ok(JobResult::Done)
 }

@@ -34,6 +34,7 @@ mod session_list;
 mod sessions;
 mod settings_request;
 mod skills;
+mod terminal;
 mod webhook_deliveries;
 
 pub(crate) use children::abandon as abandon_child;
@@ -104,6 +105,7 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::UploadMedia => media::post(cx).await,
         Handler::GetMedia => media::get(cx).await,
         Handler::SandboxAccess => sandbox_reach::access(cx).await,
+        Handler::TerminalBridge | Handler::TerminalViewer => terminal::without_upgrade(cx).await,
         Handler::TunnelUrls => sandbox_reach::tunnel_urls(cx).await,
         Handler::SandboxError => sandbox_reach::error(cx).await,
         Handler::SignOutEverywhere => auth::sign_out_everywhere(cx).await,
@@ -207,6 +209,15 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::AnalyticsTimeseries => analytics::timeseries(cx).await,
         Handler::AnalyticsPullRequests => analytics::pull_requests(cx).await,
         Handler::AnalyticsBreakdown => analytics::breakdown(cx).await,
+    }
+}
+
+/// Answers an upgrade of a caller whom the route's policy has admitted.
+pub async fn upgrade(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> {
+    match handler {
+        Handler::TerminalBridge => terminal::connect_bridge(cx).await,
+        Handler::TerminalViewer => terminal::connect_viewer(cx).await,
+        _ => Err(Refusal::invalid_parameter("This path takes no WebSocket upgrades").into()),
     }
 }
 

@@ -160,7 +160,7 @@ pub struct Layers {
 
 impl Layers {
     /// The layers laid on each other. What cannot be read counts as unset.
-    fn merged(&self, integration: Integration) -> Map<String, Value> {
+    pub fn merged(&self, integration: Integration) -> Map<String, Value> {
         let defaults = self.global.as_ref().and_then(|global| global.get("defaults"));
         let layers = [defaults, self.repository.as_ref(), self.environment.as_ref()];
         let mut merged = Map::new();
@@ -179,6 +179,12 @@ impl Layers {
     /// Repositories that the integration is limited to; `None` stands for all.
     fn enabled_repos(&self) -> Option<Value> {
         enabled_repos(self.global.as_ref()?.get("enabledRepos")?).ok()
+    }
+
+    /// Whether they hold for a repository, or for a session without one.
+    pub fn holds_for(&self, repository: Option<&str>) -> bool {
+        let Some(Value::Array(limited_to)) = self.enabled_repos() else { return true };
+        repository.is_some_and(|repository| limited_to.iter().any(|name| name.as_str() == Some(repository)))
     }
 
     /// What it comes to, with what holds when nothing is set. `None` for an integration that is not asked for so.

@@ -31,6 +31,7 @@ mod router;
 mod routes;
 mod sandbox_access;
 mod sandbox_backend;
+mod sandbox_services;
 mod sandbox_start;
 mod schedule;
 mod search_index;
@@ -45,6 +46,7 @@ mod skills;
 mod slack_channels;
 mod source_control;
 mod store;
+mod terminal;
 mod upgrade;
 mod upload_form;
 mod web_origin;
@@ -53,6 +55,7 @@ mod webhook_work;
 use worker::{Context, Env, MessageBatch, Request, Response, ScheduleContext, ScheduledEvent, event};
 
 pub use session_object::SessionDO;
+pub use terminal::object::TerminalDO;
 
 #[event(start)]
 fn start() {

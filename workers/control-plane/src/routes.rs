@@ -99,6 +99,8 @@ pub enum Handler {
     UploadMedia,
     GetMedia,
     SandboxAccess,
+    TerminalBridge,
+    TerminalViewer,
     TunnelUrls,
     SandboxError,
     SignOutEverywhere,
@@ -216,6 +218,11 @@ impl Handler {
         }
     }
 
+    /// Whether it answers WebSocket upgrades.
+    pub const fn takes_upgrades(self) -> bool {
+        matches!(self, Self::TerminalBridge | Self::TerminalViewer)
+    }
+
     /// Whether it takes the body as a stream, which is not read before it asks for it.
     pub const fn takes_a_stream(self) -> bool {
         matches!(self, Self::PutOutput | Self::UploadAttachment | Self::UploadMedia)
@@ -304,6 +311,9 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Get, "/sessions/:id/deliveries", Both, Person, 0, Handler::ListDeliveries),
     route(Get, "/sessions/:id/sandbox-access", Both, Person, 0, Handler::SandboxAccess)
         .token(TokenUse::Needs(TokenScope::Sessions)),
+    // A bridge's and a page's socket. A browser sends its cookie with an upgrade; no script has a token for it.
+    route(Get, "/sessions/:id/terminal", Root, Sandbox, 0, Handler::TerminalBridge),
+    route(Get, "/api/sessions/:id/terminal", Api, Person, 0, Handler::TerminalViewer).token(TokenUse::Never),
     route(Get, "/sessions/:id/tunnel-urls", Both, PersonServiceOrSandbox, 0, Handler::TunnelUrls),
     route(Post, "/sandbox/:sandbox/error", Root, Sandbox, SMALL, Handler::SandboxError),
     route(Post, "/api/auth/revoke-sessions", Api, Person, SMALL, Handler::SignOutEverywhere).token(TokenUse::Never),

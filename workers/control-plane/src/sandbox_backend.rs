@@ -22,6 +22,7 @@ use oi_worker_kit::http_client::CallError;
 use oi_worker_kit::vars::Vars;
 
 use crate::sandbox_access::BackendAccess;
+pub use vendor_doors::Passwords;
 use vendor_http::Network;
 
 /// What a backend can do.

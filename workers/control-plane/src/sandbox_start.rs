@@ -1,6 +1,6 @@
 //! Starting a sandbox: whether the backend is asked at all, what it is asked for, and what its answer says.
 
-use futures_util::future::{join, join3};
+use futures_util::future::{join, join4};
 use oi_protocol::local_backend::CreateSandboxRequest;
 use oi_session::access::SandboxAccess;
 use oi_session::call::InitRepository;
@@ -14,6 +14,7 @@ use crate::handlers::mcp_servers_for;
 use crate::models::Models;
 use crate::sandbox_access::{self, BackendAccess};
 use crate::sandbox_backend::{self, BackendError, BackendSandbox, Restored, SandboxBackend};
+use crate::sandbox_services;
 use crate::secret_injection;
 use crate::source_control::github::user_tokens;
 use crate::store::backend_breakers::{self, Admission};
@@ -124,18 +125,22 @@ async fn with_settings(
 ) -> Result<CreateSandboxRequest, Failure> {
     let db = D1::of(env)?;
     let repositories: Vec<String> = start.repositories.iter().map(InitRepository::path).collect();
-    let (provider_accounts, mcp_servers, manifest) = join3(
+    let (provider_accounts, mcp_servers, manifest, services) = join4(
         session_provider_auth::by_account(&db, &start.session_id),
         mcp_servers_for(&db, env, &repositories),
         skills::manifest(&db, &start.session_id),
+        sandbox_services::of_start(&db, env, start),
     )
     .await;
     let (provider_accounts, mut secrets) = (provider_accounts?, request.env);
+    let (services, limits) = services?;
     Ok(CreateSandboxRequest {
         model_providers: Models::providers_for(env, &provider_accounts, &mut secrets),
         env: secrets,
         provider_accounts,
         mcp_servers: mcp_servers?,
+        services,
+        limits,
         skills_manifest_sha256: manifest?.map(|found| found.manifest_sha256),
         ..request
     })

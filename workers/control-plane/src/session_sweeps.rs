@@ -2,6 +2,7 @@
 //! are not finished.
 
 use oi_protocol::SessionId;
+use oi_protocol::terminal::TerminalEnd;
 use oi_session::call::{Principal, SessionCall};
 use oi_session::job::{CollectStorage, JobResult};
 use oi_worker_kit::log::Line;
@@ -12,6 +13,7 @@ use crate::enabled_models;
 use crate::handlers::abandon_child;
 use crate::store::session_pages::{self, Pages};
 use crate::store::{D1, children, deleted_sessions, sessions};
+use crate::terminal::{self, Notice};
 use crate::{family_effects, search_index, session_client};
 
 fn log(event: &'static str, id: &str, failure: &Failure) {
@@ -78,6 +80,8 @@ pub async fn close_pages(env: &Env, user_id: Option<&str>) -> Result<(), Failure
 
 async fn close(env: &Env, db: &D1, pages: &Pages) -> Result<(), Failure> {
     if let Ok(id) = SessionId::parse(&pages.session_id) {
+        let notice = Notice::Revoked { user_id: pages.user_id.clone(), reason: TerminalEnd::SignedOut };
+        terminal::client::tell(env, &id, &notice).await;
         let call = SessionCall::RevokeClientTokens { user_id: pages.user_id.clone() };
         let answer = session_client::call(env, &id, Principal::Platform, call).await?;
         if !answer.is_success() && answer.status != 404 {

@@ -85,6 +85,8 @@ pub struct Inner {
     /// The same for diffs.
     pub refuse_diffs_with: AtomicU16,
     pub pull_request_answers: Mutex<VecDeque<(u16, Value)>>,
+    /// Gets the sockets of terminals; without it they are refused.
+    pub terminals: Mutex<Option<mpsc::UnboundedSender<(HeaderMap, WebSocket)>>>,
 }
 
 #[derive(Clone)]
@@ -112,10 +114,12 @@ impl Session {
             refuse_outputs_with: AtomicU16::new(0),
             refuse_diffs_with: AtomicU16::new(0),
             pull_request_answers: Mutex::default(),
+            terminals: Mutex::default(),
         });
         let session = Self { url, inner };
         let router = Router::new()
             .route("/sessions/{id}/ws", get(upgrade))
+            .route("/sessions/{id}/terminal", get(terminal))
             .route("/sessions/{id}/scm-credentials", post(credentials))
             .route("/sessions/{id}/sandbox-skills", get(skills))
             .route("/sandbox/{id}/error", post(boot_error))
@@ -443,4 +447,12 @@ async fn pull_request(State(session): State<Session>, headers: HeaderMap, Json(b
         )
     });
     (StatusCode::from_u16(status).expect("a status"), Json(answer)).into_response()
+}
+
+async fn terminal(State(session): State<Session>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+    let taker = session.inner.terminals.lock().expect("no test panicked in it").clone();
+    match taker {
+        Some(taker) => upgrade.on_upgrade(async move |socket| drop(taker.send((headers, socket)))),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }

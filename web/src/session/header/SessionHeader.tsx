@@ -1,5 +1,5 @@
 import { IconButton } from "../../design/Button";
-import { PanelIcon, PullRequestIcon } from "../../design/icons";
+import { PanelIcon, PullRequestIcon, TerminalIcon } from "../../design/icons";
 import { StatusDot } from "../../design/StatusDot";
 import { dollars } from "../../design/words";
 import { STATUS } from "../../session-list/status";
@@ -8,15 +8,18 @@ import { pullRequestsOf } from "../pull-request";
 import { useSession } from "../SessionContext";
 import { People } from "./People";
 import { SANDBOX, sandboxStatus } from "./sandbox-words";
+import { prepareTerminal } from "../terminal/lazy-panel";
 import styles from "./SessionHeader.module.css";
 
 interface SessionHeaderProps {
   title: string;
   detailsShown: boolean;
   onDetails: () => void;
+  terminalShown: boolean;
+  onTerminal: () => void;
 }
 
-export function SessionHeader({ title, detailsShown, onDetails }: SessionHeaderProps) {
+export function SessionHeader({ title, detailsShown, onDetails, terminalShown, onTerminal }: SessionHeaderProps) {
   const session = useSession((view) => view.session.session);
   const artifacts = useSession((view) => view.session.artifacts);
   if (session === undefined) return <Topbar />;
@@ -59,6 +62,15 @@ export function SessionHeader({ title, detailsShown, onDetails }: SessionHeaderP
           </span>
         </a>
       )}
+      <IconButton
+        label={terminalShown ? "Hide terminal" : "Show terminal"}
+        aria-expanded={terminalShown}
+        onClick={onTerminal}
+        onPointerEnter={prepareTerminal}
+        onFocus={prepareTerminal}
+      >
+        <TerminalIcon size={18} />
+      </IconButton>
       <IconButton label={detailsShown ? "Hide details" : "Show details"} aria-expanded={detailsShown} onClick={onDetails}>
         <PanelIcon size={18} />
       </IconButton>

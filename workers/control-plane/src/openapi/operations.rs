@@ -135,6 +135,7 @@ fn empty() -> Value {
 }
 
 const CONFLICT: (u16, &str) = (409, "The session's state does not allow it");
+const UPGRADES_ONLY: (u16, &str) = (426, "The request is no WebSocket upgrade");
 const TOO_OFTEN: (u16, &str) = (429, "Too many of these in a short time");
 const UPSTREAM: (u16, &str) = (502, "The forge refused or failed");
 const LATER: (u16, &str) = (501, "This deployment does not do this");
@@ -319,6 +320,12 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
         Handler::SandboxAccess => {
             op("How people reach a session's sandbox").ok(Content::Json(json!({"type": "object"}))).refuses(&[CONFLICT])
         }
+        Handler::TerminalBridge => op("A sandbox's bridge offers its terminals (WebSocket upgrade)")
+            .answers(101, "The socket is open", Content::Nothing)
+            .refuses(&[(410, "The sandbox was stopped or replaced"), UPGRADES_ONLY]),
+        Handler::TerminalViewer => op("A page watches a sandbox's terminals (WebSocket upgrade)")
+            .answers(101, "The socket is open", Content::Nothing)
+            .refuses(&[UPGRADES_ONLY]),
         Handler::TunnelUrls => op("Addresses of a sandbox's open ports")
             .ok(s.answer::<shapes::TunnelUrls>())
             .refuses(&[(410, "The sandbox was stopped or replaced")]),

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use oi_protocol::local_backend::{
-    BootFrom, CreateSandboxRequest, LocalSandbox, LocalSandboxStatus, LocalSnapshot, TakeLocalSnapshot,
+    BootFrom, CreateSandboxRequest, LocalAccess, LocalSandbox, LocalSandboxStatus, LocalSnapshot, TakeLocalSnapshot,
 };
 use oi_worker_kit::http_client::{Answer, Call};
 use oi_worker_kit::service_signature::encode_component;
 use oi_worker_kit::vars::Vars;
 use serde::Deserialize;
 
-use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
+use super::{BackendError, BackendSandbox, Capabilities, Fate, Passwords, Restored, SandboxBackend};
+use crate::sandbox_access::{BackendAccess, Door};
 
 /// It may copy files. Ends before the job's lease.
 const CREATE_WITHIN: Duration = Duration::from_secs(85);
@@ -21,6 +22,8 @@ const CALL_WITHIN: Duration = Duration::from_secs(20);
 pub struct Local {
     url: String,
     secret: String,
+    /// What the passwords of a sandbox's pages are made of.
+    password_key: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -38,7 +41,7 @@ impl Local {
     pub fn of(vars: &impl Vars) -> Result<Self, BackendError> {
         let required = |name: &str| vars.get(name).ok_or_else(|| BackendError::Setup(format!("{name} is not set")));
         let url = required("LOCAL_SANDBOX_URL")?.trim_end_matches('/').to_owned();
-        Ok(Self { url, secret: required("LOCAL_SANDBOX_SECRET")? })
+        Ok(Self { url, secret: required("LOCAL_SANDBOX_SECRET")?, password_key: vars.get("SANDBOX_TOKEN_KEY") })
     }
 
     fn one(&self, sandbox_id: &str) -> String {
@@ -54,30 +57,54 @@ fn refused(answer: &Answer) -> BackendError {
     BackendError::Status { status: answer.status, message }
 }
 
-fn facts(answer: &Answer) -> Result<BackendSandbox, BackendError> {
-    let sandbox: LocalSandbox = answer.json()?;
-    if let Some(reason) = sandbox.ended_because {
-        return Err(BackendError::Refused(reason));
+/// How people reach it, with the passwords that it was started with.
+fn access(access: LocalAccess, passwords: Option<Passwords>) -> Option<Box<BackendAccess>> {
+    let (code_server, desktop) = passwords.map(|both| (both.code_server, both.desktop)).unzip();
+    let door = |url: Option<String>, secret: Option<String>| url.zip(secret).map(|(url, secret)| Door { url, secret });
+    let access = BackendAccess {
+        code_server: door(access.code_server_url, code_server),
+        vnc: door(access.vnc_url, desktop),
+        tunnel_urls: access.tunnel_urls,
+        ..BackendAccess::default()
+    };
+    (access != BackendAccess::default()).then(|| Box::new(access))
+}
+
+impl Local {
+    fn facts(&self, answer: &Answer) -> Result<BackendSandbox, BackendError> {
+        let sandbox: LocalSandbox = answer.json()?;
+        if let Some(reason) = sandbox.ended_because {
+            return Err(BackendError::Refused(reason));
+        }
+        let running = sandbox.status == LocalSandboxStatus::Running;
+        let passwords = self.password_key.as_ref().map(|key| Passwords::of(key, &sandbox.sandbox_id));
+        let access = sandbox.access.and_then(|found| access(found, passwords));
+        Ok(BackendSandbox { provider_object_id: sandbox.sandbox_id, running, access })
     }
-    let running = sandbox.status == LocalSandboxStatus::Running;
-    Ok(BackendSandbox { provider_object_id: sandbox.sandbox_id, running, access: None })
 }
 
 impl SandboxBackend for Local {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { find: true, snapshot: true, resume: true, image_build: true, ..Capabilities::default() }
+        Capabilities {
+            find: true,
+            snapshot: true,
+            resume: true,
+            tunnels: true,
+            image_build: true,
+            ..Capabilities::default()
+        }
     }
 
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
         let call = Call::post(format!("{}/v1/sandboxes", self.url)).idempotent().bearer(&self.secret).json(request);
         let answer = call.within(CREATE_WITHIN).send().await?;
-        if answer.is_success() { facts(&answer) } else { Err(refused(&answer)) }
+        if answer.is_success() { self.facts(&answer) } else { Err(refused(&answer)) }
     }
 
     async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError> {
         let answer = Call::get(self.one(sandbox_id)).bearer(&self.secret).within(CALL_WITHIN).send().await?;
         match answer.status {
-            200 => facts(&answer).map(Some),
+            200 => self.facts(&answer).map(Some),
             404 => Ok(None),
             _ => Err(refused(&answer)),
         }
@@ -98,7 +125,7 @@ impl SandboxBackend for Local {
                 let url = format!("{}/resume", self.one(id));
                 let call = Call::post(url).idempotent().bearer(&self.secret).json(request);
                 let answer = call.within(CREATE_WITHIN).send().await?;
-                if answer.is_success() { facts(&answer) } else { Err(refused(&answer)) }
+                if answer.is_success() { self.facts(&answer) } else { Err(refused(&answer)) }
             }
         }
     }
@@ -126,5 +153,27 @@ impl SandboxBackend for Local {
         let url = format!("{}?fate={fate}", self.one(sandbox_id));
         let answer = Call::delete(url).bearer(&self.secret).within(CALL_WITHIN).send().await?;
         if answer.is_success() || answer.status == 404 { Ok(()) } else { Err(refused(&answer)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_page_is_shown_with_the_password_that_its_sandbox_was_started_with() {
+        let found = LocalAccess {
+            code_server_url: Some("http://p8080-a.localhost:1/?oi_token=t".to_owned()),
+            vnc_url: None,
+            tunnel_urls: BTreeMap::from([(3000, "http://p3000-a.localhost:1/?oi_token=u".to_owned())]),
+        };
+        let passwords = || Some(Passwords::of("key", "sandbox-1"));
+        let shown = access(found.clone(), passwords()).expect("two doors");
+        let expected = passwords().map(|both| both.code_server);
+        assert_eq!(shown.code_server.map(|door| door.secret), expected);
+        assert_eq!((shown.vnc, shown.tunnel_urls.len()), (None, 1));
+        assert_eq!(access(found, None).expect("a port").code_server, None, "a page without its password is of no use");
+        assert_eq!(access(LocalAccess::default(), passwords()), None);
     }
 }

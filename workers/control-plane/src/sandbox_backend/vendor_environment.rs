@@ -130,6 +130,9 @@ pub fn environment(request: &CreateSandboxRequest, files: Files, doors: &Doors, 
     if files == Files::Kept {
         set("RESTORED_FROM_SNAPSHOT", "true");
     }
+    if request.services.terminal {
+        set("TERMINAL_ENABLED", "true");
+    }
     if doors.code_server {
         set("CODE_SERVER_PORT", &CODE_SERVER_PORT.to_string());
         set("CODE_SERVER_PASSWORD", &passwords.code_server);

@@ -66,6 +66,47 @@ pub async fn get(db: &impl Database, integration: &str, scope: Scope<'_>) -> Res
     Ok(row.map(Document::from))
 }
 
+/// A document that says something of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfTarget {
+    /// `sandbox`, `code-server` or `vnc`.
+    pub integration: String,
+    /// `global`, `repository` or `environment`.
+    pub scope: String,
+    /// The document.
+    pub settings: Value,
+}
+
+#[derive(Deserialize)]
+struct OfTargetRow {
+    integration_id: String,
+    scope: String,
+    settings: String,
+}
+
+/// All that is set of the sandboxes of a repository and an environment, in one query.
+pub async fn of_target(
+    db: &impl Database,
+    repository: Option<&str>,
+    environment: Option<&str>,
+) -> Result<Vec<OfTarget>, DbError> {
+    let rows: Vec<OfTargetRow> = db
+        .rows(
+            "SELECT integration_id, scope, settings FROM integration_settings
+                WHERE integration_id IN ('sandbox', 'code-server', 'vnc')
+                  AND ((scope = 'global' AND target = '') OR (scope = 'repository' AND target = ?1)
+                       OR (scope = 'environment' AND target = ?2))",
+            params![repository, environment],
+        )
+        .await?;
+    // What cannot be read is as if nothing were set.
+    let read = |row: OfTargetRow| {
+        let settings = serde_json::from_str(&row.settings).ok()?;
+        Some(OfTarget { integration: row.integration_id, scope: row.scope, settings })
+    };
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
 /// Documents of repositories, by name, after one; and whether more follow.
 pub async fn of_repositories(
     db: &impl Database,

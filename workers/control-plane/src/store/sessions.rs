@@ -258,6 +258,28 @@ impl ListedSession {
         active_duration_ms, message_count, pr_count, environment_id, created_at, updated_at";
 }
 
+/// What a session's settings are looked up by.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Target {
+    repo_owner: Option<String>,
+    repo_name: Option<String>,
+    /// The environment.
+    pub environment_id: Option<String>,
+}
+
+impl Target {
+    /// `owner/name` of the primary repository, in lower case.
+    pub fn repository(&self) -> Option<String> {
+        let (owner, name) = (self.repo_owner.as_ref()?, self.repo_name.as_ref()?);
+        Some(format!("{owner}/{name}").to_ascii_lowercase())
+    }
+}
+
+/// What a session's settings are looked up by.
+pub async fn target(db: &impl Database, id: &SessionId) -> Result<Option<Target>, DbError> {
+    db.row("SELECT repo_owner, repo_name, environment_id FROM sessions WHERE id = ?", params![id.as_str()]).await
+}
+
 /// A page of the list, newest change first, and whether more follow.
 pub async fn list(db: &impl Database, query: &ListQuery) -> Result<(Vec<ListedSession>, bool), DbError> {
     let mut sql = format!("SELECT {} FROM sessions WHERE 1 = 1", ListedSession::COLUMNS);

@@ -1,0 +1,172 @@
+import { describe, expect, it } from "vitest";
+import { TerminalConnection, type Screen, type TerminalSocket } from "./terminal-connection";
+
+const SIZE = { cols: 80, rows: 24 };
+
+class FakeSocket implements TerminalSocket {
+  binaryType = "";
+  onopen: (() => void) | null = null;
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+  onclose: (() => void) | null = null;
+  sent: unknown[] = [];
+  closed = false;
+
+  send(data: string | Uint8Array): void {
+    this.sent.push(typeof data === "string" ? JSON.parse(data) : new TextDecoder().decode(data));
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  tell(event: object): void {
+    this.onmessage?.({ data: JSON.stringify(event) });
+  }
+
+  output(text: string): void {
+    this.onmessage?.({ data: new TextEncoder().encode(text).buffer });
+  }
+}
+
+function bench() {
+  const sockets: FakeSocket[] = [];
+  const timers: { callback: () => void; ms: number; off: boolean }[] = [];
+  const shown: string[] = [];
+  const connection = new TerminalConnection({
+    openSocket: () => {
+      const socket = new FakeSocket();
+      sockets.push(socket);
+      return socket;
+    },
+    random: () => 0,
+    later: (callback, ms) => {
+      const timer = { callback, ms, off: false };
+      timers.push(timer);
+      return () => {
+        timer.off = true;
+      };
+    },
+  });
+  const screen: Screen = {
+    reset: () => shown.splice(0, shown.length, "reset"),
+    resize: (size) => shown.push(`${size.cols}x${size.rows}`),
+    write: (bytes, done) => {
+      shown.push(new TextDecoder().decode(bytes));
+      done();
+    },
+    fits: () => SIZE,
+  };
+  connection.open(screen);
+  const last = () => sockets[sockets.length - 1] as FakeSocket;
+  const pass = () => {
+    const due = timers.filter((timer) => !timer.off);
+    for (const timer of due) {
+      timer.off = true;
+      timer.callback();
+    }
+  };
+  const start = () => {
+    last().onopen?.();
+    last().tell({ type: "sandbox", reachable: true, running: [] });
+    last().tell({ type: "opened", terminal: 0, size: SIZE, started: true });
+  };
+  return { connection, sockets, shown, last, pass, start };
+}
+
+describe("a terminal's connection", () => {
+  it("opens the terminal when the sandbox is there and shows what comes", () => {
+    const { connection, last, shown, start } = bench();
+    start();
+    expect(last().sent).toEqual([{ type: "open", terminal: 0, size: SIZE }]);
+    last().output("hello");
+    last().tell({ type: "resized", size: { cols: 100, rows: 30 } });
+    expect(shown).toEqual(["reset", "hello", "100x30"]);
+    expect(connection.read().state).toEqual({ at: "open" });
+    connection.type(new TextEncoder().encode("ls\n"));
+    expect(last().sent.at(-1)).toBe("ls\n");
+  });
+
+  it("cuts a long paste and tells what was shown", () => {
+    const { connection, last, start } = bench();
+    start();
+    connection.type(new TextEncoder().encode("x".repeat(40_000)));
+    const pieces = last().sent.slice(1) as string[];
+    expect(pieces.map((piece) => piece.length)).toEqual([16_384, 16_384, 7_232]);
+    last().output("y".repeat(10_000));
+    last().output("y".repeat(10_000));
+    expect(last().sent.at(-1)).toEqual({ type: "shown", bytes: 20_000 });
+  });
+
+  it("waits for a sandbox that is away and goes on with it", () => {
+    const { connection, last, start } = bench();
+    start();
+    last().tell({ type: "sandbox", reachable: false, running: [] });
+    expect(connection.read().state).toEqual({ at: "away" });
+    connection.type(new TextEncoder().encode("lost"));
+    expect(last().sent).toHaveLength(1);
+    last().tell({ type: "sandbox", reachable: true, running: [0] });
+    last().tell({ type: "opened", terminal: 0, size: SIZE, started: false });
+    expect(connection.read().state).toEqual({ at: "open" });
+  });
+
+  it("asks once, also while the sandbox is away", () => {
+    const { connection, last } = bench();
+    last().onopen?.();
+    last().tell({ type: "sandbox", reachable: false, running: [] });
+    expect(connection.read().state).toEqual({ at: "away" });
+    last().tell({ type: "sandbox", reachable: true, running: [] });
+    last().tell({ type: "sandbox", reachable: true, running: [0] });
+    expect(last().sent).toEqual([{ type: "open", terminal: 0, size: SIZE }]);
+  });
+
+  it("says that a sandbox restarted, and opens the terminal anew when asked", () => {
+    const { connection, last, start } = bench();
+    start();
+    last().tell({ type: "sandbox", reachable: true, running: [] });
+    last().tell({ type: "restarted" });
+    expect(connection.read().state).toEqual({ at: "restarted" });
+    connection.watch(0);
+    expect(last().sent.at(-1)).toEqual({ type: "open", terminal: 0, size: SIZE });
+  });
+
+  it("connects again after a loss, and after an end only when asked", () => {
+    const { connection, sockets, last, pass, start } = bench();
+    start();
+    last().onclose?.();
+    expect(connection.read().state).toEqual({ at: "lost", attempt: 0 });
+    pass();
+    expect(sockets).toHaveLength(2);
+    start();
+    last().tell({ type: "ended", reason: "sandbox_ended" });
+    last().onclose?.();
+    pass();
+    expect(sockets).toHaveLength(2);
+    connection.retry();
+    expect(sockets).toHaveLength(3);
+    last().tell({ type: "ended", reason: "sandbox_replaced" });
+    last().onclose?.();
+    pass();
+    expect(sockets).toHaveLength(4);
+  });
+
+  it("gives a socket up that does not answer", () => {
+    const { sockets, last, pass, start } = bench();
+    start();
+    const first = last();
+    pass();
+    expect(first.sent.at(-1)).toEqual({ type: "ping" });
+    pass();
+    expect(first.closed).toBe(true);
+    pass();
+    expect(sockets).toHaveLength(2);
+  });
+
+  it("passes over what it does not know, and shows what was refused", () => {
+    const { connection, last, start } = bench();
+    start();
+    last().onmessage?.({ data: "{" });
+    last().tell({ type: "news" });
+    last().tell({ type: "refused", message: "No shell." });
+    expect(connection.read()).toMatchObject({ state: { at: "open" }, refusal: "No shell." });
+  });
+});
