@@ -117,7 +117,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places) -> Result<(), Sup
         Arc::new(ControlPlane::new(&config.control_plane_url, &config.session_id, stamp.sandbox_id.clone(), token)?);
     let signer = own_programs::folder(&places).join(own_programs::SIGNER);
     let commits = Arc::new(CommitSettings::new(Arc::clone(&control_plane), git.clone(), signer));
-    tokio::spawn(Arc::clone(&commits).warm());
+    tokio::spawn(Arc::clone(&commits).warm(workspace_seen.clone()));
     let broker = Broker {
         credentials: CredentialBroker::new(Arc::clone(&control_plane), config.vcs_host.clone()),
         signatures: SignatureBroker::new(Arc::clone(&commits)),
