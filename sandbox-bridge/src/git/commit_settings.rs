@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use oi_protocol::sandbox_socket::GitIdentity;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 use tokio::time::Instant;
 
 use super::identity::{self, InvalidIdentity};
 use super::{Git, Workspace};
+use crate::bridge::runner::WorkspaceState;
 use crate::control_plane::commit_signing::{SigningAnswer, SigningSetting};
 use crate::control_plane::{ControlPlane, ControlPlaneError};
 
@@ -57,19 +58,42 @@ pub struct CommitSettings {
     /// Held while it is fetched, so that many who ask share one answer.
     known: AsyncMutex<Option<Known>>,
     applied: Mutex<Option<(Arc<Workspace>, GitIdentity)>>,
+    /// Held while checkouts are settled: what is asked for last stays.
+    turn: AsyncMutex<()>,
 }
 
 impl CommitSettings {
     /// For checkouts whose commits `signer` signs.
     pub fn new(control_plane: Arc<ControlPlane>, git: Git, signer: PathBuf) -> Self {
-        Self { control_plane, git, signer, known: AsyncMutex::default(), applied: Mutex::default() }
+        Self {
+            control_plane,
+            git,
+            signer,
+            known: AsyncMutex::default(),
+            applied: Mutex::default(),
+            turn: AsyncMutex::default(),
+        }
     }
 
-    /// Asks ahead of the first prompt. A failure is the prompt's to tell.
-    pub async fn warm(self: Arc<Self>) {
-        if let Err(error) = self.setting(FRESH_FOR).await {
-            tracing::warn!(event = "signing.not_known", %error);
+    /// Asks ahead of the first prompt, and makes the checkouts the agent's until one comes, for people who commit
+    /// before it. A failure is the prompt's to tell.
+    pub async fn warm(self: Arc<Self>, mut workspace: watch::Receiver<WorkspaceState>) {
+        let known = self.setting(FRESH_FOR).await.map(drop).map_err(CommitSettingsError::from);
+        let there = workspace.wait_for(Option::is_some).await.ok().and_then(|state| state.clone());
+        let settled = match (known, there) {
+            (Ok(()), Some(Ok(workspace))) => self.settle_first(&workspace).await,
+            (known, _) => known,
+        };
+        if let Err(error) = settled {
+            tracing::warn!(event = "commits.not_settled", %error);
         }
+    }
+
+    async fn settle_first(&self, workspace: &Arc<Workspace>) -> Result<(), CommitSettingsError> {
+        let turn = self.turn.lock().await;
+        // A prompt may have been quicker.
+        let settled = self.applied.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        if settled { Ok(()) } else { self.settle_in_turn(workspace, &GitIdentity::AgentOnly, &turn).await }
     }
 
     /// The setting, at most this old.
@@ -93,6 +117,16 @@ impl CommitSettings {
     pub async fn settle(&self, workspace: &Arc<Workspace>, author: &GitIdentity) -> Result<(), CommitSettingsError> {
         // First what needs no answer from elsewhere.
         identity::resolve(author)?;
+        let turn = self.turn.lock().await;
+        self.settle_in_turn(workspace, author, &turn).await
+    }
+
+    async fn settle_in_turn(
+        &self,
+        workspace: &Arc<Workspace>,
+        author: &GitIdentity,
+        _turn: &AsyncMutexGuard<'_, ()>,
+    ) -> Result<(), CommitSettingsError> {
         if workspace.checkouts.is_empty() {
             return Ok(());
         }

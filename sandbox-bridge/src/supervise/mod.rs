@@ -165,7 +165,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
         Arc::new(ControlPlane::new(&config.control_plane_url, &config.session_id, stamp.sandbox_id.clone(), token)?);
     let signer = own_programs::folder(&places).join(own_programs::SIGNER);
     let commits = Arc::new(CommitSettings::new(Arc::clone(&control_plane), git.clone(), signer));
-    tokio::spawn(Arc::clone(&commits).warm());
+    tokio::spawn(Arc::clone(&commits).warm(synced_seen.clone()));
     let pid = AgentPid::default();
     let reached = setup::reach(&config, &options, &program, &control_plane).await?;
     let temporary = [places.temporary_dir.as_path(), std::path::Path::new("/tmp")];

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::id;
+use crate::support::eventually;
 use crate::support::forge::Forge;
 use crate::support::opencode::FakeOpenCode;
 use crate::support::sandbox::Sandbox;
@@ -26,6 +28,10 @@ impl World {
         *session.inner.signing.lock().expect("free") = key;
         let sandbox = Sandbox::with_stand_in(&session, Some(&forge), &opencode.url);
         session.booted().await;
+        // Git's own lock on the settings is free again from here on.
+        let config = sandbox.path("workspace/api/.git/config");
+        let settled = || std::fs::read_to_string(&config).ok()?.contains("Open-Inspect").then_some(());
+        eventually("the checkout's settings", Duration::from_secs(10), settled).await;
         Self { session, _forge: forge, _opencode: opencode, sandbox }
     }
 
@@ -95,6 +101,13 @@ async fn a_commit_is_signed_and_git_finds_the_signature_good() {
     }
     world.git(&["tag", "-s", "-m", "first", "v1"]).await;
     assert!(world.git(&["cat-file", "tag", "v1"]).await.contains("BEGIN SSH SIGNATURE"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_first_prompt_commits_are_the_signers_own() {
+    let world = World::start(Some(SigningKey::generate())).await;
+    world.git(&["commit", "-q", "--allow-empty", "-m", "by hand"]).await;
+    assert_eq!(world.git(&["log", "-1", "--format=%an %cn"]).await, format!("{COMMITTER} {COMMITTER}"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
