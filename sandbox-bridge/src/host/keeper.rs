@@ -132,6 +132,8 @@ impl Registry {
         if let Some(entry) = self.lock().get_mut(&id) {
             (entry.record, entry.stop) = (record, None);
         }
+        // Its control groups go while somebody waits: a host that ends goes no further than that.
+        drop(keeping);
         // Whoever waits for the end need not wait for what follows.
         drop(stopped);
         if is_build && Instant::now() >= end_of_life {
