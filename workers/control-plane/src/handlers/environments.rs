@@ -295,7 +295,7 @@ pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
 pub(super) async fn delete(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (id, version, db) = (environment_id(cx)?, query_version(cx)?, cx.db()?);
     let entry = cx.audit("environment.delete", "environment", id.as_str());
-    if !environments::delete(&db, &id, version, &entry).await? {
+    if !environments::delete(&db, &id, version, clock::now(), &entry).await? {
         let there = environments::exists(&db, &id).await?;
         return Err(if there { changed_meanwhile() } else { not_found().into() });
     }

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use oi_protocol::local_backend::{CreateSandboxRequest, LocalSandbox, LocalSandboxStatus};
+use oi_protocol::local_backend::{BootFrom, CreateSandboxRequest, ImageBuild, LocalSandbox, LocalSandboxStatus};
 use oi_worker_kit::http_client::{Answer, Call};
 use oi_worker_kit::service_signature::encode_component;
 use oi_worker_kit::vars::Vars;
 use serde::Deserialize;
 
+use super::builds::{BuildMachine, BuildRequest, machine_name};
 use super::{BackendError, BackendSandbox, Capabilities, Fate, SandboxBackend};
 
 const CREATE_WITHIN: Duration = Duration::from_secs(60);
 const CALL_WITHIN: Duration = Duration::from_secs(20);
+/// Copying a machine's files may take minutes.
+const SNAPSHOT_WITHIN: Duration = Duration::from_secs(290);
 
 /// The host.
 pub struct Local {
@@ -27,6 +30,12 @@ struct ErrorEnvelope {
 #[derive(Deserialize)]
 struct ErrorDetail {
     message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    image_id: String,
 }
 
 impl Local {
@@ -58,7 +67,7 @@ fn facts(answer: &Answer) -> Result<BackendSandbox, BackendError> {
 
 impl SandboxBackend for Local {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { find: true, ..Capabilities::default() }
+        Capabilities { find: true, image_build: true, ..Capabilities::default() }
     }
 
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
@@ -77,7 +86,62 @@ impl SandboxBackend for Local {
     }
 
     async fn stop(&self, sandbox_id: &str, _object: Option<&str>, _fate: Fate) -> Result<(), BackendError> {
-        let answer = Call::delete(self.one(sandbox_id)).bearer(&self.secret).within(CALL_WITHIN).send().await?;
-        if answer.is_success() || answer.status == 404 { Ok(()) } else { Err(refused(&answer)) }
+        gone(&Call::delete(self.one(sandbox_id)).bearer(&self.secret).within(CALL_WITHIN).send().await?)
+    }
+
+    /// The host's handle of a machine is the name that we give it, so that it is known before it is there.
+    async fn create_build(&self, request: &BuildRequest) -> Result<String, BackendError> {
+        Ok(request.machine_name())
+    }
+
+    async fn start_build(&self, request: &BuildRequest, machine: &str) -> Result<(), BackendError> {
+        let call = Call::post(format!("{}/v1/builds", self.url)).idempotent().bearer(&self.secret);
+        let answer = call.json(&build(request, machine)).within(CREATE_WITHIN).send().await?;
+        if answer.is_success() { Ok(()) } else { Err(refused(&answer)) }
+    }
+
+    async fn snapshot_build(&self, machine: BuildMachine<'_>) -> Result<String, BackendError> {
+        let url = format!("{}/snapshots", self.one(machine.provider_session_id));
+        let call = Call::post(url).bearer(&self.secret).json(&serde_json::json!({"label": machine.build_id}));
+        let answer = call.within(SNAPSHOT_WITHIN).send().await?;
+        if answer.is_success() { Ok(answer.json::<Kept>()?.image_id) } else { Err(refused(&answer)) }
+    }
+
+    async fn destroy_build(&self, build_id: &str, _machine: Option<&str>) -> Result<(), BackendError> {
+        let url = format!("{}?fate=discarded", self.one(&machine_name(build_id)));
+        gone(&Call::delete(url).bearer(&self.secret).within(CALL_WITHIN).send().await?)
+    }
+
+    async fn delete_image(&self, image_id: &str) -> Result<(), BackendError> {
+        let url = format!("{}/v1/snapshots/{}", self.url, encode_component(image_id));
+        gone(&Call::delete(url).bearer(&self.secret).within(CALL_WITHIN).send().await?)
+    }
+}
+
+/// What was to go is not there any more.
+fn gone(answer: &Answer) -> Result<(), BackendError> {
+    if answer.is_success() || answer.status == 404 { Ok(()) } else { Err(refused(answer)) }
+}
+
+/// What the host's machine of a build is told.
+fn build(request: &BuildRequest, machine: &str) -> CreateSandboxRequest {
+    CreateSandboxRequest {
+        sandbox_id: machine.to_owned(),
+        control_plane_url: request.control_plane_url.clone(),
+        timeout_seconds: request.life_seconds,
+        vcs_host: request.vcs_host.clone(),
+        repositories: request.repositories.clone(),
+        env: request.env.clone(),
+        boot: BootFrom::Build(ImageBuild {
+            build_id: request.build_id.clone(),
+            callback_url: request.callback_url.clone(),
+            failure_callback_url: request.failure_callback_url.clone(),
+            callback_token: request.callback_token.clone(),
+            provider_session_id: machine.to_owned(),
+            execution_timeout_seconds: Some(request.execution_timeout_seconds),
+            clone_token: Some(request.clone_token.clone()),
+            clone_username: Some(request.clone_username.clone()),
+        }),
+        ..CreateSandboxRequest::default()
     }
 }
