@@ -140,7 +140,9 @@ impl Modal {
     /// The live machine of a build: one of another build is not there.
     fn build(&mut self, body: &Value) -> Result<&mut Build, Said> {
         let fits = |build: &&mut Build| {
-            body["provider_session_id"] == build.object_id && body["build_id"] == build.body["build_id"] && build.running
+            body["provider_session_id"] == build.object_id
+                && body["build_id"] == build.body["build_id"]
+                && build.running
         };
         self.builds.iter_mut().find(fits).ok_or_else(|| Said::error(404, "Sandbox not found"))
     }

@@ -5,18 +5,18 @@
 //! reach it. Their clients know no platform, so that tests run them natively against `devkit`'s fakes.
 
 pub mod builds;
-mod daytona;
-mod e2b;
+pub(crate) mod daytona;
+pub(crate) mod e2b;
 mod e2b_envd;
 mod local;
-mod modal;
-mod opencomputer;
+pub(crate) mod modal;
+pub(crate) mod opencomputer;
 mod vendor_doors;
 mod vendor_environment;
 mod vendor_http;
 #[cfg(test)]
-mod vendor_tests;
-mod vercel;
+pub(crate) mod vendor_tests;
+pub(crate) mod vercel;
 
 use oi_protocol::local_backend::CreateSandboxRequest;
 use oi_worker_kit::http_client::CallError;

@@ -17,7 +17,8 @@ use super::e2b_envd as envd;
 use super::vendor_doors::{Doors, Passwords};
 use super::vendor_environment::{self as environment, Environment, Files, Start};
 use super::vendor_http::{
-    Ask, Auth, BUILD_SNAPSHOT_WITHIN, Operation, START_WITHIN, STOP_WITHIN, Transport, Vendor, address, base_url, handle, required,
+    Ask, Auth, BUILD_SNAPSHOT_WITHIN, Operation, START_WITHIN, STOP_WITHIN, Transport, Vendor, address, base_url,
+    handle, required,
 };
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 

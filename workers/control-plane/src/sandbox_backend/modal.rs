@@ -16,8 +16,8 @@ use super::builds::{BuildMachine, BuildRequest, machine_name};
 use super::vendor_doors::Doors;
 use super::vendor_environment as environment;
 use super::vendor_http::{
-    Ask, Auth, BUILD_SNAPSHOT_WITHIN, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, address, base_url, handle,
-    required,
+    Ask, Auth, BUILD_SNAPSHOT_WITHIN, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor,
+    address, base_url, handle, required,
 };
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 use crate::sandbox_access::{BackendAccess, Door};

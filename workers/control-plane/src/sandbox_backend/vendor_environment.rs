@@ -123,12 +123,8 @@ pub fn repositories(repositories: &[CheckoutRepository]) -> Value {
 /// The users' variables without those that are ours, and the model providers' keys. A provider that is no vendor's own
 /// goes as a whole into `OI_MODEL_PROVIDERS`.
 pub fn users(request: &CreateSandboxRequest) -> Environment {
-    let mut environment: Environment = request
-        .env
-        .iter()
-        .filter(|(name, _)| !is_ours(name))
-        .map(|(n, v)| (n.clone(), v.clone()))
-        .collect();
+    let mut environment: Environment =
+        request.env.iter().filter(|(name, _)| !is_ours(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
     // Of these the sandbox asks the control plane for tokens.
     for (provider, variable) in [("openai", "OPENAI_OAUTH_MANAGED"), ("xai", "XAI_OAUTH_MANAGED")] {
         if request.provider_accounts.iter().any(|id| id == provider) {

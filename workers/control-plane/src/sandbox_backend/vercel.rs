@@ -14,7 +14,8 @@ use super::builds::{BUILD_LABEL, BuildMachine, BuildRequest, machine_name};
 use super::vendor_doors::{Doors, Passwords};
 use super::vendor_environment::{self as environment, Environment, Files, Start};
 use super::vendor_http::{
-    Ask, Auth, BUILD_SNAPSHOT_WITHIN, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, base_url, handle, required,
+    Ask, Auth, BUILD_SNAPSHOT_WITHIN, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor,
+    base_url, handle, required,
 };
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 
@@ -448,8 +449,7 @@ impl<T: Transport> SandboxBackend for Vercel<T> {
             persistent: false,
             source: Source { r#type: "snapshot", snapshot_id: &source },
         };
-        let created: Created =
-            operation.done(Self::ask(Ask::post(self.url(&[], &[])).json(&body))).await?.json()?;
+        let created: Created = operation.done(Self::ask(Ask::post(self.url(&[], &[])).json(&body))).await?.json()?;
         handle(created.session.id)
     }
 

@@ -93,7 +93,8 @@ pub struct Build {
 }
 
 /// The columns of [`Build`].
-const COLUMNS: &str = "id, scope_kind, scope_id, repo_id, provider, status, repositories_fingerprint, provider_session_id,
+const COLUMNS: &str =
+    "id, scope_kind, scope_id, repo_id, provider, status, repositories_fingerprint, provider_session_id,
     provider_session_cleanup_pending, callback_token_hash, callback_token_expires_at, callback_token_used_at,
     completion_hash, repository_shas, runtime_version, build_duration_seconds, error_message, provider_image_id,
     finalization_lease_token, finalization_lease_expires_at, created_at";

@@ -550,7 +550,10 @@ mod tests {
         set(&db, &ring, &scope, &[("A", "1")]).expect("fits");
         set(&db, &ring, &SecretScope::Global, &[("G", "1")]).expect("fits");
         let SecretScope::Environment(id) = &scope else { unreachable!("it is one") };
-        assert_eq!(block_on(environments::delete(&db, id, None, UnixMillis(6), &about_a("environment.delete"))), Ok(true));
+        assert_eq!(
+            block_on(environments::delete(&db, id, None, UnixMillis(6), &about_a("environment.delete"))),
+            Ok(true)
+        );
         assert_eq!(opened(&db, &ring, &scope), []);
         assert_eq!(set(&db, &ring, &scope, &[("A", "1")]), Err(ChangeError::NoScope));
         assert_eq!(opened(&db, &ring, &SecretScope::Global).len(), 1);

@@ -34,11 +34,7 @@ pub async fn repositories(
 }
 
 /// Up to `most` environments whose images are built ahead, by id, after one.
-pub async fn environments(
-    db: &impl Database,
-    after: Option<&str>,
-    most: i64,
-) -> Result<Vec<EnvironmentId>, DbError> {
+pub async fn environments(db: &impl Database, after: Option<&str>, most: i64) -> Result<Vec<EnvironmentId>, DbError> {
     #[derive(Deserialize)]
     struct Row {
         id: String,
@@ -79,7 +75,11 @@ pub async fn set_enabled(
                 "DELETE FROM image_build_repositories WHERE repo_owner = ?1 AND repo_name = ?2",
                 params![name.owner(), name.name()],
             ),
-            superseded(&ScopeKey { kind: "repo", id: name.as_path() }, "Images of the repository were switched off", now),
+            superseded(
+                &ScopeKey { kind: "repo", id: name.as_path() },
+                "Images of the repository were switched off",
+                now,
+            ),
         ]
     };
     db.batch(entry.behind_the_first(batch)).await.map(drop)

@@ -38,13 +38,7 @@ fn status(db: &Native, id: &str) -> String {
 }
 
 fn tell(db: &Native, id: &str) {
-    let told = Completion {
-        id,
-        hash: "c",
-        repository_shas: "[]",
-        runtime_version: "v61",
-        duration_seconds: 1.5,
-    };
+    let told = Completion { id, hash: "c", repository_shas: "[]", runtime_version: "v61", duration_seconds: 1.5 };
     assert_eq!(block_on(finalization::accept(db, &told, NOW)), Ok(true));
 }
 
