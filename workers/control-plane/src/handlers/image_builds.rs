@@ -63,6 +63,8 @@ async fn trigger(cx: &Cx<'_>, scope: &ImageScope) -> Result<Response, Failure> {
     match wanted {
         None => return Err(Refusal::not_found("Environment not found").into()),
         Some(false) => {
+            // What is not there is not switched off.
+            world.repositories(scope).await?;
             let sentence = "Images of this are switched off. Switch them on and try again";
             return Err(Refusal::conflict(sentence).into());
         }

@@ -11,6 +11,7 @@ use crate::store::{Database, DbError, environments};
 
 /// An image for a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "it is what the wire calls it")]
 pub struct Image {
     /// Its build.
     pub build_id: String,

@@ -473,7 +473,7 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
                     "build_duration_seconds": 12.5,
                 }),
             )
-            .answers(202, "It is taken", s.answer::<shapes::ImageBuildAccepted>())
+            .answers(202, "It is taken", s.answer::<shapes::ImageBuildCompletionAccepted>())
             .refuses(&[ENDED, UNSET]),
         Handler::ImageBuildFailed => op("A build's machine failed; it is ended next")
             .body(
@@ -484,7 +484,7 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
                     "error": "setup.sh ended with exit code 1",
                 }),
             )
-            .answers(202, "It is taken", s.answer::<shapes::ImageBuildAccepted>())
+            .answers(202, "It is taken", s.answer::<shapes::ImageBuildFailureAccepted>())
             .refuses(&[ENDED, UNSET]),
         Handler::TriggerEnvironmentImage => op("Builds the image of an environment now")
             .optional_body(empty(), json!({}))

@@ -47,6 +47,7 @@ pub struct NewBuild<'a> {
 
 /// A build.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "they are the columns")]
 pub struct Build {
     /// Id.
     pub id: String,
@@ -277,15 +278,12 @@ pub async fn page(
         runtime_version, build_duration_seconds, error_message, created_at FROM image_builds";
     let (at, id) = after.unwrap_or((i64::MAX >> 11, ""));
     let order = "(created_at < ?2 OR (created_at = ?2 AND id < ?3)) ORDER BY created_at DESC, id DESC LIMIT ?4";
-    match scope {
-        Some(scope) => {
-            let sql = format!("{LISTED} WHERE scope_kind = ?5 AND scope_id = ?6 AND provider = ?1 AND {order}");
-            db.rows(&sql, params![provider, at, id, most, scope.kind, scope.id.as_str()]).await
-        }
-        None => {
-            let sql = format!("{LISTED} WHERE provider = ?1 AND {order}");
-            db.rows(&sql, params![provider, at, id, most]).await
-        }
+    if let Some(scope) = scope {
+        let sql = format!("{LISTED} WHERE scope_kind = ?5 AND scope_id = ?6 AND provider = ?1 AND {order}");
+        db.rows(&sql, params![provider, at, id, most, scope.kind, scope.id.as_str()]).await
+    } else {
+        let sql = format!("{LISTED} WHERE provider = ?1 AND {order}");
+        db.rows(&sql, params![provider, at, id, most]).await
     }
 }
 

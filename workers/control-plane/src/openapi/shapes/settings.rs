@@ -528,14 +528,19 @@ shapes! {
         /// Why; what is no text counts as unknown.
         error: Option<String>,
     }
-    /// Answer to what a build's machine tells
-    ImageBuildAccepted {
+    /// Answer to a build's machine that is done
+    ImageBuildCompletionAccepted {
         /// `true`
         ok: bool,
-        /// The image is made next.
-        snapshot_pending: Option<bool>,
-        /// The machine is ended next.
-        cleanup_pending: Option<bool>,
+        /// `true`: the image is made next.
+        snapshot_pending: bool,
+    }
+    /// Answer to a build's machine that failed
+    ImageBuildFailureAccepted {
+        /// `true`
+        ok: bool,
+        /// `true`: the machine is ended next.
+        cleanup_pending: bool,
     }
     /// Answer of `PUT /image-builds/toggle/repo/:owner/:name`
     ImageBuildsToggled {
