@@ -285,7 +285,7 @@ pub fn secrets(environment: &Environment) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
     use crate::sandbox_backend::vendor_tests::request;
-    use oi_protocol::local_backend::ModelProvider;
+    use oi_protocol::local_backend::{ModelProvider, SandboxMcpServer};
 
     fn built(request: &CreateSandboxRequest, files: Files) -> Environment {
         let doors = Doors { code_server: true, desktop: true, tunnels: Vec::new() };
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn the_platforms_variables_stand_over_the_users() {
         let mut asked = request();
-        for name in OURS.iter().chain(&["SANDBOX_AUTH_TOKEN", "SESSION_CONFIG"]) {
+        for name in OURS.iter().chain(&["SANDBOX_AUTH_TOKEN", "SESSION_CONFIG", "OI_REPO_IMAGE_CALLBACK_TOKEN"]) {
             asked.env.insert((*name).to_owned(), "forged".to_owned());
         }
         asked.env.insert("VCS_CLONE_TOKEN".to_owned(), "theirs".to_owned());
@@ -318,6 +318,51 @@ mod tests {
         let config: Value = serde_json::from_str(&environment["SESSION_CONFIG"]).expect("JSON");
         assert_eq!(config["repo_owner"], Value::Null);
         assert_eq!((&config["provider"], &config["model"]), (&json!("anthropic"), &json!("claude-sonnet-4-6")));
+    }
+
+    #[test]
+    fn a_session_is_told_with_what_it_begins_and_what_it_has() {
+        let plain = built(&request(), Files::Fresh);
+        let names = [
+            "FROM_REPO_IMAGE",
+            "REPO_IMAGE_SHA",
+            "TERMINAL_ENABLED",
+            "AGENT_SLACK_NOTIFY_ENABLED",
+            "OPENAI_OAUTH_MANAGED",
+            "XAI_OAUTH_MANAGED",
+        ];
+        for name in names {
+            assert!(!plain.contains_key(name), "{name}");
+        }
+        assert_eq!(plain["SANDBOX_VERSION"], RUNTIME_VERSION);
+        let mut asked = request();
+        asked.boot = BootFrom::RepoImage { image_id: Some("image".to_owned()), sha: Some("abc".to_owned()) };
+        asked.services.terminal = true;
+        asked.slack_notify = true;
+        asked.provider_accounts = vec!["openai".to_owned(), "xai".to_owned()];
+        asked.working_branch_name = Some("open-inspect/1".to_owned());
+        asked.mcp_servers = vec![SandboxMcpServer {
+            id: "m".to_owned(),
+            name: "docs".to_owned(),
+            kind: "remote".to_owned(),
+            command: None,
+            url: Some("https://mcp.example".to_owned()),
+            env: BTreeMap::new(),
+            headers: BTreeMap::from([("Authorization".to_owned(), "Bearer x".to_owned())]),
+        }];
+        let told = built(&asked, Files::Fresh);
+        let values = names.map(|name| told.get(name).map(String::as_str).unwrap_or_default());
+        assert_eq!(values, ["true", "abc", "true", "true", "1", "1"]);
+        let config: Value = serde_json::from_str(&told["SESSION_CONFIG"]).expect("JSON");
+        assert_eq!(config["working_branch_name"], "open-inspect/1");
+        assert_eq!(
+            (&config["mcp_servers"][0]["type"], &config["mcp_servers"][0]["id"]),
+            (&json!("remote"), &json!("m"))
+        );
+        assert!(secrets(&told).any(|value| value.contains("Bearer x")), "what holds them is not repeated");
+        // Files of its own earlier sandbox are more than an image's.
+        let kept = built(&asked, Files::Kept);
+        assert_eq!((kept.get("FROM_REPO_IMAGE"), kept["RESTORED_FROM_SNAPSHOT"].as_str()), (None, "true"));
     }
 
     #[test]
