@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use oi_protocol::{
-    client_socket, diff, environments, error, event, forges, identity, inbox, rest, search, secrets, session_state,
-    settings, terminal,
+    client_socket, diff, environments, error, event, forges, identity, image_builds, inbox, rest, search, secrets,
+    session_state, settings, terminal,
 };
 use ts_rs::{Config, TS, TypeVisitor};
 
@@ -69,6 +69,11 @@ fn generate() -> String {
     collector.visit::<settings::SkillProfile>();
     collector.visit::<settings::KeyboardShortcuts>();
     collector.visit::<environments::EnvironmentList>();
+    collector.visit::<image_builds::ImageBuildList>();
+    collector.visit::<image_builds::ImageBuildTriggered>();
+    collector.visit::<image_builds::ImageBuildUnits>();
+    collector.visit::<image_builds::ImageBuildRepositories>();
+    collector.visit::<image_builds::ToggleImageBuilds>();
     collector.visit::<environments::EnvironmentAnswer>();
     collector.visit::<environments::RepositoryMetadataAnswer>();
     collector.visit::<secrets::SecretList>();

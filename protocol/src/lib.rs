@@ -16,6 +16,7 @@ pub mod event;
 pub mod forges;
 pub mod identity;
 pub mod ids;
+pub mod image_builds;
 pub mod inbox;
 pub mod js_json;
 pub mod limits;

@@ -912,6 +912,141 @@ id: string,
 sequence?: number, };
 
 /**
+ * `GET /image-builds/status`
+ */
+export type ImageBuildList = { 
+/**
+ * Newest first.
+ */
+images: Array<ImageBuildRow>, 
+/**
+ * Pass as `cursor` for the next page.
+ */
+nextCursor?: string, };
+
+/**
+ * `GET /image-builds/enabled-repos`
+ */
+export type ImageBuildRepositories = { 
+/**
+ * By name.
+ */
+repos: Array<ImageBuildRepository>, 
+/**
+ * Pass as `cursor` for the next page.
+ */
+nextCursor?: string, };
+
+/**
+ * A repository whose images are built ahead.
+ */
+export type ImageBuildRepository = { 
+/**
+ * Owner, in lower case.
+ */
+repoOwner: string, 
+/**
+ * Name, in lower case.
+ */
+repoName: string, };
+
+/**
+ * A build, or the image that it made.
+ */
+export type ImageBuildRow = { 
+/**
+ * Its id.
+ */
+id: string, 
+/**
+ * `repo` or `environment`
+ */
+scope_kind: string, 
+/**
+ * `owner/name`, or the environment's id.
+ */
+scope_id: string, 
+/**
+ * The sandbox provider.
+ */
+provider: string, 
+/**
+ * `building`, `ready`, `failed` or `superseded`
+ */
+status: string, 
+/**
+ * What it is of: repositories and branches.
+ */
+repositories_fingerprint: string, 
+/**
+ * The commits in it, as JSON: `[{repoOwner, repoName, baseSha}]`.
+ */
+repository_shas: string, 
+/**
+ * The runtime in it.
+ */
+runtime_version: string, 
+/**
+ * How long it took.
+ */
+build_duration_seconds: number | null, 
+/**
+ * Why it failed or ended, and when it is tried again; without secrets.
+ */
+error_message: string | null, 
+/**
+ * When it was begun, in ms.
+ */
+created_at: number, };
+
+/**
+ * `POST /image-builds/trigger/...`
+ */
+export type ImageBuildTriggered = { 
+/**
+ * The build that goes on.
+ */
+buildId: string, 
+/**
+ * `building`
+ */
+status: string, 
+/**
+ * Whether it went on before.
+ */
+alreadyBuilding: boolean, };
+
+/**
+ * What images are built ahead of.
+ */
+export type ImageBuildUnit = { 
+/**
+ * `repo` or `environment`
+ */
+scopeKind: string, 
+/**
+ * `owner/name`, or the environment's id.
+ */
+scopeId: string, 
+/**
+ * What its image would be of now.
+ */
+repositoriesFingerprint: string, };
+
+/**
+ * `GET /image-builds/enabled`
+ */
+export type ImageBuildUnits = { 
+/**
+ * Repositories by name, then environments by id.
+ */
+units: Array<ImageBuildUnit>, 
+/**
+ * Pass as `cursor` for the next page.
+ */
+nextCursor?: string, };
+
+/**
  * Answer of `GET /sessions/inbox` without a category.
  */
 export type Inbox = { 
@@ -3152,6 +3287,15 @@ event: Event, };
  * How `subscribed` fills the client's timeline (dialect 2).
  */
 export type TimelineMode = "delta" | "snapshot";
+
+/**
+ * `PUT /image-builds/toggle/repo/:owner/:name`
+ */
+export type ToggleImageBuilds = { 
+/**
+ * Whether images are built ahead.
+ */
+enabled: boolean, };
 
 /**
  * What a personal token may be used for, within its owner's role.

@@ -9,6 +9,7 @@ mod dev;
 mod failure;
 mod fuzz;
 mod guard;
+mod images;
 mod interrupt;
 mod places;
 mod program;
@@ -72,6 +73,7 @@ enum Chore {
     Simulate(simulate::Options),
     Fuzz(fuzz::Options),
     Schemathesis(schemathesis::Options),
+    Images(images::Options),
     /// Deploy the Workers to Cloudflare, after a build. Needs `CLOUDFLARE_API_TOKEN` and `CLOUDFLARE_ACCOUNT_ID`, the
     /// resources of each `wrangler.toml`, and the secrets set with `wrangler secret put`; see docs/DEPLOY.md.
     Deploy {
@@ -143,6 +145,7 @@ fn run(chore: Chore) -> Result<()> {
             bench::run(&ready, &arguments)?;
         }
         Chore::Simulate(options) => simulate::run(&places, &options)?,
+        Chore::Images(options) => images::run(&places, &options)?,
         Chore::Fuzz(options) => fuzz::run(&places, &options)?,
         Chore::Schemathesis(options) => {
             let binary = setup::schemathesis(&places)?;

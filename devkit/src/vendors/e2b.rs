@@ -30,6 +30,8 @@ pub struct Sandbox {
     pub envd_token: String,
     /// Scripts that were run.
     pub scripts: Vec<String>,
+    /// Whether it was paused without its memory since a process was started in it.
+    pub is_clean: bool,
 }
 
 /// How the service within answers.
@@ -53,6 +55,8 @@ pub struct E2b {
     pub template: String,
     /// Sandboxes that live, oldest first.
     pub sandboxes: Vec<Sandbox>,
+    /// Templates that snapshots made, by id, and whether the snapshot's machine was free of an earlier start's processes.
+    pub snapshots: BTreeMap<String, bool>,
     /// How scripts end.
     pub process: Process,
     /// Whether sandboxes get a token.
@@ -80,6 +84,7 @@ impl E2b {
             key: key.to_owned(),
             template: template.to_owned(),
             sandboxes: Vec::new(),
+            snapshots: BTreeMap::new(),
             process: Process::Good,
             gives_tokens: true,
             made: 0,
@@ -123,7 +128,7 @@ impl E2b {
     fn create(&mut self, asked: &Asked) -> Result<Said, Said> {
         let body = self.published.request("POST /sandboxes", asked)?;
         let template = body["templateID"].as_str().unwrap_or_default();
-        if template != self.template {
+        if template != self.template && !self.snapshots.contains_key(template) {
             return Err(Said::error(404, &format!("template '{template}' not found")));
         }
         self.made += 1;
@@ -137,6 +142,7 @@ impl E2b {
             metadata: texts(&body["metadata"]),
             timeout: body["timeout"].as_i64().unwrap_or(15),
             scripts: Vec::new(),
+            is_clean: false,
         };
         let said = self.published.answer("POST /sandboxes", 201, &self.session(&sandbox));
         self.sandboxes.push(sandbox);
@@ -173,7 +179,10 @@ impl E2b {
         let was_running = sandbox.state == "running";
         match step {
             "pause" if !was_running => return Err(Said::error(409, "sandbox is already paused")),
-            "pause" => "paused".clone_into(&mut sandbox.state),
+            "pause" => {
+                "paused".clone_into(&mut sandbox.state);
+                sandbox.is_clean |= body["memory"] == json!(false);
+            }
             "connect" => {
                 "running".clone_into(&mut sandbox.state);
                 sandbox.timeout = seconds.unwrap_or(sandbox.timeout);
@@ -272,6 +281,25 @@ impl E2b {
                 let index = self.index(id)?;
                 self.sandboxes.remove(index);
                 Ok(self.published.answer(&operation, 204, &Value::Null))
+            }
+            ("POST", ["sandboxes", id, "snapshots"]) => {
+                let operation = format!("POST {SANDBOX}/snapshots");
+                self.published.request(&operation, asked)?;
+                let sandbox = &self.sandboxes[self.index(id)?];
+                if sandbox.state != "running" {
+                    return Err(Said::error(404, "sandbox is not running"));
+                }
+                let (snapshot, is_clean) = (format!("snap{}:default", self.snapshots.len() + 1), sandbox.is_clean);
+                self.snapshots.insert(snapshot.clone(), is_clean);
+                Ok(self.published.answer(&operation, 201, &json!({"snapshotID": snapshot, "names": []})))
+            }
+            ("DELETE", ["templates", id]) => {
+                let operation = "DELETE /templates/{templateID}";
+                self.published.request(operation, asked)?;
+                if self.snapshots.remove(*id).is_none() {
+                    return Err(Said::error(404, &format!("template '{id}' not found")));
+                }
+                Ok(self.published.answer(operation, 204, &Value::Null))
             }
             ("POST", ["sandboxes", id, step @ ("pause" | "connect" | "timeout")]) => self.step(asked, id, step),
             _ => Err(Said::error(404, "no matching operation was found")),

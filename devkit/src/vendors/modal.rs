@@ -31,12 +31,27 @@ pub struct Sandbox {
     pub body: Value,
 }
 
+/// The machine of a build.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// Modal's name of it.
+    pub object_id: String,
+    /// Whether it lives.
+    pub running: bool,
+    /// What it was made with.
+    pub body: Value,
+    /// The token that it was started with.
+    pub token: Option<String>,
+}
+
 /// The app.
 pub struct Modal {
     /// The key of signatures.
     pub secret: String,
     /// Sandboxes, oldest first.
     pub sandboxes: Vec<Sandbox>,
+    /// Machines of builds, oldest first.
+    pub builds: Vec<Build>,
     /// Images.
     pub images: Vec<String>,
     /// What the next call answers with status 200 instead of doing it.
@@ -52,6 +67,7 @@ impl Modal {
         Self {
             secret: secret.to_owned(),
             sandboxes: Vec::new(),
+            builds: Vec::new(),
             images: Vec::new(),
             complaint: None,
             endpoints: serde_json::from_str(endpoints).expect("a table of fields"),
@@ -117,6 +133,20 @@ impl Modal {
         described
     }
 
+    fn no_image(image: &str) -> Said {
+        Said::json(200, &json!({"success": false, "error": format!("Image {image} was not found")}))
+    }
+
+    /// The live machine of a build: one of another build is not there.
+    fn build(&mut self, body: &Value) -> Result<&mut Build, Said> {
+        let fits = |build: &&mut Build| {
+            body["provider_session_id"] == build.object_id
+                && body["build_id"] == build.body["build_id"]
+                && build.running
+        };
+        self.builds.iter_mut().find(fits).ok_or_else(|| Said::error(404, "Sandbox not found"))
+    }
+
     fn routed(&mut self, asked: &Asked) -> Result<Value, Said> {
         let [endpoint] = asked.parts.as_slice() else { return Err(Said::error(404, "invalid function call")) };
         if asked.method != "POST" || !asked.query.is_empty() {
@@ -131,12 +161,14 @@ impl Modal {
             return Err(Said::json(200, &json!({"success": false, "error": complaint})));
         }
         match endpoint.as_str() {
-            "api-create-sandbox" => Ok(self.start(body)),
+            "api-create-sandbox" => match body["repo_image_id"].as_str() {
+                Some(image) if !self.images.iter().any(|known| known == image) => Err(Self::no_image(image)),
+                _ => Ok(self.start(body)),
+            },
             "api-restore-sandbox" => {
                 let image = text("snapshot_image_id");
                 if !self.images.contains(&image) {
-                    let complaint = format!("Image {image} was not found");
-                    return Err(Said::json(200, &json!({"success": false, "error": complaint})));
+                    return Err(Self::no_image(&image));
                 }
                 Ok(self.start(body))
             }
@@ -157,6 +189,32 @@ impl Modal {
                 self.images.retain(|known| *known != image);
                 Ok(json!({"provider_image_id": image, "deleted": true}))
             }
+            "api-create-build-sandbox" => {
+                let object_id = format!("sb-build{}", self.builds.len() + 1);
+                self.builds.push(Build { object_id: object_id.clone(), running: true, body, token: None });
+                Ok(json!({ "provider_session_id": object_id }))
+            }
+            "api-start-build-sandbox" => {
+                let token = text("callback_token");
+                if token.len() != 64 || !token.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+                    return Err(Said::error(400, "`callback_token` is not 64 hex digits"));
+                }
+                self.build(&body)?.token = Some(token);
+                Ok(json!({"started": true}))
+            }
+            "api-snapshot-build-sandbox" => {
+                self.build(&body)?;
+                let image = format!("im-{}", self.images.len() + 1);
+                self.images.push(image.clone());
+                let (build, machine) = (text("build_id"), text("provider_session_id"));
+                Ok(json!({"image_id": image, "build_id": build, "provider_session_id": machine}))
+            }
+            "api-terminate-build-sandbox" => {
+                if let Ok(build) = self.build(&body) {
+                    build.running = false;
+                }
+                Ok(json!({"terminated": true}))
+            }
             "api-find-sandbox" => {
                 let id = text("sandbox_id");
                 let found = self.sandboxes.iter().rev().find(|sandbox| sandbox.id == id);
@@ -167,6 +225,12 @@ impl Modal {
                 let fits = |sandbox: &&mut Sandbox| sandbox.id == id || sandbox.object_id == object_id;
                 for sandbox in self.sandboxes.iter_mut().filter(fits) {
                     sandbox.running = false;
+                }
+                let named = |build: &&mut Build| {
+                    id.strip_prefix("build-").is_some_and(|build_id| build.body["build_id"] == build_id)
+                };
+                for build in self.builds.iter_mut().filter(named) {
+                    build.running = false;
                 }
                 Ok(json!({"terminated": true}))
             }

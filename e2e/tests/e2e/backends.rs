@@ -26,12 +26,12 @@ use tokio::time::sleep;
 use crate::World;
 
 const SOON: Duration = Duration::from_secs(30);
-const KEY: &str = "the-key-of-the-vendor-in-tests";
+pub(crate) const KEY: &str = "the-key-of-the-vendor-in-tests";
 
-type Variables = BTreeMap<String, String>;
+pub(crate) type Variables = BTreeMap<String, String>;
 
 /// A cloud that a test looks into.
-trait Cloud {
+pub(crate) trait Cloud {
     /// What the control plane is configured with.
     fn vars(&self) -> Vec<(&'static str, String)>;
     /// Environments of all sandboxes that were started, oldest first.
@@ -192,7 +192,7 @@ impl Cloud for ModalApp {
 }
 
 /// A system whose sandboxes are at this cloud, and idle for four seconds at most.
-async fn stack_on(cloud: &impl Cloud, more: &[(&str, &str)]) -> Outcome<Stack> {
+pub(crate) async fn stack_on(cloud: &impl Cloud, more: &[(&str, &str)]) -> Outcome<Stack> {
     // The local backend stays away.
     let unused = Backend::start().await?;
     let fixed =
@@ -204,7 +204,7 @@ async fn stack_on(cloud: &impl Cloud, more: &[(&str, &str)]) -> Outcome<Stack> {
         .await
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> Outcome<bool>) -> Outcome {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> Outcome<bool>) -> Outcome {
     let begun = Instant::now();
     while begun.elapsed() < SOON {
         if holds().await? {
@@ -331,7 +331,7 @@ async fn live_on<C: Cloud>(cloud: &C, stack: &Stack) -> Outcome {
     until("it ends with its session", async || Ok(!cloud.has_live().await?)).await
 }
 
-async fn start<V: Vendor>(vendor: V) -> Outcome<Fake<V>> {
+pub(crate) async fn start<V: Vendor>(vendor: V) -> Outcome<Fake<V>> {
     Ok(Fake::start(vendor).await?)
 }
 
@@ -433,7 +433,18 @@ pub async fn the_modal_app_is_of_the_packages_types(_: &World) -> Outcome {
     let cache = cache.path().to_string_lossy().into_owned();
     let runs: [&[&str]; 2] = [
         &["-B", "-W", "ignore", "-m", "unittest", "--verbose"],
-        &["-m", "mypy", "--strict", "--cache-dir", &cache, "app.py", "endpoints.py", "played.py", "test_endpoints.py"],
+        &[
+            "-m",
+            "mypy",
+            "--strict",
+            "--cache-dir",
+            &cache,
+            "app.py",
+            "endpoints.py",
+            "played.py",
+            "test_endpoints.py",
+            "image.py",
+        ],
     ];
     for args in runs {
         let run = Command::new(&python).args(args).current_dir(app_folder()).kill_on_drop(true).output();

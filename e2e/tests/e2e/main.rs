@@ -15,6 +15,7 @@ mod endurance;
 mod family;
 mod forges;
 mod identity;
+mod image_builds;
 mod main_job;
 mod routes;
 mod sandbox_kills;
@@ -93,6 +94,8 @@ const PLAYED: &[(&str, Test)] = tests![
     backends::a_sandbox_lives_at_opencomputer,
     backends::a_sandbox_lives_at_modal_by_the_app_itself,
     backends::failures_of_a_cloud_are_met_by_their_class,
+    image_builds::an_image_is_built_and_a_session_begins_with_it,
+    image_builds::what_is_asked_of_images_is_refused_where_it_must_be,
     routes::no_route_lets_a_caller_in_without_the_right_credential,
     routes::every_route_refuses_bodies_that_do_not_fit,
     routes::every_route_says_that_nothing_has_an_unknown_name,

@@ -1,7 +1,8 @@
 """The app at Modal: `modal deploy app.py`. What it does is in `endpoints.py`.
 
 Secrets of the workspace: `internal-api` (MODAL_API_SECRET, ALLOWED_CONTROL_PLANE_HOSTS, SCM_PROVIDER) and `llm-api-keys`
-(the model vendors' keys). OPEN_INSPECT_IMAGE names the image of sandboxes when the app is deployed.
+(the model vendors' keys). OPEN_INSPECT_IMAGE names the image of sandboxes when the app is deployed: what `image.py` printed, or
+one of a registry.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ web_image = (
     .add_local_file(HERE / "endpoints.json", "/root/endpoints.json")
     .add_local_python_source("endpoints")
 )
+
+
+def sandboxes_image(name: str) -> modal.Image:
+    """The image of sandboxes: what `image.py` printed, or one of a registry."""
+    return modal.Image.from_id(name) if name.startswith("im-") else modal.Image.from_registry(name)
 
 
 class Machine:
@@ -70,7 +76,7 @@ class Modal:
         name = os.environ.get("OPEN_INSPECT_IMAGE", "")
         if order.image_id is None and not name:
             raise endpoints.Refused(503, "OPEN_INSPECT_IMAGE was not set when the app was deployed")
-        image = modal.Image.from_id(order.image_id) if order.image_id else modal.Image.from_registry(name)
+        image = modal.Image.from_id(order.image_id) if order.image_id else sandboxes_image(name)
         # As a secret, so that no page of Modal's shows it.
         secrets = [modal.Secret.from_dict({key: value for key, value in order.environment.items()})]
         if order.model_keys:

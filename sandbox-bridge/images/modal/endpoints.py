@@ -273,6 +273,8 @@ class App:
         ports = list(tunnels)
         if body.get("agent_slack_notify_enabled") is True:
             environment["AGENT_SLACK_NOTIFY_ENABLED"] = "true"
+        if given.get("terminalEnabled") is True:
+            environment["TERMINAL_ENABLED"] = "true"
         if body.get("code_server_enabled") is True:
             ports.append(CODE_SERVER_PORT)
             environment["CODE_SERVER_PORT"] = str(CODE_SERVER_PORT)

@@ -88,6 +88,26 @@ class Endpoints(unittest.TestCase):
         written = self.cloud.machines[0].written[endpoints.TUNNELS_FILE]
         self.assertEqual(written, "TUNNEL_SANDBOX_ID=sandbox-1\nTUNNEL_3000=https://sb-1-3000.modal.example\n")
 
+    def test_a_prebuilt_image_a_terminal_and_notices_are_told(self) -> None:
+        changes: dict[str, Any] = {
+            "repo_image_id": "im-7",
+            "repo_image_sha": "abc",
+            "agent_slack_notify_enabled": True,
+            "mcp_servers": [{"id": "m", "name": "docs"}],
+            "sandbox_settings": {"tunnelPorts": [], "terminalEnabled": True},
+        }
+        self.data("api-create-sandbox", create(**changes))
+        order = self.cloud.machines[0].order
+        told = {name: order.environment.get(name) for name in ("FROM_REPO_IMAGE", "REPO_IMAGE_SHA", "TERMINAL_ENABLED")}
+        self.assertEqual(told, {"FROM_REPO_IMAGE": "true", "REPO_IMAGE_SHA": "abc", "TERMINAL_ENABLED": "true"})
+        self.assertEqual(order.environment["AGENT_SLACK_NOTIFY_ENABLED"], "true")
+        self.assertEqual(json.loads(order.environment["SESSION_CONFIG"])["mcp_servers"], [{"id": "m", "name": "docs"}])
+        self.assertEqual((order.image_id, "EXPECTED_TUNNEL_PORTS" in order.environment), ("im-7", False))
+        self.data("api-create-sandbox", create(sandbox_id="sandbox-2"))
+        environment = self.cloud.machines[1].order.environment
+        self.assertEqual(environment["EXPECTED_TUNNEL_PORTS"], "3000")
+        self.assertFalse({"TERMINAL_ENABLED", "AGENT_SLACK_NOTIFY_ENABLED", "FROM_REPO_IMAGE"} & environment.keys())
+
     def test_a_repeated_start_answers_the_one_that_runs_with_its_passwords(self) -> None:
         first = self.data("api-create-sandbox", create())
         again = self.data("api-create-sandbox", create())
@@ -228,6 +248,19 @@ class RealModal(unittest.TestCase):
     def test_every_endpoint_is_a_function_of_the_app(self) -> None:
         named = {name.replace("_", "-") for name in dir(self.app) if name.startswith("api_")}
         self.assertEqual(named, {*endpoints.FIELDS, "api-health"})
+
+    def test_the_image_is_made_of_calls_that_the_package_has(self) -> None:
+        import pathlib
+
+        import image
+
+        built = image.sandbox_image(pathlib.Path(image.__file__))
+        self.assertIsInstance(built, self.modal.Image)
+        self.assertIn("SANDBOX_VERSION", image.ENVIRONMENT)
+        for name, kind in (("im-1", "from_id"), ("registry.example/a:1", "from_registry")):
+            with mock.patch.object(self.modal.Image, kind) as made:
+                self.app.sandboxes_image(name)
+            made.assert_called_once_with(name)
 
     def test_a_start_asks_modal_as_its_signature_has_it(self) -> None:
         status, answer = self.call("api-create-sandbox", create())

@@ -10,6 +10,7 @@ mod commit_signing;
 mod diffs;
 mod environments;
 mod faults;
+mod image_builds;
 mod inbox;
 mod integration_settings;
 mod keyboard_shortcuts;
@@ -38,6 +39,7 @@ mod terminal;
 mod webhook_deliveries;
 
 pub(crate) use children::abandon as abandon_child;
+pub(crate) use integration_settings::sandbox as sandbox_settings;
 pub(crate) use mcp_servers::for_session as mcp_servers_for;
 use oi_protocol::ErrorCode;
 use oi_worker_kit::{Failure, Refusal, reply};
@@ -138,6 +140,14 @@ pub async fn handle(handler: Handler, cx: &Cx<'_>) -> Result<Response, Failure> 
         Handler::ChangePerson => people::change(cx).await,
         Handler::SignOutPerson => people::sign_out(cx).await,
         Handler::ListAuditLog => audit_log::list(cx).await,
+        Handler::ImageBuildComplete => image_builds::complete(cx).await,
+        Handler::ImageBuildFailed => image_builds::failed(cx).await,
+        Handler::TriggerEnvironmentImage => image_builds::trigger_environment(cx).await,
+        Handler::TriggerRepositoryImage => image_builds::trigger_repository(cx).await,
+        Handler::ToggleRepositoryImages => image_builds::toggle(cx).await,
+        Handler::ListImageBuilds => image_builds::status(cx).await,
+        Handler::ListImageUnits => image_builds::enabled(cx).await,
+        Handler::ListImageRepositories => image_builds::enabled_repositories(cx).await,
         Handler::Inbox => inbox::list(cx).await,
         Handler::GetModelPreferences => model_preferences::get(cx).await,
         Handler::PutModelPreferences => model_preferences::put(cx).await,

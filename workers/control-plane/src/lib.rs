@@ -13,6 +13,7 @@ mod enabled_models;
 mod family_effects;
 mod handlers;
 mod identity;
+mod image_builds;
 mod integration_settings;
 mod media_fields;
 mod media_store;
@@ -74,6 +75,10 @@ async fn scheduled(event: ScheduledEvent, env: Env, _context: ScheduleContext) {
 
 #[event(queue)]
 async fn queue(batch: MessageBatch<serde_json::Value>, env: Env, _context: Context) -> worker::Result<()> {
-    webhook_work::consume(&batch, &env).await;
+    if image_builds::queue::is_of(&batch.queue()) {
+        image_builds::queue::consume(&batch, &env).await;
+    } else {
+        webhook_work::consume(&batch, &env).await;
+    }
     Ok(())
 }

@@ -24,6 +24,7 @@ const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json
 const COOKIE: &str = "cookie";
 const SIGNATURE: &str = "serviceSignature";
 const SANDBOX: &str = "sandboxToken";
+const BUILD: &str = "buildToken";
 const PERSONAL: &str = "personalToken";
 
 /// The scope that a person's own token needs for a route; `None` where no such token will do.
@@ -32,7 +33,7 @@ fn token_scope(route: &Route<Handler>) -> Option<TokenScope> {
         Policy::Person | Policy::Admin | Policy::PersonOrService | Policy::PersonServiceOrSandbox => {
             route.token_scope()
         }
-        Policy::Public | Policy::WebService | Policy::Bot | Policy::Sandbox => None,
+        Policy::Public | Policy::WebService | Policy::Bot | Policy::Sandbox | Policy::BuildMachine => None,
     }
 }
 
@@ -56,6 +57,7 @@ fn security(route: &Route<Handler>, is_api: bool) -> Value {
         Policy::Person | Policy::Admin => person(vec![]),
         Policy::PersonOrService => person(vec![service()]),
         Policy::Sandbox => Value::Array(sandbox()),
+        Policy::BuildMachine => json!([{BUILD: []}]),
         Policy::PersonServiceOrSandbox => {
             let mut more = vec![service()];
             more.extend(sandbox());
@@ -265,6 +267,8 @@ fn document() -> Value {
                     "description": "`sig1` over the whole request, good for one. `X-OpenInspect-Actor` says for whom a \
                         bot acts."},
                 SANDBOX: {"type": "http", "scheme": "bearer", "description": "The token of the session's sandbox."},
+                BUILD: {"type": "http", "scheme": "bearer",
+                    "description": "The token of the machine that builds an image, good for that build alone."},
                 PERSONAL: {"type": "http", "scheme": "bearer",
                     "description": "A person's own token, `oi_pat_…`, for their scripts: it is let in where they are,                         as far as its scopes go. `x-token-scope` names the one that is needed; each has `read` with it."},
             },

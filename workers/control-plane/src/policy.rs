@@ -27,17 +27,19 @@ pub enum Policy {
     Sandbox,
     /// Any of these.
     PersonServiceOrSandbox,
+    /// The machine of an image's build, by its token.
+    BuildMachine,
 }
 
 impl Policy {
-    /// Whether a sandbox's bearer is looked at.
+    /// Whether the bearer of a sandbox, or of a build's machine, is looked at.
     pub const fn takes_sandboxes(self) -> bool {
-        matches!(self, Self::Sandbox | Self::PersonServiceOrSandbox)
+        matches!(self, Self::Sandbox | Self::PersonServiceOrSandbox | Self::BuildMachine)
     }
 
     /// Whether a service's signature can admit anybody.
     pub const fn takes_signatures(self) -> bool {
-        !matches!(self, Self::Sandbox)
+        !matches!(self, Self::Sandbox | Self::BuildMachine)
     }
 }
 
@@ -73,7 +75,7 @@ pub enum Caller {
         /// For whom.
         actor: Option<Actor>,
     },
-    /// Somebody with a bearer, which the session checks.
+    /// Somebody with a bearer, which the session checks, or the build.
     Bearer {
         /// The bearer.
         token: String,
@@ -166,7 +168,7 @@ pub fn admit(policy: Policy, who: &Authenticated) -> Result<(), Refusal> {
         Policy::Person => matches!(who.caller, Caller::Person(_)),
         Policy::Admin => matches!(&who.caller, Caller::Person(person) if person.role == Role::Admin),
         Policy::PersonOrService => matches!(who.caller, Caller::Person(_) | Caller::Bot { .. }),
-        Policy::Sandbox => matches!(who.caller, Caller::Bearer { .. }),
+        Policy::Sandbox | Policy::BuildMachine => matches!(who.caller, Caller::Bearer { .. }),
         Policy::PersonServiceOrSandbox => {
             matches!(who.caller, Caller::Person(_) | Caller::Bot { .. } | Caller::Bearer { .. })
         }
@@ -228,6 +230,7 @@ pub(crate) mod tests {
             (Policy::PersonOrService, [401, 200, 200, 401, 200, 401]),
             (Policy::Sandbox, [401, 401, 401, 401, 401, 200]),
             (Policy::PersonServiceOrSandbox, [401, 200, 200, 401, 200, 200]),
+            (Policy::BuildMachine, [401, 401, 401, 401, 401, 200]),
         ] {
             let got = callers.clone().map(|(caller, signed_by)| {
                 admit(policy, &Authenticated { caller, signed_by, token: None })

@@ -10,11 +10,13 @@ use crate::router::{Method, Route, Surface};
 use crate::upload_form::body_bytes;
 
 use Method::{Delete, Get, Patch, Post, Put};
-use Policy::{Admin, Bot, Person, PersonOrService, PersonServiceOrSandbox, Public, Sandbox, WebService};
+use Policy::{Admin, Bot, BuildMachine, Person, PersonOrService, PersonServiceOrSandbox, Public, Sandbox, WebService};
 use Surface::{Api, Both, Root};
 
 /// Bodies that hold a few names.
 const SMALL: usize = 64 * 1024;
+/// What the machine of an image's build tells.
+const BUILD_CALLBACK: usize = 16 * 1024;
 /// A prompt of 64 000 characters, each escaped, with its attachments' names.
 const PROMPT: usize = 512 * 1024;
 /// The longest title and body of a pull request on GitHub, escaped.
@@ -122,6 +124,14 @@ pub enum Handler {
     GetEnvironment,
     UpdateEnvironment,
     DeleteEnvironment,
+    ImageBuildComplete,
+    ImageBuildFailed,
+    TriggerEnvironmentImage,
+    TriggerRepositoryImage,
+    ToggleRepositoryImages,
+    ListImageBuilds,
+    ListImageUnits,
+    ListImageRepositories,
     Search,
     RebuildSearch,
     ProvokePanic,
@@ -501,6 +511,28 @@ pub const ROUTES: &[Route<Handler>] = &[
     route(Put, "/environments/:environment/secrets", Both, Person, SECRETS, Handler::PutEnvironmentSecrets),
     route(Post, "/environments/:environment/secrets/import", Both, Person, SMALL, Handler::ImportSecrets),
     route(Delete, "/environments/:environment/secrets/:key", Both, Person, 0, Handler::DeleteEnvironmentSecret),
+    route(Post, "/image-builds/build-complete", Root, BuildMachine, BUILD_CALLBACK, Handler::ImageBuildComplete),
+    route(Post, "/image-builds/build-failed", Root, BuildMachine, BUILD_CALLBACK, Handler::ImageBuildFailed),
+    route(
+        Post,
+        "/image-builds/trigger/environment/:environment",
+        Both,
+        PersonOrService,
+        SMALL,
+        Handler::TriggerEnvironmentImage,
+    ),
+    route(
+        Post,
+        "/image-builds/trigger/repo/:owner/:name",
+        Both,
+        PersonOrService,
+        SMALL,
+        Handler::TriggerRepositoryImage,
+    ),
+    route(Put, "/image-builds/toggle/repo/:owner/:name", Both, PersonOrService, SMALL, Handler::ToggleRepositoryImages),
+    route(Get, "/image-builds/status", Both, PersonOrService, 0, Handler::ListImageBuilds),
+    route(Get, "/image-builds/enabled", Both, PersonOrService, 0, Handler::ListImageUnits),
+    route(Get, "/image-builds/enabled-repos", Both, PersonOrService, 0, Handler::ListImageRepositories),
     route(Get, "/search", Both, Person, 0, Handler::Search),
     route(Post, "/internal/search/rebuild", Root, WebService, SMALL, Handler::RebuildSearch),
     route(Post, "/internal/faults/panic", Root, WebService, SMALL, Handler::ProvokePanic),

@@ -4,24 +4,26 @@
 //! [`vendor_http`] is the way to a vendor, [`vendor_environment`] what a sandbox is told, [`vendor_doors`] how people
 //! reach it. Their clients know no platform, so that tests run them natively against `devkit`'s fakes.
 
-mod daytona;
-mod e2b;
+pub mod builds;
+pub(crate) mod daytona;
+pub(crate) mod e2b;
 mod e2b_envd;
 mod local;
-mod modal;
-mod opencomputer;
+pub(crate) mod modal;
+pub(crate) mod opencomputer;
 mod vendor_doors;
 mod vendor_environment;
 mod vendor_http;
 #[cfg(test)]
-mod vendor_tests;
-mod vercel;
+pub(crate) mod vendor_tests;
+pub(crate) mod vercel;
 
 use oi_protocol::local_backend::CreateSandboxRequest;
 use oi_worker_kit::http_client::CallError;
 use oi_worker_kit::vars::Vars;
 
 use crate::sandbox_access::BackendAccess;
+use builds::{BuildMachine, BuildRequest, unsupported};
 pub use vendor_doors::Passwords;
 use vendor_http::Network;
 
@@ -137,7 +139,8 @@ pub trait SandboxBackend {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Starts a sandbox. The same logical id again answers the one that exists.
+    /// Starts a sandbox, with the files of an image where the request's boot names one. The same logical id again
+    /// answers the one that exists.
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError>;
 
     /// Starts a sandbox with what was kept, when [`Capabilities`] say that it can.
@@ -169,6 +172,32 @@ pub trait SandboxBackend {
 
     /// Stops it. One that is not there is stopped.
     async fn stop(&self, sandbox_id: &str, provider_object_id: Option<&str>, fate: Fate) -> Result<(), BackendError>;
+
+    /// Makes the machine of a build, which does nothing yet; the backend's handle of it.
+    async fn create_build(&self, _request: &BuildRequest) -> Result<String, BackendError> {
+        unsupported()
+    }
+
+    /// Lets a build's machine begin. It calls back when it is done.
+    async fn start_build(&self, _request: &BuildRequest, _machine: &str) -> Result<(), BackendError> {
+        unsupported()
+    }
+
+    /// Keeps the files of a build's machine; the backend's name of the image.
+    async fn snapshot_build(&self, _machine: BuildMachine<'_>) -> Result<String, BackendError> {
+        unsupported()
+    }
+
+    /// Ends a build's machine, also one whose handle was not heard, where the backend can find it. One that is not there
+    /// has ended.
+    async fn destroy_build(&self, _build_id: &str, _machine: Option<&str>) -> Result<(), BackendError> {
+        unsupported()
+    }
+
+    /// Deletes an image. One that is not there is deleted.
+    async fn delete_image(&self, image_id: &str) -> Result<(), BackendError> {
+        self.delete_snapshot(image_id).await
+    }
 }
 
 /// One of the backends.
@@ -237,11 +266,36 @@ impl SandboxBackend for Backend {
     async fn stop(&self, sandbox_id: &str, provider_object_id: Option<&str>, fate: Fate) -> Result<(), BackendError> {
         of_each!(self, it => it.stop(sandbox_id, provider_object_id, fate).await)
     }
+
+    async fn create_build(&self, request: &BuildRequest) -> Result<String, BackendError> {
+        of_each!(self, it => it.create_build(request).await)
+    }
+
+    async fn start_build(&self, request: &BuildRequest, machine: &str) -> Result<(), BackendError> {
+        of_each!(self, it => it.start_build(request, machine).await)
+    }
+
+    async fn snapshot_build(&self, machine: BuildMachine<'_>) -> Result<String, BackendError> {
+        of_each!(self, it => it.snapshot_build(machine).await)
+    }
+
+    async fn destroy_build(&self, build_id: &str, machine: Option<&str>) -> Result<(), BackendError> {
+        of_each!(self, it => it.destroy_build(build_id, machine).await)
+    }
+
+    async fn delete_image(&self, image_id: &str) -> Result<(), BackendError> {
+        of_each!(self, it => it.delete_image(image_id).await)
+    }
 }
 
 /// The backend that `SANDBOX_PROVIDER` names, for one job.
 pub fn configured(vars: &impl Vars) -> Result<Backend, BackendError> {
-    match name(vars).as_str() {
+    of_name(vars, &name(vars))
+}
+
+/// The backend of a name, for one job: what is left of another than the configured one is cleaned up with it.
+pub fn of_name(vars: &impl Vars, name: &str) -> Result<Backend, BackendError> {
+    match name {
         "local" => local::Local::of(vars).map(Backend::Local),
         "modal" => modal::Modal::of(vars, Network).map(Backend::Modal),
         "daytona" => daytona::Daytona::of(vars, Network).map(Backend::Daytona),

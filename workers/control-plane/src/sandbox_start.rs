@@ -1,7 +1,8 @@
 //! Starting a sandbox: whether the backend is asked at all, what it is asked for, and what its answer says.
 
 use futures_util::future::{join, join4};
-use oi_protocol::local_backend::CreateSandboxRequest;
+use oi_protocol::UnixMillis;
+use oi_protocol::local_backend::{BootFrom, CreateSandboxRequest};
 use oi_session::access::SandboxAccess;
 use oi_session::call::InitRepository;
 use oi_session::job::{ClaimedJob, JobResult, StartFrom, StartSandbox};
@@ -11,6 +12,7 @@ use worker::Env;
 
 use crate::effects::{Failed, create_request, permanent};
 use crate::handlers::mcp_servers_for;
+use crate::image_builds::selection;
 use crate::models::Models;
 use crate::sandbox_access::{self, BackendAccess};
 use crate::sandbox_backend::{self, BackendError, BackendSandbox, Restored, SandboxBackend};
@@ -18,7 +20,7 @@ use crate::sandbox_services;
 use crate::secret_injection;
 use crate::source_control::github::user_tokens;
 use crate::store::backend_breakers::{self, Admission};
-use crate::store::{D1, DbError, sandboxes, session_provider_auth, skills};
+use crate::store::{D1, Database, DbError, image_builds, sandboxes, session_provider_auth, skills};
 
 /// Why there is no sandbox.
 enum NotStarted {
@@ -94,6 +96,7 @@ pub(crate) async fn run(env: &Env, start: &StartSandbox, claimed: &ClaimedJob) -
 }
 
 async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobResult, NotStarted> {
+    let (db, backend_name) = (D1::of(env).map_err(Failed::from)?, sandbox_backend::name(env));
     let backend = sandbox_backend::configured(env)?;
     // A stopped one is there; that it goes on is asked for again.
     if look_first
@@ -108,13 +111,55 @@ async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobRes
         CreateSandboxRequest { env: secret_injection::variables(env, start).await?, ..create_request(env, start)? };
     let request = with_settings(env, start, request).await.map_err(Failed::from)?;
     let sandbox = match &start.from {
-        StartFrom::Fresh => backend.create(&request).await?,
-        StartFrom::Snapshot { image_id, .. } => backend.restore(&request, Restored::Image(image_id)).await?,
+        StartFrom::Fresh => create(&db, &backend, &backend_name, start, request, clock::now()).await?,
+        StartFrom::Snapshot { image_id, .. } => {
+            let boot = BootFrom::SnapshotRestore { image_id: Some(image_id.clone()) };
+            backend.restore(&CreateSandboxRequest { boot, ..request }, Restored::Image(image_id)).await?
+        }
         StartFrom::Parked { provider_object_id } => {
             backend.restore(&request, Restored::Parked(provider_object_id)).await?
         }
     };
     Ok(started(env, start, sandbox)?)
+}
+
+/// Starts a sandbox with the image of what it works on, where there is one. One that the backend refuses to start is
+/// never tried again: the sandbox begins with the backend's own image, and when that works, the fault was the image's.
+pub(crate) async fn create(
+    db: &impl Database,
+    backend: &impl SandboxBackend,
+    name: &str,
+    start: &StartSandbox,
+    request: CreateSandboxRequest,
+    now: UnixMillis,
+) -> Result<BackendSandbox, BackendError> {
+    let image = if backend.capabilities().image_build {
+        let found = selection::image_for(db, name, start.environment_id.as_ref(), &start.repositories).await;
+        found.unwrap_or_else(|error| {
+            log("looking for an image", &error);
+            None
+        })
+    } else {
+        None
+    };
+    let Some(image) = image else { return backend.create(&request).await };
+    let boot = BootFrom::RepoImage { image_id: Some(image.image_id), sha: image.sha };
+    let with_image = CreateSandboxRequest { boot, ..request.clone() };
+    let refused = match backend.create(&with_image).await {
+        Err(error) if !error.is_transient() && !error.is_outage() => error,
+        outcome => return outcome,
+    };
+    let sandbox = backend.create(&request).await?;
+    let why = format!("No sandbox could be started with it: {refused}");
+    match image_builds::restore_failed(db, &image.build_id, &why, now).await {
+        Ok(noted) => Line::warn("control-plane", "sandbox.image_refused")
+            .with("build_id", &image.build_id)
+            .with("noted", noted)
+            .with("error", refused.to_string())
+            .write(),
+        Err(error) => log("noting a refused image", &error),
+    }
+    Ok(sandbox)
 }
 
 /// With what the deployment's settings and the session's own pins give it.

@@ -5,6 +5,7 @@ use oi_worker_kit::{Failure, clock};
 use worker::Env;
 
 use crate::auth::recheck;
+use crate::image_builds::{Deployment, upkeep};
 use crate::store::{
     D1, browser_sessions, forge_leases, oauth_states, personal_tokens, provider_authorizations, sandboxes,
     service_nonces, session_pages,
@@ -22,7 +23,7 @@ const EVERY_HOUR: &str = "23 * * * *";
 pub async fn run(cron: &str, env: &Env) {
     let outcome = match cron {
         EVERY_MINUTE => every_minute(env).await,
-        TWICE_AN_HOUR => Ok(()),
+        TWICE_AN_HOUR => twice_an_hour(env).await,
         EVERY_HOUR => every_hour(env).await,
         _ => {
             Line::warn("control-plane", "cron.unknown").with("cron", cron).write();
@@ -50,6 +51,11 @@ async fn every_minute(env: &Env) -> Result<(), Failure> {
     search_index::every_minute(env).await?;
     session_sweeps::every_minute(env).await?;
     recheck::every_minute(env).await
+}
+
+async fn twice_an_hour(env: &Env) -> Result<(), Failure> {
+    upkeep::run(&Deployment::of(env)?).await;
+    Ok(())
 }
 
 async fn every_hour(env: &Env) -> Result<(), Failure> {

@@ -3,20 +3,53 @@
 
 use std::collections::BTreeMap;
 
+use oi_protocol::ErrorCode;
 use oi_protocol::secrets::{MERGED_MAX_BYTES, SecretName, is_reserved};
 use oi_session::job::StartSandbox;
-use oi_worker_kit::Failure;
 use oi_worker_kit::key_ring::KeyRing;
 use oi_worker_kit::log::Line;
 use oi_worker_kit::vars::Vars;
+use oi_worker_kit::{Failure, Refusal};
 use worker::Env;
 
 use crate::effects::{Failed, permanent};
+use crate::image_builds::ImageScope;
 use crate::store::D1;
 use crate::store::secrets::{self, SecretScope, StoredSecret};
 
 /// The variable that holds the key of secrets; `<this>_OLD` holds the keys before it.
 pub const KEY_VARIABLE: &str = "REPO_SECRETS_ENCRYPTION_KEY";
+
+/// The secrets that go into an image: the deployment's, and the repository's or the environment's. One that does not
+/// open fails the build.
+pub async fn for_image(
+    env: &Env,
+    scope: &ImageScope,
+    repo_id: Option<i64>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let label = scope.key().id;
+    let own = match scope {
+        ImageScope::Environment(id) => {
+            Some(Source { scope: SecretScope::Environment(id.clone()), label: format!("environment {label}") })
+        }
+        ImageScope::Repository(_) => repo_id.map(|id| Source { scope: SecretScope::Repository(id), label }),
+    };
+    let global = Source { scope: SecretScope::Global, label: "global".to_owned() };
+    let sources: Vec<Source> = std::iter::once(global).chain(own).collect();
+    let scopes: Vec<SecretScope> = sources.iter().map(|source| source.scope.clone()).collect();
+    let stored = secrets::read(&D1::of(env)?, &scopes).await?;
+    if stored.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let refused = |sentence: String| Refusal::new(500, ErrorCode::Internal, sentence);
+    let merged = merge(&sources, &stored, &KeyRing::of(env, KEY_VARIABLE)?).map_err(refused)?;
+    match over_the_limit(&merged) {
+        Some(sentence) if env.get("SECRETS_CAP_ENFORCEMENT").as_deref() != Some("warn") => {
+            Err(refused(sentence).into())
+        }
+        _ => Ok(merged.values),
+    }
+}
 
 /// A scope, and what people call it.
 #[derive(Debug, Clone, PartialEq, Eq)]

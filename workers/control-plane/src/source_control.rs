@@ -202,6 +202,9 @@ pub trait SourceControl {
     /// Credentials to fetch from and push to these repositories and no others.
     async fn git_credentials(&self, repository_ids: &[i64]) -> Result<GitCredentials, ForgeError>;
 
+    /// Credentials to fetch from these repositories and no others, of a life of their own.
+    async fn clone_credentials(&self, repository_ids: &[i64]) -> Result<GitCredentials, ForgeError>;
+
     /// The open pull request of a head into a base.
     async fn open_pull_request_of(
         &self,

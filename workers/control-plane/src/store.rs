@@ -10,6 +10,7 @@ pub mod commit_signing;
 pub mod deleted_sessions;
 pub mod environments;
 pub mod forge_leases;
+pub mod image_builds;
 pub mod inbox;
 pub mod integration_settings;
 pub mod keyboard_shortcuts;

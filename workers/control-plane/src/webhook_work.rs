@@ -42,7 +42,7 @@ pub async fn consume(batch: &MessageBatch<serde_json::Value>, env: &Env) {
                 continue;
             }
         };
-        // Only deliveries have this shape; image builds, on their own queue, come later.
+        // Only deliveries have this shape; image builds have a queue of their own.
         let id = message.body().get("id").and_then(serde_json::Value::as_str);
         let Some(id) = id.map(str::to_owned) else {
             Line::warn("control-plane", "queue.unknown_message").with("queue", batch.queue()).write();

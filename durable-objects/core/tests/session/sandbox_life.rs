@@ -4,7 +4,7 @@ use oi_session::call::{Principal, SessionCall};
 use oi_session::job::JobResult;
 use serde_json::json;
 
-use crate::support::session::{Session, complete, delta, ready, value};
+use crate::support::session::{Session, complete, delta, init, ready, value};
 
 fn fail_starts(s: &mut Session, times: usize) -> usize {
     let mut failed = 0;
@@ -332,6 +332,47 @@ fn typing_warms_a_sandbox_at_most_once_a_minute_and_only_where_a_prompt_may_foll
     s.say(page, &json!({"type": "typing"}));
     s.run_jobs();
     assert!(s.started.is_empty(), "an archived session warms nothing");
+}
+
+#[test]
+fn whoever_types_and_prompts_gets_the_one_sandbox_that_warms() {
+    let mut s = Session::blank(4);
+    s.call(SessionCall::Init(Box::new(init(true))));
+    let (ada, grace) = (s.page("Ada", 2), s.page("Grace", 2));
+    s.say(ada, &json!({"type": "typing"}));
+    s.say(grace, &json!({"type": "typing"}));
+    let id = s.queue(ada, "r1", "hello");
+    s.run_jobs();
+    s.host.advance(61_000);
+    s.say(grace, &json!({"type": "typing"}));
+    s.run_jobs();
+    assert_eq!(s.started.len(), 1, "while it comes up nothing else is started");
+    let bridge = s.connect(2);
+    s.say(grace, &json!({"type": "typing"}));
+    s.frame(bridge, 1, ready());
+    assert_eq!(s.take_of(bridge, "prompt").len(), 1);
+    s.frame(bridge, 2, complete(&id, true));
+    s.host.advance(61_000);
+    s.say(grace, &json!({"type": "typing"}));
+    s.run_jobs();
+    assert_eq!((s.started.len(), s.outcome(&id).as_str()), (1, "done"), "nor while it is there");
+    assert!(s.stopped.is_empty());
+}
+
+#[test]
+fn a_warm_sandbox_that_nobody_uses_is_put_away_within_minutes() {
+    let mut s = Session::blank(4);
+    s.call(SessionCall::Init(Box::new(init(true))));
+    s.run_jobs();
+    let bridge = s.connect(2);
+    s.frame(bridge, 1, ready());
+    for _ in 0..21 {
+        s.plain(bridge, &json!({"type": "heartbeat", "status": "ready"}));
+        s.host.advance(30_000);
+    }
+    s.run_jobs();
+    assert_eq!((s.sandbox_status().as_str(), s.started.len()), ("stopped", 1));
+    assert_eq!(s.stopped.last().map(|stop| stop.reason.as_str()), Some("inactivity_timeout"));
 }
 
 #[test]

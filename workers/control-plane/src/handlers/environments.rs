@@ -13,7 +13,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 use worker::Response;
 
+use super::image_builds;
 use super::secrets::query_version;
+use crate::image_builds::ImageScope;
+use crate::image_builds::queue::Message;
 use crate::request::Cx;
 use crate::session_target::{self, KnownForge};
 use crate::source_control::require_forge;
@@ -197,6 +200,11 @@ fn log(cx: &Cx<'_>, event: &'static str, id: &EnvironmentId) {
     Line::info("control-plane", event).trace(cx.trace).with("environment_id", id.as_str()).write();
 }
 
+/// Its images are built, or what is left of them ended, by the queue.
+async fn images_changed(cx: &Cx<'_>, id: &EnvironmentId) {
+    image_builds::changed(cx.env, &Message::refresh(&ImageScope::Environment(id.clone()))).await;
+}
+
 /// `<created at>:<id>` of the last one of a page.
 fn cursor(text: &str) -> Option<(i64, EnvironmentId)> {
     let (at, id) = text.split_once(':')?;
@@ -247,6 +255,9 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
         return Err(name_taken(&environment.name));
     }
     log(cx, "environment.created", &environment.id);
+    if environment.prebuild_enabled {
+        images_changed(cx, &environment.id).await;
+    }
     reply::json(201, &EnvironmentAnswer { environment })
 }
 
@@ -282,6 +293,7 @@ pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
         match environments::update(&db, &next, &random::hex::<16>(), &entry).await? {
             Update::Done => {
                 log(cx, "environment.updated", &next.id);
+                images_changed(cx, &next.id).await;
                 return reply::json(200, &EnvironmentAnswer { environment: next });
             }
             Update::NameTaken => return Err(name_taken(&next.name)),
@@ -295,11 +307,12 @@ pub(super) async fn update(cx: &Cx<'_>) -> Result<Response, Failure> {
 pub(super) async fn delete(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (id, version, db) = (environment_id(cx)?, query_version(cx)?, cx.db()?);
     let entry = cx.audit("environment.delete", "environment", id.as_str());
-    if !environments::delete(&db, &id, version, &entry).await? {
+    if !environments::delete(&db, &id, version, clock::now(), &entry).await? {
         let there = environments::exists(&db, &id).await?;
         return Err(if there { changed_meanwhile() } else { not_found().into() });
     }
     log(cx, "environment.deleted", &id);
+    images_changed(cx, &id).await;
     reply::json(200, &json!({"status": "deleted", "id": id}))
 }
 

@@ -213,6 +213,11 @@ pub(super) async fn layers(
     })
 }
 
+/// The layers that a sandbox of a repository or an environment has.
+pub(crate) async fn sandbox(db: &D1, repo: Option<&str>, environment: Option<&str>) -> Result<Layers, Failure> {
+    layers(db, Integration::Sandbox, repo, environment).await
+}
+
 pub(super) async fn resolved(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (integration, repo) = (integration(cx)?, repository(cx, 1)?);
     let db = cx.db()?;

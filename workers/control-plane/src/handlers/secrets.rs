@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use worker::Response;
 
 use super::environments::{environment_id, environment_of};
+use super::image_builds;
+use crate::image_builds::ImageScope;
+use crate::image_builds::queue::Message;
 use crate::request::Cx;
 use crate::secret_injection::KEY_VARIABLE;
 use crate::session_target::{self, Directory as _, KnownForge};
@@ -198,6 +201,7 @@ async fn set(
         .with("created", changed.created)
         .with("updated", changed.updated)
         .write();
+    images_changed(cx, &place).await;
     let body = SecretsChanged {
         status: answer.status.to_owned(),
         repo: place.repo,
@@ -209,6 +213,19 @@ async fn set(
         version: changed.version,
     };
     reply::json(200, &body)
+}
+
+/// Images of the old values ended with the change; new ones are built by the queue.
+async fn images_changed(cx: &Cx<'_>, place: &Place) {
+    let message = match (&place.repo, &place.environment) {
+        (_, Some(id)) => Message::refresh(&ImageScope::Environment(id.clone())),
+        (Some(repo), None) => match ImageScope::parse("repo", repo) {
+            Some(scope) => Message::refresh(&scope),
+            None => return,
+        },
+        (None, None) => Message::refresh_all(),
+    };
+    image_builds::changed(cx.env, &message).await;
 }
 
 async fn put(cx: &Cx<'_>, place: Place) -> Result<Response, Failure> {
@@ -239,6 +256,7 @@ async fn delete(cx: &Cx<'_>, place: Place, key: usize) -> Result<Response, Failu
         .with("scope_id", place.scope.id())
         .with("name", name.as_str())
         .write();
+    images_changed(cx, &place).await;
     let mut body = json!({"status": "deleted", "key": name, "version": version});
     if let Some(repo) = place.repo {
         body["repo"] = repo.into();

@@ -12,6 +12,9 @@ use oi_protocol::forges::BranchList;
 use oi_protocol::identity::{
     AuditLog, ChangePerson, CreatePersonalToken, CreatedPersonalToken, PersonInfo, PersonList, PersonalTokenList,
 };
+use oi_protocol::image_builds::{
+    ImageBuildList, ImageBuildRepositories, ImageBuildTriggered, ImageBuildUnits, ToggleImageBuilds,
+};
 use oi_protocol::inbox::{Inbox, InboxPage, ReadResult};
 use oi_protocol::rest::{
     AppConfig, AttachmentResponse, CreatePullRequestRequest, CreatePullRequestResponse, CreateSessionResponse,
@@ -137,6 +140,15 @@ fn empty() -> Value {
 const CONFLICT: (u16, &str) = (409, "The session's state does not allow it");
 const UPGRADES_ONLY: (u16, &str) = (426, "The request is no WebSocket upgrade");
 const TOO_OFTEN: (u16, &str) = (429, "Too many of these in a short time");
+const ENDED: (u16, &str) = (409, "The build has ended otherwise");
+/// Of what begins a build.
+const IMAGE: [(u16, &str); 5] = [
+    (409, "Images of this are switched off, or what they are of was changed meanwhile"),
+    (500, "The sandbox provider failed"),
+    LATER,
+    UPSTREAM,
+    UNSET,
+];
 const UPSTREAM: (u16, &str) = (502, "The forge refused or failed");
 const LATER: (u16, &str) = (501, "This deployment does not do this");
 const STALE: (u16, &str) = (409, "Somebody else changed it meanwhile");
@@ -462,6 +474,54 @@ pub fn describe(handler: Handler, s: &mut Schemas) -> Operation {
             .query(s.query::<shapes::VersionQuery>())
             .ok(s.answer::<shapes::EnvironmentDeleted>())
             .refuses(&[STALE]),
+        Handler::ImageBuildComplete => op("A build's machine is done; its image is made next")
+            .body(
+                s.body::<shapes::ImageBuildCompleteBody>(),
+                json!({
+                    "build_id": "imgb-acme-sample-service-1767225600000-00000000",
+                    "provider_session_id": "machine-1",
+                    "repository_shas": [{"repoOwner": "acme", "repoName": "sample-service", "baseSha": "0".repeat(40)}],
+                    "runtime_version": "v61",
+                    "build_duration_seconds": 12.5,
+                }),
+            )
+            .answers(202, "It is taken", s.answer::<shapes::ImageBuildCompletionAccepted>())
+            .refuses(&[ENDED, UNSET]),
+        Handler::ImageBuildFailed => op("A build's machine failed; it is ended next")
+            .body(
+                s.body::<shapes::ImageBuildFailedBody>(),
+                json!({
+                    "build_id": "imgb-acme-sample-service-1767225600000-00000000",
+                    "provider_session_id": "machine-1",
+                    "error": "setup.sh ended with exit code 1",
+                }),
+            )
+            .answers(202, "It is taken", s.answer::<shapes::ImageBuildFailureAccepted>())
+            .refuses(&[ENDED, UNSET]),
+        Handler::TriggerEnvironmentImage => op("Builds the image of an environment now")
+            .optional_body(empty(), json!({}))
+            .ok(s.answer::<ImageBuildTriggered>())
+            .refuses(&IMAGE),
+        Handler::TriggerRepositoryImage => op("Builds the image of a repository now")
+            .optional_body(empty(), json!({}))
+            .ok(s.answer::<ImageBuildTriggered>())
+            .refuses(&IMAGE),
+        Handler::ToggleRepositoryImages => op("Switches the images of a repository on or off")
+            .body(s.body::<ToggleImageBuilds>(), json!({"enabled": true}))
+            .ok(s.answer::<shapes::ImageBuildsToggled>())
+            .refuses(&[LATER, UNSET, UPSTREAM]),
+        Handler::ListImageBuilds => op("Builds of images, newest first")
+            .query(s.query::<shapes::ImageBuildsQuery>())
+            .ok(s.answer::<ImageBuildList>())
+            .refuses(&[LATER]),
+        Handler::ListImageUnits => op("What images are built ahead of, and what they would be of now")
+            .query(s.query::<shapes::PageQuery>())
+            .ok(s.answer::<ImageBuildUnits>())
+            .refuses(&[LATER, UNSET]),
+        Handler::ListImageRepositories => op("Repositories whose images are built ahead")
+            .query(s.query::<shapes::PageQuery>())
+            .ok(s.answer::<ImageBuildRepositories>())
+            .refuses(&[LATER]),
         Handler::Inbox => {
             let (all, page) = (s.answer::<Inbox>(), s.answer::<InboxPage>());
             op("Sessions by what they want of the caller").query(s.query::<shapes::InboxQuery>()).ok(either(all, page))

@@ -2,7 +2,7 @@
 //! started in it.
 //!
 //! E2B's snapshots keep the memory too: another sandbox that began with one would go on with the first one's bridge and
-//! its token. So sessions keep no files here; they pause.
+//! its token. So sessions keep no files here; they pause. An image is made of a machine that was started anew from its disk.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,13 @@ use oi_worker_kit::vars::Vars;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::builds::{BUILD_LABEL, BuildMachine, BuildRequest};
 use super::e2b_envd as envd;
 use super::vendor_doors::{Doors, Passwords};
 use super::vendor_environment::{self as environment, Environment, Files, Start};
 use super::vendor_http::{
-    Ask, Auth, Operation, START_WITHIN, STOP_WITHIN, Transport, Vendor, address, base_url, handle, required,
+    Ask, Auth, BUILD_SNAPSHOT_WITHIN, Operation, START_WITHIN, STOP_WITHIN, Transport, Vendor, address, base_url,
+    handle, required,
 };
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 
@@ -24,6 +26,9 @@ use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxB
 const ENVD_PORT: &str = "49983";
 /// The label that finds a sandbox.
 const SANDBOX_LABEL: &str = "openinspect_sandbox_id";
+
+/// The home of the template's user.
+const HOME: &str = "/home/user";
 
 /// The client.
 pub struct E2b<T> {
@@ -52,6 +57,12 @@ struct NewSandbox<'a> {
 #[derive(Serialize)]
 struct AutoResume {
     enabled: bool,
+}
+
+#[derive(Deserialize)]
+struct Kept {
+    #[serde(rename = "snapshotID")]
+    snapshot_id: String,
 }
 
 #[derive(Deserialize)]
@@ -104,13 +115,13 @@ impl<T: Transport> E2b<T> {
         operation.done_or_gone(ask).await.map(drop)
     }
 
-    /// Starts the runtime, unless it runs.
-    async fn run(
+    /// Runs a script in a machine; its id and the domain of its addresses.
+    async fn exec(
         &self,
         operation: &Operation<'_, T>,
-        sandbox_id: &str,
         machine: Machine,
-    ) -> Result<BackendSandbox, BackendError> {
+        script: &str,
+    ) -> Result<(String, String), BackendError> {
         let id = handle(machine.sandbox_id)?;
         let domain = machine.domain.filter(|domain| !domain.is_empty()).unwrap_or_else(|| "e2b.app".to_owned());
         let token = machine.envd_access_token.filter(|token| !token.is_empty());
@@ -119,7 +130,7 @@ impl<T: Transport> E2b<T> {
         if encode_component(&domain) != domain || encode_component(&id) != id {
             return Err(BackendError::Refused(operation.sentence("the sandbox's address is not one")));
         }
-        let body = envd::start_request(&environment::start_script(sandbox_id, Start::Detached));
+        let body = envd::start_request(script);
         let base = self.gateway.clone().unwrap_or_else(|| format!("https://{ENVD_PORT}-{id}.{domain}"));
         let mut ask = Ask::post(address(&base, &["process.Process", "Start"], &[]))
             .bytes(body, "application/connect+json")
@@ -131,6 +142,18 @@ impl<T: Transport> E2b<T> {
         }
         let reply = operation.done(ask).await?;
         envd::read_start(&reply.body).map_err(|why| BackendError::Refused(operation.sentence(&why)))?;
+        Ok((id, domain))
+    }
+
+    /// Starts the runtime, unless it runs.
+    async fn run(
+        &self,
+        operation: &Operation<'_, T>,
+        sandbox_id: &str,
+        machine: Machine,
+    ) -> Result<BackendSandbox, BackendError> {
+        let script = environment::start_script(sandbox_id, Start::Detached);
+        let (id, domain) = self.exec(operation, machine, &script).await?;
         let urls = self.doors.ports().into_iter().map(|port| (port, format!("https://{port}-{id}.{domain}"))).collect();
         let access = self.doors.access(&urls, &self.passwords(sandbox_id));
         Ok(BackendSandbox { provider_object_id: id, running: true, access })
@@ -138,8 +161,17 @@ impl<T: Transport> E2b<T> {
 
     /// The vendor's handle of a sandbox, newest first.
     async fn labelled(&self, operation: &Operation<'_, T>, sandbox_id: &str) -> Result<Option<String>, BackendError> {
+        self.with_label(operation, SANDBOX_LABEL, sandbox_id).await
+    }
+
+    async fn with_label(
+        &self,
+        operation: &Operation<'_, T>,
+        label: &str,
+        value: &str,
+    ) -> Result<Option<String>, BackendError> {
         // The filter is decoded as a whole and then by its parts, as the vendor's own client has it.
-        let filter = format!("{SANDBOX_LABEL}={}", encode_component(&encode_component(sandbox_id)));
+        let filter = format!("{label}={}", encode_component(&encode_component(value)));
         let query = [("metadata", filter.as_str()), ("state", "running,paused"), ("limit", "1")];
         let url = self.vendor.url(&["v2", "sandboxes"], &query);
         let machines: Vec<Machine> = operation.done(self.keyed(Ask::get(url))).await?.json()?;
@@ -172,6 +204,7 @@ impl<T: Transport> SandboxBackend for E2b<T> {
             find: true,
             resume: true,
             tunnels: true,
+            image_build: true,
             max_life_seconds: Some(self.life_seconds),
             ..Capabilities::default()
         }
@@ -180,10 +213,10 @@ impl<T: Transport> SandboxBackend for E2b<T> {
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
         let id = &request.sandbox_id;
         let mut env = environment::environment(request, Files::Fresh, &self.doors, &self.passwords(id));
-        env.insert("HOME".to_owned(), "/home/user".to_owned());
+        env.insert("HOME".to_owned(), HOME.to_owned());
         let operation = self.vendor.begin("create the sandbox", START_WITHIN).hiding(environment::secrets(&env));
         let body = NewSandbox {
-            template_id: &self.template,
+            template_id: environment::repo_image(request).map_or(&self.template, |image| image.image),
             env_vars: &env,
             metadata: BTreeMap::from([
                 ("openinspect_framework", "open-inspect"),
@@ -245,5 +278,67 @@ impl<T: Transport> SandboxBackend for E2b<T> {
         let reply = operation.send(self.keyed(Ask::post(self.sandbox(&id, &["pause"])).within(30))).await?;
         // 409: it is paused.
         if reply.is_success() || matches!(reply.status, 404 | 409) { Ok(()) } else { Err(operation.refused(&reply)) }
+    }
+
+    async fn create_build(&self, request: &BuildRequest) -> Result<String, BackendError> {
+        let mut env = environment::of_build(request);
+        env.insert("HOME".to_owned(), HOME.to_owned());
+        let operation = self.vendor.begin("create the machine of the build", START_WITHIN);
+        let operation = operation.hiding(environment::secrets(&env));
+        let body = NewSandbox {
+            template_id: &self.template,
+            env_vars: &env,
+            metadata: request.labels(),
+            timeout: request.life_seconds.min(self.life_seconds),
+            secure: true,
+            auto_pause: false,
+            auto_resume: AutoResume { enabled: false },
+        };
+        let ask = Ask::post(self.vendor.url(&["sandboxes"], &[])).json(&body).within(90);
+        let machine: Machine = operation.done(self.keyed(ask)).await?.json()?;
+        handle(machine.sandbox_id)
+    }
+
+    async fn start_build(&self, request: &BuildRequest, machine: &str) -> Result<(), BackendError> {
+        let operation = self.vendor.begin("start the build", START_WITHIN).hiding(request.secrets());
+        let found: Machine = operation.done(self.keyed(Ask::get(self.sandbox(machine, &[])))).await?.json()?;
+        let script = environment::build_script(request, machine, Start::Detached);
+        self.exec(&operation, found, &script).await.map(drop)
+    }
+
+    /// The machine is paused without its memory first: what begins with the image must not go on with the build's
+    /// processes and their token.
+    async fn snapshot_build(&self, machine: BuildMachine<'_>) -> Result<String, BackendError> {
+        let operation = self.vendor.begin("keep the image", BUILD_SNAPSHOT_WITHIN);
+        let id = machine.provider_session_id;
+        let pause = Ask::post(self.sandbox(id, &["pause"])).json(&json!({"memory": false})).within(60);
+        let paused = operation.send(self.keyed(pause)).await?;
+        // 409: it is paused, by an attempt that was not heard of.
+        if !paused.is_success() && paused.status != 409 {
+            return Err(operation.refused(&paused));
+        }
+        let connect = Ask::post(self.sandbox(id, &["connect"])).json(&json!({"timeout": 300})).within(60);
+        let woken: Machine = operation.done(self.keyed(connect)).await?.json()?;
+        self.exec(&operation, woken, "rm -f /tmp/oi-supervisor.log /tmp/oi-runtime-*.pid").await?;
+        let ask = Ask::post(self.sandbox(id, &["snapshots"])).json(&json!({})).within(180);
+        let kept: Kept = operation.done(self.keyed(ask)).await?.json()?;
+        handle(kept.snapshot_id)
+    }
+
+    async fn destroy_build(&self, build_id: &str, machine: Option<&str>) -> Result<(), BackendError> {
+        let operation = self.vendor.begin("end the machine of the build", STOP_WITHIN);
+        if let Some(id) = machine {
+            return self.kill(&operation, id).await;
+        }
+        match self.with_label(&operation, BUILD_LABEL, build_id).await? {
+            Some(id) => self.kill(&operation, &id).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn delete_image(&self, image_id: &str) -> Result<(), BackendError> {
+        let operation = self.vendor.begin("delete the image", STOP_WITHIN);
+        let ask = Ask::delete(self.vendor.url(&["templates", image_id], &[])).within(28);
+        operation.done_or_gone(self.keyed(ask)).await.map(drop)
     }
 }

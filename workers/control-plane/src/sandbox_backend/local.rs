@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use oi_protocol::local_backend::{
-    BootFrom, CreateSandboxRequest, LocalAccess, LocalSandbox, LocalSandboxStatus, LocalSnapshot, TakeLocalSnapshot,
+    BootFrom, CreateSandboxRequest, ImageBuild, LocalAccess, LocalSandbox, LocalSandboxStatus, LocalSnapshot,
+    TakeLocalSnapshot,
 };
 use oi_worker_kit::http_client::{Answer, Call};
 use oi_worker_kit::service_signature::encode_component;
 use oi_worker_kit::vars::Vars;
 use serde::Deserialize;
 
+use super::builds::{BuildMachine, BuildRequest};
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Passwords, Restored, SandboxBackend};
 use crate::sandbox_access::{BackendAccess, Door};
 
@@ -17,6 +19,8 @@ use crate::sandbox_access::{BackendAccess, Door};
 const CREATE_WITHIN: Duration = Duration::from_secs(85);
 const SNAPSHOT_WITHIN: Duration = Duration::from_secs(315);
 const CALL_WITHIN: Duration = Duration::from_secs(20);
+/// The same of a build, which ends before the attempt to finish it does.
+const IMAGE_WITHIN: Duration = Duration::from_secs(290);
 
 /// The host.
 pub struct Local {
@@ -46,6 +50,10 @@ impl Local {
 
     fn one(&self, sandbox_id: &str) -> String {
         format!("{}/v1/sandboxes/{}", self.url, encode_component(sandbox_id))
+    }
+
+    fn build(&self, build_id: &str) -> String {
+        format!("{}/v1/builds/{}", self.url, encode_component(build_id))
     }
 }
 
@@ -141,8 +149,7 @@ impl SandboxBackend for Local {
 
     async fn delete_snapshot(&self, image_id: &str) -> Result<(), BackendError> {
         let url = format!("{}/v1/snapshots/{}", self.url, encode_component(image_id));
-        let answer = Call::delete(url).bearer(&self.secret).within(CALL_WITHIN).send().await?;
-        if answer.is_success() || answer.status == 404 { Ok(()) } else { Err(refused(&answer)) }
+        gone(&Call::delete(url).bearer(&self.secret).within(CALL_WITHIN).send().await?)
     }
 
     async fn stop(&self, sandbox_id: &str, _object: Option<&str>, fate: Fate) -> Result<(), BackendError> {
@@ -151,8 +158,60 @@ impl SandboxBackend for Local {
             Fate::Discarded => "discarded",
         };
         let url = format!("{}?fate={fate}", self.one(sandbox_id));
-        let answer = Call::delete(url).bearer(&self.secret).within(CALL_WITHIN).send().await?;
-        if answer.is_success() || answer.status == 404 { Ok(()) } else { Err(refused(&answer)) }
+        gone(&Call::delete(url).bearer(&self.secret).within(CALL_WITHIN).send().await?)
+    }
+
+    /// The host's handle of a machine is the name that we give it, so that it is known before it is there.
+    async fn create_build(&self, request: &BuildRequest) -> Result<String, BackendError> {
+        Ok(request.machine_name())
+    }
+
+    async fn start_build(&self, request: &BuildRequest, machine: &str) -> Result<(), BackendError> {
+        let call = Call::post(format!("{}/v1/builds", self.url)).idempotent().bearer(&self.secret);
+        let answer = call.json(&build(request, machine)).within(CREATE_WITHIN).send().await?;
+        if answer.is_success() { Ok(()) } else { Err(refused(&answer)) }
+    }
+
+    async fn snapshot_build(&self, machine: BuildMachine<'_>) -> Result<String, BackendError> {
+        let url = format!("{}/snapshot", self.build(machine.build_id));
+        let answer = Call::post(url).bearer(&self.secret).within(IMAGE_WITHIN).send().await?;
+        if answer.is_success() { Ok(answer.json::<LocalSnapshot>()?.image_id) } else { Err(refused(&answer)) }
+    }
+
+    async fn destroy_build(&self, build_id: &str, _machine: Option<&str>) -> Result<(), BackendError> {
+        gone(&Call::delete(self.build(build_id)).bearer(&self.secret).within(CALL_WITHIN).send().await?)
+    }
+
+    async fn delete_image(&self, image_id: &str) -> Result<(), BackendError> {
+        self.delete_snapshot(image_id).await
+    }
+}
+
+/// What was to go is not there any more.
+fn gone(answer: &Answer) -> Result<(), BackendError> {
+    if answer.is_success() || answer.status == 404 { Ok(()) } else { Err(refused(answer)) }
+}
+
+/// What the host's machine of a build is told.
+fn build(request: &BuildRequest, machine: &str) -> CreateSandboxRequest {
+    CreateSandboxRequest {
+        sandbox_id: machine.to_owned(),
+        control_plane_url: request.control_plane_url.clone(),
+        timeout_seconds: request.life_seconds,
+        vcs_host: request.vcs_host.clone(),
+        repositories: request.repositories.clone(),
+        env: request.env.clone(),
+        boot: BootFrom::Build(ImageBuild {
+            build_id: request.build_id.clone(),
+            callback_url: request.callback_url.clone(),
+            failure_callback_url: request.failure_callback_url.clone(),
+            callback_token: request.callback_token.clone(),
+            provider_session_id: machine.to_owned(),
+            execution_timeout_seconds: Some(request.execution_timeout_seconds),
+            clone_token: Some(request.clone_token.clone()),
+            clone_username: Some(request.clone_username.clone()),
+        }),
+        ..CreateSandboxRequest::default()
     }
 }
 

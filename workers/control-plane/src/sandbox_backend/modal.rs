@@ -12,11 +12,12 @@ use oi_worker_kit::vars::Vars;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::builds::{BuildMachine, BuildRequest, machine_name};
 use super::vendor_doors::Doors;
 use super::vendor_environment as environment;
 use super::vendor_http::{
-    Ask, Auth, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, address, base_url, handle,
-    required,
+    Ask, Auth, BUILD_SNAPSHOT_WITHIN, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor,
+    address, base_url, handle, required,
 };
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 use crate::sandbox_access::{BackendAccess, Door};
@@ -66,6 +67,11 @@ struct Started {
     /// Only where one is looked up.
     #[serde(default)]
     running: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Built {
+    provider_session_id: String,
 }
 
 #[derive(Deserialize)]
@@ -179,9 +185,23 @@ impl<T: Transport> Modal<T> {
             "timeout_seconds": request.timeout_seconds.min(MAX_LIFE),
             "code_server_enabled": self.doors.code_server,
             "vnc_enabled": self.doors.desktop,
-            "agent_slack_notify_enabled": false,
-            "sandbox_settings": {"tunnelPorts": self.doors.tunnels},
+            "agent_slack_notify_enabled": request.slack_notify,
+            "sandbox_settings": self.settings(request),
         })
+    }
+
+    fn settings(&self, request: &CreateSandboxRequest) -> Value {
+        let mut settings = json!({"tunnelPorts": self.doors.tunnels});
+        if let Some(cores) = request.limits.cpu_cores {
+            settings["cpuCores"] = json!(cores);
+        }
+        if let Some(memory) = request.limits.memory_mib {
+            settings["memoryMib"] = json!(memory);
+        }
+        if request.services.terminal {
+            settings["terminalEnabled"] = json!(true);
+        }
+        settings
     }
 
     fn operation(&self, request: &CreateSandboxRequest) -> Operation<'_, T> {
@@ -207,6 +227,7 @@ impl<T: Transport> SandboxBackend for Modal<T> {
             find: true,
             snapshot: true,
             tunnels: true,
+            image_build: true,
             max_life_seconds: Some(MAX_LIFE),
             ..Capabilities::default()
         }
@@ -220,10 +241,13 @@ impl<T: Transport> SandboxBackend for Modal<T> {
         for field in ["repo_owner", "repo_name", "branch", "provider", "model"] {
             body[field] = config[field].clone();
         }
-        for absent in ["opencode_session_id", "repo_image_id", "repo_image_sha", "mcp_servers"] {
-            body[absent] = Value::Null;
+        body["opencode_session_id"] = Value::Null;
+        let image = environment::repo_image(request);
+        body["repo_image_id"] = json!(image.map(|image| image.image));
+        body["repo_image_sha"] = json!(image.and_then(|image| image.sha));
+        for field in ["repositories", "mcp_servers"] {
+            body[field] = config[field].clone();
         }
-        body["repositories"] = config["repositories"].clone();
         Self::facts(self.must(&operation, "api-create-sandbox", 60, &body).await?)
     }
 
@@ -271,5 +295,53 @@ impl<T: Transport> SandboxBackend for Modal<T> {
         let operation = self.vendor.begin("stop the sandbox", STOP_WITHIN);
         let body = json!({"sandbox_id": sandbox_id, "provider_object_id": provider_object_id});
         self.call(&operation, "api-stop-sandbox", 28, &body).await.map(drop)
+    }
+
+    async fn create_build(&self, request: &BuildRequest) -> Result<String, BackendError> {
+        let operation = self.vendor.begin("create the machine of the build", START_WITHIN).hiding(request.secrets());
+        let body = json!({
+            "scope_kind": request.scope_kind,
+            "scope_id": request.scope_id,
+            "build_id": request.build_id,
+            "repositories": environment::repositories(&request.repositories),
+            "clone_token": request.clone_token,
+            "clone_host": request.vcs_host,
+            "clone_username": request.clone_username,
+            "callback_url": request.callback_url,
+            "failure_callback_url": request.failure_callback_url,
+            "user_env_vars": request.env,
+            "build_execution_timeout_seconds": request.execution_timeout_seconds,
+            "provider_session_timeout_seconds": request.life_seconds,
+        });
+        let built: Built = read(self.must(&operation, "api-create-build-sandbox", 60, &body).await?)?;
+        handle(built.provider_session_id)
+    }
+
+    async fn start_build(&self, request: &BuildRequest, machine: &str) -> Result<(), BackendError> {
+        let operation = self.vendor.begin("start the build", START_WITHIN).hiding(request.secrets());
+        let body = json!({
+            "build_id": request.build_id,
+            "provider_session_id": machine,
+            "callback_token": request.callback_token,
+        });
+        self.must(&operation, "api-start-build-sandbox", 60, &body).await.map(drop)
+    }
+
+    async fn snapshot_build(&self, machine: BuildMachine<'_>) -> Result<String, BackendError> {
+        let operation = self.vendor.begin("keep the image", BUILD_SNAPSHOT_WITHIN);
+        let body = json!({"build_id": machine.build_id, "provider_session_id": machine.provider_session_id});
+        let image: Image = read(self.must(&operation, "api-snapshot-build-sandbox", 310, &body).await?)?;
+        handle(image.image_id)
+    }
+
+    async fn destroy_build(&self, build_id: &str, machine: Option<&str>) -> Result<(), BackendError> {
+        let operation = self.vendor.begin("end the machine of the build", STOP_WITHIN);
+        let Some(machine) = machine else {
+            // By its name, which is ours alone.
+            let body = json!({"sandbox_id": machine_name(build_id)});
+            return self.call(&operation, "api-stop-sandbox", 28, &body).await.map(drop);
+        };
+        let body = json!({"build_id": build_id, "provider_session_id": machine, "reason": "build_ended"});
+        self.call(&operation, "api-terminate-build-sandbox", 60, &body).await.map(drop)
     }
 }

@@ -11,10 +11,12 @@ use oi_worker_kit::vars::Vars;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::builds::{BuildMachine, BuildRequest};
 use super::vendor_doors::{Doors, Passwords};
 use super::vendor_environment::{self as environment, Environment, Files, Start};
 use super::vendor_http::{
-    Ask, Auth, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, base_url, handle, required,
+    Ask, Auth, BUILD_SNAPSHOT_WITHIN, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor,
+    base_url, handle, required,
 };
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 
@@ -28,6 +30,8 @@ const NOT_INHERITED: [&str; 7] = [
     "VCS_CLONE_TOKEN",
     "FROM_REPO_IMAGE",
 ];
+/// The home of the template's user.
+const HOME: &str = "/home/sandbox";
 /// Checkpoints of a sandbox that the vendor keeps.
 const KEPT: u32 = 30;
 
@@ -128,12 +132,12 @@ impl<T: Transport> OpenComputer<T> {
     async fn start(
         &self,
         request: &CreateSandboxRequest,
+        files: Files,
         checkpoint: Option<&str>,
     ) -> Result<BackendSandbox, BackendError> {
         let id = &request.sandbox_id;
-        let files = if checkpoint.is_some() { Files::Kept } else { Files::Fresh };
         let mut env = environment::environment(request, files, &self.doors, &self.passwords(id));
-        env.insert("HOME".to_owned(), "/home/sandbox".to_owned());
+        env.insert("HOME".to_owned(), HOME.to_owned());
         env.insert("IMAGE_BUILD_MODE".to_owned(), "false".to_owned());
         for name in NOT_INHERITED {
             env.entry(name.to_owned()).or_default();
@@ -172,16 +176,20 @@ impl<T: Transport> OpenComputer<T> {
         machine: Machine,
     ) -> Result<BackendSandbox, BackendError> {
         let id = handle(machine.sandbox_id)?;
-        let script = environment::start_script(sandbox_id, Start::Detached);
+        self.exec(operation, &id, &environment::start_script(sandbox_id, Start::Detached)).await?;
+        let urls = self.urls(operation, &id, machine.sandbox_domain.as_deref()).await;
+        let access = self.doors.access(&urls, &self.passwords(sandbox_id));
+        Ok(BackendSandbox { provider_object_id: id, running: true, access })
+    }
+
+    async fn exec(&self, operation: &Operation<'_, T>, id: &str, script: &str) -> Result<(), BackendError> {
         let body = json!({"cmd": "sh", "args": ["-c", script], "timeout": 10});
-        let ran: Ran = operation.done(Ask::post(self.sandbox(&id, &["exec", "run"])).json(&body)).await?.json()?;
+        let ran: Ran = operation.done(Ask::post(self.sandbox(id, &["exec", "run"])).json(&body)).await?.json()?;
         if ran.exit_code != 0 {
             let why = format!("the runtime could not be started: {}", ran.stderr);
             return Err(BackendError::Refused(operation.sentence(&why)));
         }
-        let urls = self.urls(operation, &id, machine.sandbox_domain.as_deref()).await;
-        let access = self.doors.access(&urls, &self.passwords(sandbox_id));
-        Ok(BackendSandbox { provider_object_id: id, running: true, access })
+        Ok(())
     }
 
     /// Addresses of the ports. A sandbox that works without one is better than none.
@@ -204,6 +212,35 @@ impl<T: Transport> OpenComputer<T> {
         futures_util::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
+    /// Keeps a machine's disk under a name that finds it again.
+    async fn checkpoint(
+        &self,
+        operation: &Operation<'_, T>,
+        id: &str,
+        label: &str,
+        look_first: bool,
+    ) -> Result<String, BackendError> {
+        let url = self.sandbox(id, &["checkpoints"]);
+        if look_first {
+            let made: Vec<Checkpoint> = operation.done(Ask::get(url.clone())).await?.json()?;
+            if let Some(made) = made.into_iter().find(|made| made.name == label && made.is_kept()) {
+                return Ok(image_of(id, &handle(made.id)?));
+            }
+        }
+        let body = json!({
+            "name": label,
+            "kind": "disk_only",
+            "retentionPolicy": {"mode": "delete_oldest", "maxCount": KEPT},
+        });
+        let made: Checkpoint = operation.done(Ask::post(url).json(&body).within(300)).await?.json()?;
+        if made.is_kept() {
+            Ok(image_of(id, &handle(made.id)?))
+        } else {
+            let why = format!("the checkpoint is `{}`", made.status.unwrap_or_default());
+            Err(BackendError::Refused(operation.sentence(&why)))
+        }
+    }
+
     async fn go_on(&self, request: &CreateSandboxRequest, id: &str) -> Result<BackendSandbox, BackendError> {
         let operation = self.vendor.begin("let the sandbox go on", START_WITHIN);
         let machine: Machine = operation.done(Ask::get(self.sandbox(id, &[]))).await?.json()?;
@@ -221,11 +258,12 @@ impl<T: Transport> OpenComputer<T> {
 
 impl<T: Transport> SandboxBackend for OpenComputer<T> {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { snapshot: true, resume: true, tunnels: true, ..Capabilities::default() }
+        Capabilities { snapshot: true, resume: true, tunnels: true, image_build: true, ..Capabilities::default() }
     }
 
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
-        self.start(request, None).await
+        let image = environment::repo_image(request).map(|image| parts_of(image.image)).transpose()?;
+        self.start(request, Files::Fresh, image.map(|(_, checkpoint)| checkpoint)).await
     }
 
     async fn restore(
@@ -234,7 +272,7 @@ impl<T: Transport> SandboxBackend for OpenComputer<T> {
         from: Restored<'_>,
     ) -> Result<BackendSandbox, BackendError> {
         match from {
-            Restored::Image(image) => self.start(request, Some(parts_of(image)?.1)).await,
+            Restored::Image(image) => self.start(request, Files::Kept, Some(parts_of(image)?.1)).await,
             Restored::Parked(id) => self.go_on(request, id).await,
         }
     }
@@ -246,25 +284,7 @@ impl<T: Transport> SandboxBackend for OpenComputer<T> {
         look_first: bool,
     ) -> Result<String, BackendError> {
         let operation = self.vendor.begin("keep the sandbox's files", SNAPSHOT_WITHIN);
-        let url = self.sandbox(provider_object_id, &["checkpoints"]);
-        if look_first {
-            let made: Vec<Checkpoint> = operation.done(Ask::get(url.clone())).await?.json()?;
-            if let Some(made) = made.into_iter().find(|made| made.name == label && made.is_kept()) {
-                return Ok(image_of(provider_object_id, &handle(made.id)?));
-            }
-        }
-        let body = json!({
-            "name": label,
-            "kind": "disk_only",
-            "retentionPolicy": {"mode": "delete_oldest", "maxCount": KEPT},
-        });
-        let made: Checkpoint = operation.done(Ask::post(url).json(&body).within(300)).await?.json()?;
-        if made.is_kept() {
-            Ok(image_of(provider_object_id, &handle(made.id)?))
-        } else {
-            let why = format!("the checkpoint is `{}`", made.status.unwrap_or_default());
-            Err(BackendError::Refused(operation.sentence(&why)))
-        }
+        self.checkpoint(&operation, provider_object_id, label, look_first).await
     }
 
     async fn delete_snapshot(&self, image_id: &str) -> Result<(), BackendError> {
@@ -285,5 +305,39 @@ impl<T: Transport> SandboxBackend for OpenComputer<T> {
             return operation.done_or_gone(Ask::delete(self.sandbox(id, &[]))).await.map(drop);
         }
         operation.done_or_gone(Ask::post(self.sandbox(id, &["hibernate"])).within(30)).await.map(drop)
+    }
+
+    async fn create_build(&self, request: &BuildRequest) -> Result<String, BackendError> {
+        let mut env = environment::of_build(request);
+        env.insert("HOME".to_owned(), HOME.to_owned());
+        let operation = self.vendor.begin("create the machine of the build", START_WITHIN);
+        let operation = operation.hiding(environment::secrets(&env));
+        let body = NewSandbox {
+            template_id: Some("base"),
+            snapshot: Some(self.template.as_str()),
+            envs: &env,
+            metadata: request.labels(),
+            timeout: request.life_seconds,
+        };
+        let url = self.vendor.url(&["sandboxes"], &[]);
+        let machine: Machine = operation.done(Ask::post(url).json(&body).within(90)).await?.json()?;
+        handle(machine.sandbox_id)
+    }
+
+    async fn start_build(&self, request: &BuildRequest, machine: &str) -> Result<(), BackendError> {
+        let operation = self.vendor.begin("start the build", START_WITHIN).hiding(request.secrets());
+        self.exec(&operation, machine, &environment::build_script(request, machine, Start::Detached)).await
+    }
+
+    async fn snapshot_build(&self, machine: BuildMachine<'_>) -> Result<String, BackendError> {
+        let operation = self.vendor.begin("keep the image", BUILD_SNAPSHOT_WITHIN);
+        self.checkpoint(&operation, machine.provider_session_id, machine.build_id, false).await
+    }
+
+    async fn destroy_build(&self, _build_id: &str, machine: Option<&str>) -> Result<(), BackendError> {
+        let operation = self.vendor.begin("end the machine of the build", STOP_WITHIN);
+        // One whose handle was not heard cannot be found: it hibernates at its idle time.
+        let Some(id) = machine else { return Ok(()) };
+        operation.done_or_gone(Ask::delete(self.sandbox(id, &[]))).await.map(drop)
     }
 }

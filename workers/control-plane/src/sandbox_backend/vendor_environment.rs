@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use oi_protocol::local_backend::CreateSandboxRequest;
+use oi_protocol::local_backend::{BootFrom, CheckoutRepository, CreateSandboxRequest};
 use serde_json::{Value, json};
 
+use super::builds::BuildRequest;
 use super::vendor_doors::{CODE_SERVER_PORT, DESKTOP_PORT, Doors, Passwords};
 
 /// What the image runs.
@@ -14,8 +15,13 @@ pub const RUNTIME: [&str; 3] = ["sandbox-bridge", "supervise", "--config-env"];
 /// Variables by name.
 pub type Environment = BTreeMap<String, String>;
 
-/// Variables that decide how a sandbox boots, and those of its pages. The users' own of these names are dropped.
-const OURS: [&str; 9] = [
+/// The version of the runtime that our images have, where the vendor does not tell it from the image's own variables:
+/// Open-Inspect's manifest has the same.
+pub const RUNTIME_VERSION: &str = "v61-sandbox-sbin-path";
+
+/// Variables that decide how a sandbox boots, and those of its pages. The users' own of these names are dropped, and so
+/// are all that begin with `OI_`.
+const OURS: [&str; 14] = [
     "VNC_PASSWORD",
     "NOVNC_PORT",
     "CODE_SERVER_PASSWORD",
@@ -25,7 +31,16 @@ const OURS: [&str; 9] = [
     "FROM_REPO_IMAGE",
     "REPO_IMAGE_SHA",
     "EXPECTED_TUNNEL_PORTS",
+    "TERMINAL_ENABLED",
+    "AGENT_SLACK_NOTIFY_ENABLED",
+    "OPENAI_OAUTH_MANAGED",
+    "XAI_OAUTH_MANAGED",
+    "SANDBOX_VERSION",
 ];
+
+fn is_ours(name: &str) -> bool {
+    OURS.contains(&name) || name.starts_with("OI_")
+}
 
 /// What a sandbox begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +49,23 @@ pub enum Files {
     Fresh,
     /// Those that were kept of another.
     Kept,
+}
+
+/// The image of the session's repositories that a sandbox begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepoImage<'a> {
+    /// The vendor's name of it.
+    pub image: &'a str,
+    /// The commit of the primary repository in it, where it is known.
+    pub sha: Option<&'a str>,
+}
+
+/// That of a request.
+pub fn repo_image(request: &CreateSandboxRequest) -> Option<RepoImage<'_>> {
+    match &request.boot {
+        BootFrom::RepoImage { image_id: Some(image), sha } => Some(RepoImage { image, sha: sha.as_deref() }),
+        _ => None,
+    }
 }
 
 /// The user name that a code host takes a token with.
@@ -61,14 +93,20 @@ pub fn session_config(request: &CreateSandboxRequest) -> Value {
         config["base_sha"] = json!(sha);
     }
     if request.repositories.len() > 1 {
-        config["repositories"] = repositories(request);
+        config["repositories"] = repositories(&request.repositories);
+    }
+    if let Some(branch) = &request.working_branch_name {
+        config["working_branch_name"] = json!(branch);
+    }
+    if !request.mcp_servers.is_empty() {
+        config["mcp_servers"] = json!(request.mcp_servers);
     }
     config
 }
 
 /// The repositories, as the vendors' sandboxes are told them.
-pub fn repositories(request: &CreateSandboxRequest) -> Value {
-    let each = request.repositories.iter().map(|repository| {
+pub fn repositories(repositories: &[CheckoutRepository]) -> Value {
+    let each = repositories.iter().map(|repository| {
         let mut described = json!({
             "repo_owner": repository.repo_owner,
             "repo_name": repository.repo_name,
@@ -85,12 +123,14 @@ pub fn repositories(request: &CreateSandboxRequest) -> Value {
 /// The users' variables without those that are ours, and the model providers' keys. A provider that is no vendor's own
 /// goes as a whole into `OI_MODEL_PROVIDERS`.
 pub fn users(request: &CreateSandboxRequest) -> Environment {
-    let mut environment: Environment = request
-        .env
-        .iter()
-        .filter(|(name, _)| !OURS.contains(&name.as_str()))
-        .map(|(n, v)| (n.clone(), v.clone()))
-        .collect();
+    let mut environment: Environment =
+        request.env.iter().filter(|(name, _)| !is_ours(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    // Of these the sandbox asks the control plane for tokens.
+    for (provider, variable) in [("openai", "OPENAI_OAUTH_MANAGED"), ("xai", "XAI_OAUTH_MANAGED")] {
+        if request.provider_accounts.iter().any(|id| id == provider) {
+            environment.insert(variable.to_owned(), "1".to_owned());
+        }
+    }
     let mut others = Vec::new();
     for provider in &request.model_providers {
         let variable = match provider.id.as_str() {
@@ -116,7 +156,7 @@ pub fn users(request: &CreateSandboxRequest) -> Environment {
 pub fn environment(request: &CreateSandboxRequest, files: Files, doors: &Doors, passwords: &Passwords) -> Environment {
     let mut environment = users(request);
     let primary = request.repositories.first();
-    let mut set = |name: &str, value: &str| environment.insert(name.to_owned(), value.to_owned());
+    let mut set = |name: &str, value: &str| drop(environment.insert(name.to_owned(), value.to_owned()));
     set("PYTHONUNBUFFERED", "1");
     set("SANDBOX_ID", &request.sandbox_id);
     set("CONTROL_PLANE_URL", &request.control_plane_url);
@@ -127,8 +167,20 @@ pub fn environment(request: &CreateSandboxRequest, files: Files, doors: &Doors, 
     set("SESSION_CONFIG", &session_config(request).to_string());
     set("VCS_HOST", &request.vcs_host);
     set("VCS_CLONE_USERNAME", clone_user(&request.vcs_host));
-    if files == Files::Kept {
-        set("RESTORED_FROM_SNAPSHOT", "true");
+    set("SANDBOX_VERSION", RUNTIME_VERSION);
+    match (files, repo_image(request)) {
+        (Files::Kept, _) => set("RESTORED_FROM_SNAPSHOT", "true"),
+        (Files::Fresh, Some(image)) => {
+            set("FROM_REPO_IMAGE", "true");
+            set("REPO_IMAGE_SHA", image.sha.unwrap_or_default());
+        }
+        (Files::Fresh, None) => {}
+    }
+    if request.services.terminal {
+        set("TERMINAL_ENABLED", "true");
+    }
+    if request.slack_notify {
+        set("AGENT_SLACK_NOTIFY_ENABLED", "true");
     }
     if request.services.terminal {
         set("TERMINAL_ENABLED", "true");
@@ -142,6 +194,43 @@ pub fn environment(request: &CreateSandboxRequest, files: Files, doors: &Doors, 
         set("VNC_PASSWORD", &passwords.desktop);
     }
     environment
+}
+
+/// The environment of a build's machine: nothing of a session, and nothing that outlives the build. The vendor's handle
+/// of the machine comes when it is started.
+pub fn of_build(request: &BuildRequest) -> Environment {
+    let mut environment: Environment =
+        request.env.iter().filter(|(name, _)| !is_ours(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    let primary = request.repositories.first();
+    let config = json!({
+        "branch": primary.map(|repository| &repository.branch),
+        "repositories": repositories(&request.repositories),
+    });
+    let mut set = |name: &str, value: &str| drop(environment.insert(name.to_owned(), value.to_owned()));
+    set("PYTHONUNBUFFERED", "1");
+    set("SANDBOX_ID", &request.sandbox_id());
+    set("SANDBOX_VERSION", RUNTIME_VERSION);
+    set("REPO_OWNER", primary.map_or("", |repository| &repository.repo_owner));
+    set("REPO_NAME", primary.map_or("", |repository| &repository.repo_name));
+    set("SESSION_CONFIG", &config.to_string());
+    set("VCS_HOST", &request.vcs_host);
+    set("VCS_CLONE_USERNAME", &request.clone_username);
+    set("VCS_CLONE_TOKEN", &request.clone_token);
+    set("IMAGE_BUILD_MODE", "true");
+    set("OI_IMAGE_BUILD_EXECUTION_TIMEOUT_SECONDS", &request.execution_timeout_seconds.to_string());
+    set("OI_REPO_IMAGE_BUILD_ID", &request.build_id);
+    set("OI_REPO_IMAGE_CALLBACK_URL", &request.callback_url);
+    set("OI_REPO_IMAGE_FAILURE_CALLBACK_URL", &request.failure_callback_url);
+    set("OI_REPO_IMAGE_CALLBACK_TOKEN", &request.callback_token);
+    environment
+}
+
+/// A shell script that lets a build's machine begin, once. The handle is none of its own variables, since it is known
+/// only when it is there.
+pub fn build_script(request: &BuildRequest, machine: &str, start: Start) -> String {
+    // A handle is one word of printable letters; quoted, no shell reads anything into it.
+    let quoted = machine.replace('\'', "'\\''");
+    format!("export OI_REPO_IMAGE_PROVIDER_SESSION_ID='{quoted}'; {}", start_script(&request.machine_name(), start))
 }
 
 /// How the runtime is started.
@@ -176,8 +265,13 @@ pub fn start_script(sandbox_id: &str, start: Start) -> String {
 /// What of a request a vendor must not repeat in its errors.
 pub fn secrets(environment: &Environment) -> impl Iterator<Item = &str> {
     // What is told to everybody anyway makes errors readable.
-    const TOLD: [&str; 9] = [
+    const TOLD: [&str; 14] = [
         "SANDBOX_ID",
+        "SANDBOX_VERSION",
+        "REPO_IMAGE_SHA",
+        "OI_REPO_IMAGE_BUILD_ID",
+        "OI_REPO_IMAGE_CALLBACK_URL",
+        "OI_REPO_IMAGE_FAILURE_CALLBACK_URL",
         "CONTROL_PLANE_URL",
         "SANDBOX_TIMEOUT_SECONDS",
         "REPO_OWNER",
@@ -194,7 +288,7 @@ pub fn secrets(environment: &Environment) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
     use crate::sandbox_backend::vendor_tests::request;
-    use oi_protocol::local_backend::ModelProvider;
+    use oi_protocol::local_backend::{ModelProvider, SandboxMcpServer};
 
     fn built(request: &CreateSandboxRequest, files: Files) -> Environment {
         let doors = Doors { code_server: true, desktop: true, tunnels: Vec::new() };
@@ -204,7 +298,7 @@ mod tests {
     #[test]
     fn the_platforms_variables_stand_over_the_users() {
         let mut asked = request();
-        for name in OURS.iter().chain(&["SANDBOX_AUTH_TOKEN", "SESSION_CONFIG"]) {
+        for name in OURS.iter().chain(&["SANDBOX_AUTH_TOKEN", "SESSION_CONFIG", "OI_REPO_IMAGE_CALLBACK_TOKEN"]) {
             asked.env.insert((*name).to_owned(), "forged".to_owned());
         }
         asked.env.insert("VCS_CLONE_TOKEN".to_owned(), "theirs".to_owned());
@@ -227,6 +321,51 @@ mod tests {
         let config: Value = serde_json::from_str(&environment["SESSION_CONFIG"]).expect("JSON");
         assert_eq!(config["repo_owner"], Value::Null);
         assert_eq!((&config["provider"], &config["model"]), (&json!("anthropic"), &json!("claude-sonnet-4-6")));
+    }
+
+    #[test]
+    fn a_session_is_told_with_what_it_begins_and_what_it_has() {
+        let plain = built(&request(), Files::Fresh);
+        let names = [
+            "FROM_REPO_IMAGE",
+            "REPO_IMAGE_SHA",
+            "TERMINAL_ENABLED",
+            "AGENT_SLACK_NOTIFY_ENABLED",
+            "OPENAI_OAUTH_MANAGED",
+            "XAI_OAUTH_MANAGED",
+        ];
+        for name in names {
+            assert!(!plain.contains_key(name), "{name}");
+        }
+        assert_eq!(plain["SANDBOX_VERSION"], RUNTIME_VERSION);
+        let mut asked = request();
+        asked.boot = BootFrom::RepoImage { image_id: Some("image".to_owned()), sha: Some("abc".to_owned()) };
+        asked.services.terminal = true;
+        asked.slack_notify = true;
+        asked.provider_accounts = vec!["openai".to_owned(), "xai".to_owned()];
+        asked.working_branch_name = Some("open-inspect/1".to_owned());
+        asked.mcp_servers = vec![SandboxMcpServer {
+            id: "m".to_owned(),
+            name: "docs".to_owned(),
+            kind: "remote".to_owned(),
+            command: None,
+            url: Some("https://mcp.example".to_owned()),
+            env: BTreeMap::new(),
+            headers: BTreeMap::from([("Authorization".to_owned(), "Bearer x".to_owned())]),
+        }];
+        let told = built(&asked, Files::Fresh);
+        let values = names.map(|name| told.get(name).map(String::as_str).unwrap_or_default());
+        assert_eq!(values, ["true", "abc", "true", "true", "1", "1"]);
+        let config: Value = serde_json::from_str(&told["SESSION_CONFIG"]).expect("JSON");
+        assert_eq!(config["working_branch_name"], "open-inspect/1");
+        assert_eq!(
+            (&config["mcp_servers"][0]["type"], &config["mcp_servers"][0]["id"]),
+            (&json!("remote"), &json!("m"))
+        );
+        assert!(secrets(&told).any(|value| value.contains("Bearer x")), "what holds them is not repeated");
+        // Files of its own earlier sandbox are more than an image's.
+        let kept = built(&asked, Files::Kept);
+        assert_eq!((kept.get("FROM_REPO_IMAGE"), kept["RESTORED_FROM_SNAPSHOT"].as_str()), (None, "true"));
     }
 
     #[test]

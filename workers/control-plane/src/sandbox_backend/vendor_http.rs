@@ -25,6 +25,9 @@ pub const STOP_WITHIN: Duration = Duration::from_secs(28);
 /// And a snapshot.
 pub const SNAPSHOT_WITHIN: Duration = Duration::from_secs(315);
 
+/// The image of a build must be kept before the attempt's five minutes are over.
+pub const BUILD_SNAPSHOT_WITHIN: Duration = Duration::from_secs(300);
+
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 256 * 1024;
 /// Longest sentence of a vendor that is passed on, in bytes.

@@ -64,7 +64,8 @@ pub struct Native {
 }
 
 impl Native {
-    fn new() -> Self {
+    /// Without anything remembered.
+    pub fn new() -> Self {
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         let began = UnixMillis(now.as_millis() as i64);

@@ -10,10 +10,12 @@ use oi_worker_kit::vars::Vars;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::builds::{BUILD_LABEL, BuildMachine, BuildRequest, machine_name};
 use super::vendor_doors::{Doors, Passwords};
 use super::vendor_environment::{self as environment, Environment, Files, Start};
 use super::vendor_http::{
-    Ask, Auth, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, base_url, handle, required,
+    Ask, Auth, BUILD_SNAPSHOT_WITHIN, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor,
+    base_url, handle, required,
 };
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 
@@ -23,6 +25,8 @@ const MAX_LIFE: u32 = 45 * 60;
 const FILE_WITHIN_MS: u32 = 30_000;
 /// Where the runtime looks for the addresses of ports.
 const TUNNELS_FILE: &str = "/workspace/.tunnels.env";
+/// The home of who runs the runtime.
+const HOME: &str = "/root";
 /// The label that says whose a sandbox is.
 const SANDBOX_TAG: &str = "openinspect_sandbox_id";
 
@@ -203,11 +207,15 @@ impl<T: Transport> Vercel<T> {
         }
     }
 
-    async fn start(&self, request: &CreateSandboxRequest, image: Option<&str>) -> Result<BackendSandbox, BackendError> {
+    async fn start(
+        &self,
+        request: &CreateSandboxRequest,
+        files: Files,
+        image: Option<&str>,
+    ) -> Result<BackendSandbox, BackendError> {
         let id = &request.sandbox_id;
-        let files = if image.is_some() { Files::Kept } else { Files::Fresh };
         let mut env = environment::environment(request, files, &self.doors, &self.passwords(id));
-        env.insert("HOME".to_owned(), "/root".to_owned());
+        env.insert("HOME".to_owned(), HOME.to_owned());
         if !self.doors.tunnels.is_empty() {
             let ports: Vec<String> = self.doors.tunnels.iter().map(u16::to_string).collect();
             env.insert("EXPECTED_TUNNEL_PORTS".to_owned(), ports.join(","));
@@ -256,10 +264,20 @@ impl<T: Transport> Vercel<T> {
 
     /// The sandbox of a name, when it is ours. Asking does not wake it.
     async fn named(&self, operation: &Operation<'_, T>, name: &str) -> Result<Option<Created>, BackendError> {
+        self.named_with(operation, name, SANDBOX_TAG, name).await
+    }
+
+    async fn named_with(
+        &self,
+        operation: &Operation<'_, T>,
+        name: &str,
+        tag: &str,
+        value: &str,
+    ) -> Result<Option<Created>, BackendError> {
         let url = self.url(&[name], &[("projectId", &self.project), ("resume", "false")]);
         let Some(reply) = operation.done_or_gone(Self::ask(Ask::get(url))).await? else { return Ok(None) };
         let created: Created = reply.json()?;
-        let ours = created.sandbox.tags.get(SANDBOX_TAG).is_some_and(|tag| tag == name);
+        let ours = created.sandbox.tags.get(tag).is_some_and(|found| found == value);
         Ok(Some(created).filter(|_| ours))
     }
 
@@ -318,6 +336,32 @@ impl<T: Transport> Vercel<T> {
         }
     }
 
+    /// Keeps a session's files, which ends it.
+    async fn keep(
+        &self,
+        operation: &Operation<'_, T>,
+        session: &str,
+        look_first: bool,
+    ) -> Result<String, BackendError> {
+        // A session is ended by its snapshot, so that it has one.
+        if look_first {
+            let made = self.snapshots(operation, &[]).await?.into_iter();
+            let ours = |snapshot: &Snapshot| snapshot.source_session_id.as_deref() == Some(session);
+            if let Some(snapshot) = made.into_iter().find(ours) {
+                return handle(snapshot.id);
+            }
+        }
+        let url = self.url(&["sessions", session, "snapshot"], &[]);
+        let ask = Self::ask(Ask::post(url).json(&json!({ "expiration": self.expiration_ms }))).within(310);
+        let taken: Taken = operation.done(ask).await?.json()?;
+        if taken.snapshot.status == "created" {
+            handle(taken.snapshot.id)
+        } else {
+            let why = format!("the snapshot is `{}`", taken.snapshot.status);
+            Err(BackendError::Refused(operation.sentence(&why)))
+        }
+    }
+
     async fn end(&self, operation: &Operation<'_, T>, session: &str) -> Result<(), BackendError> {
         let url = self.url(&["sessions", session, "stop"], &[]);
         operation.done_or_gone(Self::ask(Ask::post(url))).await.map(drop)
@@ -331,13 +375,14 @@ impl<T: Transport> SandboxBackend for Vercel<T> {
             snapshot: true,
             snapshot_ends: true,
             tunnels: true,
+            image_build: true,
             max_life_seconds: Some(MAX_LIFE),
             ..Capabilities::default()
         }
     }
 
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
-        self.start(request, None).await
+        self.start(request, Files::Fresh, environment::repo_image(request).map(|image| image.image)).await
     }
 
     async fn restore(
@@ -346,7 +391,7 @@ impl<T: Transport> SandboxBackend for Vercel<T> {
         from: Restored<'_>,
     ) -> Result<BackendSandbox, BackendError> {
         match from {
-            Restored::Image(image) => self.start(request, Some(image)).await,
+            Restored::Image(image) => self.start(request, Files::Kept, Some(image)).await,
             Restored::Parked(_) => Err(BackendError::Setup("A stopped Vercel sandbox does not go on".to_owned())),
         }
     }
@@ -358,23 +403,7 @@ impl<T: Transport> SandboxBackend for Vercel<T> {
         look_first: bool,
     ) -> Result<String, BackendError> {
         let operation = self.vendor.begin("keep the sandbox's files", SNAPSHOT_WITHIN);
-        // A session is ended by its snapshot, so that it has one.
-        if look_first {
-            let made = self.snapshots(&operation, &[]).await?.into_iter();
-            let ours = |snapshot: &Snapshot| snapshot.source_session_id.as_deref() == Some(provider_object_id);
-            if let Some(snapshot) = made.into_iter().find(ours) {
-                return handle(snapshot.id);
-            }
-        }
-        let url = self.url(&["sessions", provider_object_id, "snapshot"], &[]);
-        let ask = Self::ask(Ask::post(url).json(&json!({ "expiration": self.expiration_ms }))).within(310);
-        let taken: Taken = operation.done(ask).await?.json()?;
-        if taken.snapshot.status == "created" {
-            handle(taken.snapshot.id)
-        } else {
-            let why = format!("the snapshot is `{}`", taken.snapshot.status);
-            Err(BackendError::Refused(operation.sentence(&why)))
-        }
+        self.keep(&operation, provider_object_id, look_first).await
     }
 
     async fn delete_snapshot(&self, image_id: &str) -> Result<(), BackendError> {
@@ -397,6 +426,53 @@ impl<T: Transport> SandboxBackend for Vercel<T> {
             return self.end(&operation, session).await;
         }
         match self.named(&operation, sandbox_id).await? {
+            Some(created) if is_alive(&created.session) => self.end(&operation, &handle(created.session.id)?).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn create_build(&self, request: &BuildRequest) -> Result<String, BackendError> {
+        let mut env = environment::of_build(request);
+        env.insert("HOME".to_owned(), HOME.to_owned());
+        let operation = self.vendor.begin("create the machine of the build", START_WITHIN);
+        let operation = operation.hiding(environment::secrets(&env));
+        let source = self.base_snapshot(&operation).await?;
+        let name = request.machine_name();
+        let body = NewSandbox {
+            project_id: &self.project,
+            name: &name,
+            runtime: &self.runtime,
+            timeout: u64::from(request.life_seconds.min(MAX_LIFE)) * 1_000,
+            ports: Vec::new(),
+            env: &env,
+            tags: request.labels(),
+            persistent: false,
+            source: Source { r#type: "snapshot", snapshot_id: &source },
+        };
+        let created: Created = operation.done(Self::ask(Ask::post(self.url(&[], &[])).json(&body))).await?.json()?;
+        handle(created.session.id)
+    }
+
+    async fn start_build(&self, request: &BuildRequest, machine: &str) -> Result<(), BackendError> {
+        let operation = self.vendor.begin("start the build", START_WITHIN).hiding(request.secrets());
+        let script = environment::build_script(request, machine, Start::InPlace);
+        let body = json!({"command": "sudo", "args": ["-E", "sh", "-c", script], "cwd": "/workspace"});
+        let url = self.url(&["sessions", machine, "cmd"], &[]);
+        operation.done(Self::ask(Ask::post(url).json(&body))).await.map(drop)
+    }
+
+    async fn snapshot_build(&self, machine: BuildMachine<'_>) -> Result<String, BackendError> {
+        let operation = self.vendor.begin("keep the image", BUILD_SNAPSHOT_WITHIN);
+        self.keep(&operation, machine.provider_session_id, false).await
+    }
+
+    async fn destroy_build(&self, build_id: &str, machine: Option<&str>) -> Result<(), BackendError> {
+        let operation = self.vendor.begin("end the machine of the build", STOP_WITHIN);
+        if let Some(session) = machine {
+            return self.end(&operation, session).await;
+        }
+        let labelled = self.named_with(&operation, &machine_name(build_id), BUILD_LABEL, build_id).await?;
+        match labelled {
             Some(created) if is_alive(&created.session) => self.end(&operation, &handle(created.session.id)?).await,
             _ => Ok(()),
         }

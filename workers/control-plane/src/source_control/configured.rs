@@ -92,6 +92,10 @@ impl<D: Database> SourceControl for Forge<D> {
         ask!(self, git_credentials(repository_ids))
     }
 
+    async fn clone_credentials(&self, repository_ids: &[i64]) -> Result<GitCredentials, ForgeError> {
+        ask!(self, clone_credentials(repository_ids))
+    }
+
     async fn open_pull_request_of(
         &self,
         name: &RepositoryName,

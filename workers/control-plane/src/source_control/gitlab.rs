@@ -131,6 +131,11 @@ impl SourceControl for Gitlab {
         })
     }
 
+    /// The same token, for want of another.
+    async fn clone_credentials(&self, repository_ids: &[i64]) -> Result<GitCredentials, ForgeError> {
+        self.git_credentials(repository_ids).await
+    }
+
     async fn open_pull_request_of(
         &self,
         name: &RepositoryName,

@@ -5,6 +5,7 @@ use oi_protocol::{EnvironmentId, UnixMillis};
 use serde::Deserialize;
 
 use super::audit_log::Entry;
+use super::image_builds::scopes::end_with_environment;
 use super::{Database, DbError, Param, Statement, params, secrets};
 
 #[derive(Deserialize)]
@@ -203,6 +204,7 @@ pub async fn update(db: &impl Database, next: &Environment, mark: &str, entry: &
         ),
     ];
     batch.extend(insert_members(next, mark));
+    batch.push(end_with_environment(&next.id, next.updated_at));
     if db.batch(entry.behind_the_first(batch)).await?.first() == Some(&1) {
         return Ok(Update::Done);
     }
@@ -214,11 +216,12 @@ pub async fn update(db: &impl Database, next: &Environment, mark: &str, entry: &
 }
 
 /// Deletes one with its secrets, when it is at the version that the caller has read, if they say so. Sessions that were
-/// made of it go on. `false` when nothing was deleted.
+/// made of it go on; its images end. `false` when nothing was deleted.
 pub async fn delete(
     db: &impl Database,
     id: &EnvironmentId,
     expected: Option<i64>,
+    now: UnixMillis,
     entry: &Entry,
 ) -> Result<bool, DbError> {
     let mut batch: Vec<Statement> = vec![(
@@ -226,6 +229,7 @@ pub async fn delete(
         params![id.as_str(), expected],
     )];
     batch.extend(secrets::delete_with_environment(id));
+    batch.push(end_with_environment(id, now));
     Ok(db.batch(entry.behind_the_first(batch)).await?.first().is_some_and(|deleted| *deleted > 0))
 }
 
@@ -322,10 +326,10 @@ pub(crate) mod tests {
     fn one_that_somebody_else_changed_is_not_deleted_by_who_read_it_before() {
         let db = Native::new();
         let one = add(&db, 1);
-        assert_eq!(block_on(delete(&db, &one.id, Some(2), &about_a("environment.delete"))), Ok(false));
+        assert_eq!(block_on(delete(&db, &one.id, Some(2), UnixMillis(6), &about_a("environment.delete"))), Ok(false));
         assert_eq!(stored(&db, 1).as_ref(), Some(&one));
-        assert_eq!(block_on(delete(&db, &one.id, Some(1), &about_a("environment.delete"))), Ok(true));
-        assert_eq!(block_on(delete(&db, &one.id, None, &about_a("environment.delete"))), Ok(false));
+        assert_eq!(block_on(delete(&db, &one.id, Some(1), UnixMillis(6), &about_a("environment.delete"))), Ok(true));
+        assert_eq!(block_on(delete(&db, &one.id, None, UnixMillis(6), &about_a("environment.delete"))), Ok(false));
         let members: Option<Counted> =
             block_on(db.row("SELECT COUNT(*) AS total FROM environment_repositories", vec![])).expect("runs");
         assert_eq!(members.map(|row| row.total), Some(0));

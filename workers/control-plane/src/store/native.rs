@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../d1-migrations/0031_provider_accounts.sql"),
     include_str!("../../../../d1-migrations/0032_inbox.sql"),
     include_str!("../../../../d1-migrations/0040_source_control.sql"),
+    include_str!("../../../../d1-migrations/0050_image_builds.sql"),
 ];
 
 /// What D1 takes, by its documentation and by workerd's own configuration of SQLite.

@@ -155,7 +155,13 @@ mod tests {
         block_on(environments::insert(&db, &environment(1), "m", &about_a("environment.create"))).expect("runs");
         assert!(set(&db, &noted(), 0));
         assert_eq!(
-            block_on(environments::delete(&db, &environment(1).id, None, &about_a("environment.delete"))),
+            block_on(environments::delete(
+                &db,
+                &environment(1).id,
+                None,
+                UnixMillis(6),
+                &about_a("environment.delete")
+            )),
             Ok(true)
         );
         let stored = block_on(get(&db, &name())).expect("runs").expect("stays");

@@ -246,6 +246,7 @@ async fn change<P>(
         let (planned, statements) = plan(&there)?;
         let mut batch = vec![claim(scope, version, write)];
         batch.extend(statements);
+        batch.push(super::image_builds::scopes::end_with_secrets(scope, write.mark, write.now));
         if db.batch(batch).await?.first() == Some(&1) {
             return Ok((planned, version + 1));
         }
@@ -586,7 +587,10 @@ mod tests {
         set(&db, &ring, &scope, &[("A", "1")]).expect("fits");
         set(&db, &ring, &SecretScope::Global, &[("G", "1")]).expect("fits");
         let SecretScope::Environment(id) = &scope else { unreachable!("it is one") };
-        assert_eq!(block_on(environments::delete(&db, id, None, &about_a("environment.delete"))), Ok(true));
+        assert_eq!(
+            block_on(environments::delete(&db, id, None, UnixMillis(6), &about_a("environment.delete"))),
+            Ok(true)
+        );
         assert_eq!(opened(&db, &ring, &scope), []);
         assert_eq!(set(&db, &ring, &scope, &[("A", "1")]), Err(ChangeError::NoScope));
         assert_eq!(opened(&db, &ring, &SecretScope::Global).len(), 1);

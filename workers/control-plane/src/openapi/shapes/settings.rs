@@ -482,6 +482,87 @@ shapes! {
         /// The environment.
         id: EnvironmentId,
     }
+    /// What a build's machine tells when it is done
+    ImageBuildCompleteBody {
+        /// The build.
+        #[serde(rename = "build_id")]
+        #[schemars(length(min = 1, max = 512))]
+        build_id: String,
+        /// The provider's handle of the machine.
+        #[serde(rename = "provider_session_id")]
+        #[schemars(length(min = 1, max = 512))]
+        provider_session_id: String,
+        /// The commits that were checked out.
+        #[serde(rename = "repository_shas")]
+        #[schemars(length(min = 1, max = 10))]
+        repository_shas: Vec<ImageBuildCommit>,
+        /// The version of the runtime.
+        #[serde(rename = "runtime_version")]
+        #[schemars(regex(pattern = r"^v[0-9]{1,9}([^0-9].*)?$"))]
+        runtime_version: String,
+        /// How long it took.
+        #[serde(rename = "build_duration_seconds")]
+        #[schemars(range(min = 0))]
+        build_duration_seconds: f64,
+    }
+    /// A commit of a repository
+    ImageBuildCommit {
+        /// Owner.
+        repo_owner: String,
+        /// Name.
+        repo_name: String,
+        /// The commit.
+        #[schemars(regex(pattern = r"^[0-9A-Fa-f]{1,64}$"))]
+        base_sha: String,
+    }
+    /// What a build's machine tells when it failed
+    ImageBuildFailedBody {
+        /// The build.
+        #[serde(rename = "build_id")]
+        #[schemars(length(min = 1, max = 512))]
+        build_id: String,
+        /// The provider's handle of the machine.
+        #[serde(rename = "provider_session_id")]
+        #[schemars(length(min = 1, max = 512))]
+        provider_session_id: String,
+        /// Why; what is no text counts as unknown.
+        error: Option<String>,
+    }
+    /// Answer to a build's machine that is done
+    ImageBuildCompletionAccepted {
+        /// `true`
+        ok: bool,
+        /// `true`: the image is made next.
+        snapshot_pending: bool,
+    }
+    /// Answer to a build's machine that failed
+    ImageBuildFailureAccepted {
+        /// `true`
+        ok: bool,
+        /// `true`: the machine is ended next.
+        cleanup_pending: bool,
+    }
+    /// Answer of `PUT /image-builds/toggle/repo/:owner/:name`
+    ImageBuildsToggled {
+        /// `true`
+        ok: bool,
+        /// Whether images are built ahead now.
+        enabled: bool,
+    }
+    /// Parameters of `GET /image-builds/status`
+    ImageBuildsQuery {
+        /// `repo` or `environment`; with `scope_id`, or neither.
+        #[serde(rename = "scope_kind")]
+        scope_kind: Option<String>,
+        /// `owner/name`, or the environment's id.
+        #[serde(rename = "scope_id")]
+        scope_id: Option<String>,
+        /// 1 to 100; 50 when absent.
+        #[schemars(range(min = 1, max = 100))]
+        limit: Option<u32>,
+        /// From the page before.
+        cursor: Option<String>,
+    }
     /// Answer of `PUT /model-preferences`
     ModelPreferencesUpdated {
         /// `updated`

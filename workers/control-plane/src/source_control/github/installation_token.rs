@@ -33,6 +33,11 @@ impl Scope {
         Self { repository_ids: Vec::new(), permissions: &[("contents", "read"), ("metadata", "read")] }
     }
 
+    /// Fetching.
+    pub fn cloning(repository_ids: &[i64]) -> Self {
+        Self { permissions: Self::reading().permissions, ..Self::git(repository_ids) }
+    }
+
     /// Fetching and pushing.
     pub fn git(repository_ids: &[i64]) -> Self {
         let mut repository_ids = repository_ids.to_vec();
@@ -130,7 +135,7 @@ impl<D: Database> Github<D> {
         serde_json::from_str(&self.sealing.open(sealed, key).ok()?).ok()
     }
 
-    async fn mint(&self, scope: &Scope, now: UnixMillis) -> Result<InstallationToken, ForgeError> {
+    pub(super) async fn mint(&self, scope: &Scope, now: UnixMillis) -> Result<InstallationToken, ForgeError> {
         let jwt = app_jwt::mint(&self.app_id, &self.private_key_pem, now).await?;
         let url = self.url(&format!("/app/installations/{}/access_tokens", self.installation_id));
         // A token that is minted twice is only one more that ends within the hour.
@@ -158,6 +163,10 @@ mod tests {
         assert_eq!(
             Scope::git(&[7, 3, 7]).request().to_string(),
             r#"{"permissions":{"contents":"write","metadata":"read"},"repository_ids":[3,7]}"#
+        );
+        assert_eq!(
+            Scope::cloning(&[7, 3]).request().to_string(),
+            r#"{"permissions":{"contents":"read","metadata":"read"},"repository_ids":[3,7]}"#
         );
         assert_eq!(Scope::reading().request().to_string(), r#"{"permissions":{"contents":"read","metadata":"read"}}"#);
     }

@@ -1,0 +1,143 @@
+//! The deployment as [`World`]: its bindings, its code host, its backends.
+
+use std::collections::BTreeMap;
+
+use oi_protocol::UnixMillis;
+use oi_protocol::environments::WantedRepository;
+use oi_protocol::local_backend::CheckoutRepository;
+use oi_session::call::InitRepository;
+use oi_worker_kit::vars::Vars;
+use oi_worker_kit::{Failure, Fault, Refusal, clock, random};
+use worker::{Env, Queue};
+
+use super::queue::Message;
+use super::{BUILD_SECONDS, ImageScope, Settings, World};
+use crate::handlers::sandbox_settings;
+use crate::sandbox_backend::{self, Backend, BackendError};
+use crate::secret_injection;
+use crate::session_target::{self, KnownForge, Named};
+use crate::source_control::{
+    BranchName, Forge, ForgeError, GitCredentials, RepositoryName, SourceControl, clone_url, git_host,
+};
+use crate::store::{D1, environments};
+
+/// The deployment.
+pub struct Deployment {
+    env: Env,
+    db: D1,
+    queue: Queue,
+    settings: Settings,
+}
+
+impl Deployment {
+    /// From its bindings and variables; 503 where one is missing.
+    pub fn of(env: &Env) -> Result<Self, Failure> {
+        let missing = |name: &str| Refusal::not_configured(format!("{name} is not set"));
+        let url = env.get("SANDBOX_CONTROL_PLANE_URL").or_else(|| env.get("WORKER_URL"));
+        let url = url.ok_or_else(|| missing("WORKER_URL"))?;
+        let pepper = env.get("IMAGE_CALLBACK_TOKEN_PEPPER").ok_or_else(|| missing("IMAGE_CALLBACK_TOKEN_PEPPER"))?;
+        let queue = env.queue("IMAGE_BUILD_FINALIZATION_QUEUE");
+        Ok(Self {
+            env: env.clone(),
+            db: D1::of(env)?,
+            queue: queue.map_err(|_| missing("The queue IMAGE_BUILD_FINALIZATION_QUEUE"))?,
+            settings: Settings {
+                provider: sandbox_backend::name(env),
+                control_plane_url: url.trim_end_matches('/').to_owned(),
+                pepper,
+                vcs_host: git_host(env),
+            },
+        })
+    }
+}
+
+/// What an environment or a path names, for a look-up.
+fn named(name: RepositoryName) -> Named {
+    Named { name, branch: None }
+}
+
+impl World for Deployment {
+    type Db = D1;
+    type Backend = Backend;
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn db(&self) -> &D1 {
+        &self.db
+    }
+
+    fn backend(&self, provider: &str) -> Result<Backend, BackendError> {
+        sandbox_backend::of_name(&self.env, provider)
+    }
+
+    fn now(&self) -> UnixMillis {
+        clock::now()
+    }
+
+    fn random_hex(&self, bytes: usize) -> String {
+        let hex = random::hex::<32>();
+        hex[..(2 * bytes).min(hex.len())].to_owned()
+    }
+
+    async fn repositories(&self, scope: &ImageScope) -> Result<Vec<InitRepository>, Failure> {
+        let forge = KnownForge::of(&self.env)?;
+        match scope {
+            ImageScope::Repository(name) => Ok(vec![session_target::resolve_one(&forge, &named(name.clone())).await?]),
+            ImageScope::Environment(id) => {
+                let environment = environments::get(&self.db, id).await?;
+                let environment = environment.ok_or_else(|| Refusal::not_found("Environment not found"))?;
+                let members = environment.repositories.into_iter().map(|member| WantedRepository {
+                    repo_owner: member.repo_owner,
+                    repo_name: member.repo_name,
+                    base_branch: Some(member.base_branch),
+                });
+                session_target::resolve(&forge, &session_target::of_environment(members)).await
+            }
+        }
+    }
+
+    fn checkout(&self, repository: &InitRepository, position: u32) -> Result<CheckoutRepository, Failure> {
+        let name = RepositoryName::parse(&repository.repo_owner, &repository.repo_name);
+        let name = name.ok_or_else(|| Fault::new("naming a repository", "it has no valid name"))?;
+        Ok(CheckoutRepository {
+            position,
+            repo_owner: repository.repo_owner.clone(),
+            repo_name: repository.repo_name.clone(),
+            branch: repository.base_branch.clone(),
+            clone_url: clone_url(&self.env, &name),
+            base_sha: None,
+        })
+    }
+
+    async fn secrets(&self, scope: &ImageScope, repo_id: Option<i64>) -> Result<BTreeMap<String, String>, Failure> {
+        secret_injection::for_image(&self.env, scope, repo_id).await
+    }
+
+    async fn clone_credentials(&self, repository_ids: &[i64]) -> Result<GitCredentials, ForgeError> {
+        let forge = Forge::of(&self.env).map_err(|failure| ForgeError::Setup(failure.to_string()))?;
+        forge.clone_credentials(repository_ids).await
+    }
+
+    async fn head(&self, repository: &InitRepository) -> Result<Option<String>, ForgeError> {
+        let unnamed = || ForgeError::Setup("a repository or its branch has no valid name".to_owned());
+        let name = RepositoryName::parse(&repository.repo_owner, &repository.repo_name).ok_or_else(unnamed)?;
+        let branch = BranchName::parse(&repository.base_branch).ok_or_else(unnamed)?;
+        let forge = Forge::of(&self.env).map_err(|failure| ForgeError::Setup(failure.to_string()))?;
+        forge.branch_head(&name, &branch).await
+    }
+
+    async fn build_seconds(&self, scope: &ImageScope) -> Result<u32, Failure> {
+        let key = scope.key();
+        let (repo, environment) = match key.kind {
+            "repo" => (Some(key.id.as_str()), None),
+            _ => (None, Some(key.id.as_str())),
+        };
+        Ok(sandbox_settings(&self.db, repo, environment).await?.build_seconds().unwrap_or(BUILD_SECONDS))
+    }
+
+    async fn publish(&self, message: &Message) -> Result<(), Failure> {
+        self.queue.send(message).await.map_err(|error| Fault::new("queueing the end of a build", error).into())
+    }
+}

@@ -1,0 +1,196 @@
+//! What a cron does for images, half an hour after half an hour. A step that fails is logged, and the others are made.
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use oi_worker_kit::Failure;
+use oi_worker_kit::log::Line;
+
+use super::queue::Message;
+use super::{ImageScope, STALE_MS, World, identity, starting};
+use crate::sandbox_backend::SandboxBackend;
+use crate::store::image_builds::{self, Build, cleanup, finalization, scopes};
+
+/// What is done at the same time, at most.
+const AT_ONCE: usize = 4;
+/// Rows that a step takes at a time.
+const ROWS: i64 = 50;
+/// Scopes that are looked at in one run, and builds that it begins.
+const SCOPES_MAX: usize = 500;
+const BUILDS_MAX: usize = 20;
+/// Builds that came to nothing are shown for this long, in ms.
+const HISTORY_MS: i64 = 24 * 3_600_000;
+
+/// All of it.
+pub async fn run(world: &impl World) {
+    let told = |step: &'static str, outcome: Result<(), Failure>| {
+        if let Err(failure) = outcome {
+            let line = Line::error("control-plane", "image_builds.step_failed").with("step", step);
+            line.with("error", failure.to_string()).write();
+        }
+    };
+    told("finishing what was left behind", publish_left_behind(world).await);
+    told("failing what is not heard of", fail_stale(world).await);
+    told("ending machines", end_machines(world).await);
+    told("building what is missing", build_what_is_missing(world).await);
+    told("deleting images", delete_images(world).await);
+    told("forgetting builds", forget(world).await);
+}
+
+async fn publish_left_behind(world: &impl World) -> Result<(), Failure> {
+    for build in finalization::left_behind(world.db(), ROWS, world.now()).await? {
+        if let Some(hash) = &build.completion_hash {
+            world.publish(&Message::finish(&build.id, hash)).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn fail_stale(world: &impl World) -> Result<(), Failure> {
+    for build in cleanup::stale(world.db(), world.now().plus(-STALE_MS), ROWS).await? {
+        image_builds::fail(world.db(), &build.id, "Nothing was heard of the build in time", world.now()).await?;
+    }
+    Ok(())
+}
+
+/// Ends the machines of builds that have ended.
+pub async fn end_machines(world: &impl World) -> Result<(), Failure> {
+    let builds = cleanup::with_machines(world.db(), ROWS, world.now()).await?;
+    let ended = stream::iter(&builds).map(|build| end_machine(world, build)).buffer_unordered(AT_ONCE);
+    ended.collect::<Vec<_>>().await.into_iter().collect()
+}
+
+async fn end_machine(world: &impl World, build: &Build) -> Result<(), Failure> {
+    let ended = match world.backend(&build.provider) {
+        Ok(backend) => backend.destroy_build(&build.id, build.provider_session_id.as_deref()).await,
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(()) => cleanup::machine_gone(world.db(), &build.id).await?,
+        Err(error) => not_yet(world, build, "image_build.machine_left", &error.to_string()).await?,
+    }
+    Ok(())
+}
+
+/// Deletes images that nobody uses.
+pub async fn delete_images(world: &impl World) -> Result<(), Failure> {
+    let builds = cleanup::with_images(world.db(), ROWS, world.now()).await?;
+    let deleted = stream::iter(&builds).map(|build| delete_image(world, build)).buffer_unordered(AT_ONCE);
+    deleted.collect::<Vec<_>>().await.into_iter().collect()
+}
+
+async fn delete_image(world: &impl World, build: &Build) -> Result<(), Failure> {
+    let Some(image) = &build.provider_image_id else { return Ok(()) };
+    let deleted = match world.backend(&build.provider) {
+        Ok(backend) => backend.delete_image(image).await,
+        Err(error) => Err(error),
+    };
+    match deleted {
+        Ok(()) => cleanup::image_gone(world.db(), &build.id, image).await?,
+        Err(error) => not_yet(world, build, "image_build.image_left", &error.to_string()).await?,
+    }
+    Ok(())
+}
+
+async fn not_yet(world: &impl World, build: &Build, event: &'static str, error: &str) -> Result<(), Failure> {
+    Line::warn("control-plane", event).with("build_id", &build.id).with("error", error).write();
+    Ok(cleanup::not_yet(world.db(), &build.id, world.now()).await?)
+}
+
+/// What is left of a build that has ended.
+pub async fn clean(world: &impl World, build: &Build) -> Result<(), Failure> {
+    if !build.is_building() && build.provider_session_cleanup_pending != 0 {
+        end_machine(world, build).await?;
+    }
+    if matches!(build.status.as_str(), "failed" | "superseded") {
+        delete_image(world, build).await?;
+    }
+    Ok(())
+}
+
+async fn forget(world: &impl World) -> Result<(), Failure> {
+    cleanup::forget(world.db(), world.now().plus(-HISTORY_MS), ROWS * 4).await?;
+    Ok(())
+}
+
+/// Scopes whose images are wanted.
+pub async fn wanted(world: &impl World) -> Result<Vec<ImageScope>, Failure> {
+    let mut all: Vec<ImageScope> = Vec::new();
+    let mut after: Option<(String, String)> = None;
+    while all.len() < SCOPES_MAX {
+        let from = after.as_ref().map(|(owner, name)| (owner.as_str(), name.as_str()));
+        let some = scopes::repositories(world.db(), from, ROWS).await?;
+        let Some(last) = some.last() else { break };
+        after = Some((last.repo_owner.clone(), last.repo_name.clone()));
+        let named =
+            |r: &scopes::EnabledRepository| ImageScope::parse("repo", &format!("{}/{}", r.repo_owner, r.repo_name));
+        all.extend(some.iter().filter_map(named));
+    }
+    let mut after: Option<String> = None;
+    while all.len() < 2 * SCOPES_MAX {
+        let some = scopes::environments(world.db(), after.as_deref(), ROWS).await?;
+        let Some(last) = some.last() else { break };
+        after = Some(last.as_str().to_owned());
+        all.extend(some.into_iter().map(ImageScope::Environment));
+    }
+    Ok(all)
+}
+
+/// Builds the images that are missing, old, or of branches that moved.
+pub async fn build_what_is_missing(world: &impl World) -> Result<(), Failure> {
+    if super::building_backend(world).is_err() {
+        return Ok(());
+    }
+    let begun = std::cell::Cell::new(0_usize);
+    let scopes = wanted(world).await?;
+    let looks = stream::iter(&scopes).map(async |scope| {
+        if begun.get() >= BUILDS_MAX {
+            return;
+        }
+        let outcome = match needs_a_build(world, scope).await {
+            Ok(false) => return,
+            Ok(true) => {
+                begun.set(begun.get() + 1);
+                starting::begin(world, scope, false).await.map(|_| ())
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = outcome {
+            let line = Line::warn("control-plane", "image_build.not_begun").with("scope_id", scope.key().id);
+            line.with("error", failure.to_string()).write();
+        }
+    });
+    looks.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    Ok(())
+}
+
+/// Whether a scope needs a build now. After failures it waits; an unknown head says nothing.
+pub async fn needs_a_build(world: &impl World, scope: &ImageScope) -> Result<bool, Failure> {
+    let (db, key, provider) = (world.db(), scope.key(), &world.settings().provider);
+    if image_builds::active(db, &key, provider).await?.is_some() {
+        return Ok(false);
+    }
+    let failures = image_builds::failures(db, &key, provider).await?;
+    if failures.is_some_and(|failures| failures.retry_at > world.now().0) {
+        return Ok(false);
+    }
+    let repositories = match world.repositories(scope).await {
+        Ok(repositories) => repositories,
+        // It cannot be worked on now, and there is nobody to tell.
+        Err(Failure::Refused(refusal)) if refusal.status < 500 => return Ok(false),
+        Err(failure) => return Err(failure),
+    };
+    let Some(image) = image_builds::latest_ready(db, &key, provider).await? else { return Ok(true) };
+    if image.repositories_fingerprint != identity::fingerprint(&repositories)
+        || !identity::is_compatible(&image.runtime_version)
+    {
+        return Ok(true);
+    }
+    let Some(commits) = identity::commits_of(&image.repository_shas, &repositories) else { return Ok(true) };
+    for (repository, commit) in repositories.iter().zip(commits) {
+        let head = world.head(repository).await;
+        if matches!(head, Ok(Some(head)) if !head.eq_ignore_ascii_case(&commit.base_sha)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
