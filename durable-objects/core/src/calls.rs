@@ -162,7 +162,9 @@ impl Turn<'_, '_> {
                 panic!("a fault was asked for");
             }
             SessionCall::Fault => CallReply::refuse(404, ErrorCode::NotFound, "Not found"),
-            SessionCall::VerifySandbox => CallReply::json(200, &json!({"valid": true, "generation": self.hot.sandbox.generation})),
+            SessionCall::VerifySandbox => {
+                CallReply::json(200, &json!({"valid": true, "generation": self.hot.sandbox.generation}))
+            }
             SessionCall::ChildChanged { child_session_id, status, title } => {
                 self.child_changed(&child_session_id, status, title)
             }
