@@ -235,4 +235,31 @@ mod tests {
         assert_eq!(access(found, None).expect("a port").code_server, None, "a page without its password is of no use");
         assert_eq!(access(LocalAccess::default(), passwords()), None);
     }
+
+    #[test]
+    fn a_machine_of_a_build_is_asked_for_without_a_session() {
+        let request = BuildRequest {
+            build_id: "imgb-1".to_owned(),
+            scope_kind: "repo",
+            scope_id: "acme/app".to_owned(),
+            control_plane_url: "http://127.0.0.1:1".to_owned(),
+            repositories: Vec::new(),
+            env: BTreeMap::from([("KEY".to_owned(), "value".to_owned())]),
+            callback_url: "http://127.0.0.1:1/image-builds/build-complete".to_owned(),
+            failure_callback_url: "http://127.0.0.1:1/image-builds/build-failed".to_owned(),
+            callback_token: "f".repeat(64),
+            vcs_host: "github.com".to_owned(),
+            clone_token: "t".to_owned(),
+            clone_username: "x-access-token".to_owned(),
+            execution_timeout_seconds: 1_800,
+            life_seconds: 2_400,
+        };
+        let body = serde_json::to_value(build(&request, &request.machine_name())).expect("JSON");
+        assert_eq!((&body["sandboxId"], &body["timeoutSeconds"]), (&"build-imgb-1".into(), &2_400.into()));
+        assert_eq!((&body["sessionId"], &body["authToken"]), (&"".into(), &"".into()));
+        let boot = &body["boot"];
+        assert_eq!((&boot["mode"], &boot["providerSessionId"]), (&"build".into(), &"build-imgb-1".into()));
+        assert_eq!((&boot["executionTimeoutSeconds"], &boot["cloneToken"]), (&1_800.into(), &"t".into()));
+        assert_eq!(boot["callbackToken"], "f".repeat(64));
+    }
 }
