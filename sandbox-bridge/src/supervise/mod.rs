@@ -168,7 +168,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
     tokio::spawn(Arc::clone(&commits).warm(synced_seen.clone()));
     let pid = AgentPid::default();
     let reached = setup::reach(&config, &options, &program, &control_plane).await?;
-    let temporary = [places.temporary_dir.as_path(), std::path::Path::new("/tmp")];
+    let temporary = [places.temporary_dir.as_path()];
     let broker = Broker {
         credentials: CredentialBroker::new(Arc::clone(&control_plane), config.vcs_host.clone()),
         session: Some(SessionBroker {

@@ -161,7 +161,8 @@ async fn gh_gets_a_token_in_its_environment_alone_and_never_in_place_of_the_user
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_picture_and_a_long_recording_reach_the_control_plane_whole() {
     let world = World::start().await;
-    let answer = serde_json::json!({"artifactId": "a1", "objectKey": "sessions/s/a1.png"});
+    let answer =
+        serde_json::json!({"artifactId": "0123456789abcdef0123456789abcdef", "objectKey": "sessions/s/a1.png"});
     world.session.taken().calls.answer("POST media", 201, answer);
     let picture = world.sandbox.path("workspace/a.png");
     std::fs::write(&picture, "a picture").expect("written");
@@ -170,7 +171,10 @@ async fn a_picture_and_a_long_recording_reach_the_control_plane_whole() {
     let output = run(world.command(&line.each_ref().map(String::as_str)), "").await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!((&answer["artifactId"], &answer["objectKey"]), (&"a1".into(), &"sessions/s/a1.png".into()));
+    assert_eq!(
+        (&answer["artifactId"], &answer["objectKey"]),
+        (&"0123456789abcdef0123456789abcdef".into(), &"sessions/s/a1.png".into())
+    );
     let sent = world.session.taken().calls.of("POST media").pop().expect("sent");
     let (kind, body) = (sent.content_type, sent.body);
     let boundary = kind.strip_prefix("multipart/form-data; boundary=").expect("a form");
@@ -178,9 +182,9 @@ async fn a_picture_and_a_long_recording_reach_the_control_plane_whole() {
         format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
     };
     let expected = [
-        field("artifactType", "screenshot"),
         field("caption", "It works"),
         field("fullPage", "true"),
+        field("artifactType", "screenshot"),
         format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.png\"\r\n\
              Content-Type: image/png\r\n\r\na picture\r\n--{boundary}--\r\n"
