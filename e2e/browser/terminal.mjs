@@ -54,7 +54,7 @@ try {
   await ada.page.getByRole("button", { name: "Show terminal" }).click();
   const panel = ada.page.getByRole("region", { name: "Terminal", exact: true });
   await panel.getByRole("button", { name: "Terminal 1", pressed: true }).waitFor();
-  await until(ada.page, "$");
+  await until(ada.page, "bash-");
   await ada.page.keyboard.type("echo \"seen-$((40+2))\"; printf '\\033[31mred\\033[0m \\033[38;2;12;140;120mtrue\\033[0m\\n'\n");
   await until(ada.page, "seen-42");
   const red = await ada.page.locator(".xterm-rows span", { hasText: /^red/ }).last().evaluate((e) => getComputedStyle(e).color);
@@ -94,7 +94,7 @@ try {
   // A second terminal beside the first, and the end of a shell.
   await panel.getByRole("button", { name: "New terminal" }).click();
   await panel.getByRole("button", { name: "Terminal 2", pressed: true }).waitFor();
-  await until(ada.page, "$");
+  await until(ada.page, "bash-");
   await panel.locator(".xterm").click();
   await ada.page.keyboard.type("exit 4\n");
   await panel.getByText("The shell has ended with code 4.").waitFor();
