@@ -194,8 +194,9 @@ impl Stack {
         text
     }
 
-    /// Stops everything and waits for it.
+    /// Stops everything and waits for it. What its routes answered is remembered.
     pub async fn stop(mut self) -> Outcome {
+        crate::coverage::remember(Path::new(&self.ready.logs_dir))?;
         if let Some(pid) = self.process.id() {
             Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
         }

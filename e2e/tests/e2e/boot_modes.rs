@@ -32,7 +32,7 @@ async fn run(ada: &Person, session: &str, command: &str) -> Outcome<String> {
     check_eq!(ended["status"], "completed", "{command} ({ended})");
     let events = ada.call(Method::GET, &format!("/api/sessions/{session}/events?limit=200"), None).await?;
     let events = events.json["events"].as_array().cloned().unwrap_or_default();
-    let output = events.iter().map(|row| row.get("event").unwrap_or(row)).find_map(|event| {
+    let output = events.iter().map(|row| &row["data"]).find_map(|event| {
         (event["type"] == "tool_call" && event["messageId"] == message).then(|| event["output"].as_str())?
     });
     output.map(str::to_owned).ok_or_else(|| Failed(format!("`{command}` has no output: {events:?}")))

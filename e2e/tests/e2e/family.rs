@@ -13,7 +13,6 @@ use crate::World;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A session whose sandbox's bridge is connected, and that sandbox's token.
 /// A bridge that is connected and ready, and its token.
 pub async fn bridge_of(world: &World, session: &str) -> Outcome<(Bridge, String)> {
     let sandbox = world.backend()?.sandbox_of(session).await?;
@@ -48,7 +47,14 @@ async fn answer(bridge: &mut Bridge, prompt: &Value, text: &str) -> Outcome {
     Ok(())
 }
 
-async fn by_sandbox(world: &World, token: &str, method: Method, path: &str, body: Option<Value>) -> Outcome<Answer> {
+/// Calls as a sandbox.
+pub async fn by_sandbox(
+    world: &World,
+    token: &str,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> Outcome<Answer> {
     let headers = [("Authorization", format!("Bearer {token}")), ("Content-Type", "application/json".to_owned())];
     raw(&world.stack.ready, method, path, &headers, body.map(|body| body.to_string().into_bytes())).await
 }

@@ -444,9 +444,12 @@ pub async fn every_path_says_which_methods_it_takes(world: &World) -> Outcome {
     for route in routes {
         let path = route.path(session);
         let plain = path.split('?').next().unwrap_or_default();
-        // A path may have the form of two templates.
-        let takes: BTreeSet<&str> =
-            routes.iter().filter(|other| fits(&other.template, plain)).map(|other| other.method.as_str()).collect();
+        // A path may have the form of two templates: it is that of the one with the fewest names.
+        let names = |template: &str| template.matches('{').count();
+        let fitting: Vec<&Route> = routes.iter().filter(|other| fits(&other.template, plain)).collect();
+        let fewest = fitting.iter().map(|other| names(&other.template)).min();
+        let has_it = |other: &&&Route| Some(names(&other.template)) == fewest;
+        let takes: BTreeSet<&str> = fitting.iter().filter(has_it).map(|other| other.method.as_str()).collect();
         for method in METHODS.into_iter().filter(|method| !takes.contains(method)) {
             let method = Method::from_bytes(method.as_bytes()).map_err(|_| Failed(format!("{method} is no method")))?;
             let answer = caller.call(&method, &path, &Shows::Bearer("x".to_owned()), None).await?;
