@@ -19,6 +19,7 @@ struct Listed {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Participant {
+    user_id: String,
     canonical_user_id: Option<String>,
 }
 
@@ -27,7 +28,9 @@ pub(super) async fn list(cx: &Cx<'_>) -> Result<Response, Failure> {
     let principal = identity::principal(&cx.who.caller);
     let answer = session_client::ask(cx.env, &id, principal, SessionCall::Participants).await?;
     let listed: Listed = serde_json::from_str(&answer.body).map_err(while_doing("reading a session's participants"))?;
-    let ids: Vec<String> = listed.participants.into_iter().filter_map(|one| one.canonical_user_id).collect();
+    // Somebody who was added is known by the name that they were added with.
+    let named = listed.participants.into_iter().map(|one| one.canonical_user_id.unwrap_or(one.user_id));
+    let ids: Vec<String> = named.collect();
     let shown = users::profiles(&cx.db()?, &ids).await?;
     let profiles: Map<String, serde_json::Value> = shown
         .into_iter()
