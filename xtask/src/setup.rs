@@ -24,7 +24,7 @@ use crate::progress;
 /// What a chore needs beyond the compilers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wants {
-    /// What a sandbox runs with: git, bubblewrap, ripgrep.
+    /// What a sandbox runs with: git, ssh-keygen, bubblewrap, ripgrep.
     pub sandbox: bool,
     /// A browser, for the tests.
     pub browser: bool,

@@ -20,6 +20,8 @@ struct Needed {
 
 const SANDBOX: &[Needed] = &[
     Needed { program: "git", package: "git", optional: None },
+    // Git verifies signatures of commits with it.
+    Needed { program: "ssh-keygen", package: "openssh-client", optional: None },
     Needed {
         program: "bwrap",
         package: "bubblewrap",
