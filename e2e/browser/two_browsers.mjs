@@ -100,10 +100,24 @@ try {
   await more.press("Enter");
   await ada.page.getByText(/queued|waiting|up next|in line/i).first().waitFor();
   await picture(ada, "8-queued");
-  await stop.click();
+  // What waits is edited where it stands, and sent before the run has ended.
+  await ada.page.getByRole("button", { name: "Edit this prompt" }).click();
+  const waiting = ada.page.getByRole("textbox", { name: "The prompt" });
+  await waiting.fill("ASK me which greeting");
+  await ada.page.getByRole("button", { name: "Save" }).click();
+  await ada.page.getByRole("region", { name: "Waiting prompts" }).getByText("ASK me which greeting").waitFor();
+  await ada.page.getByRole("button", { name: /send this prompt now/i }).click();
   await ada.page.getByText(/stopped/i).first().waitFor({ timeout: 30_000 });
+
+  // The agent asks; the other person answers on her phone, and both see it.
+  const question = (who) => who.page.getByRole("region", { name: "The agent asks" }).last();
+  await question(ada).getByRole("button", { name: "Hello" }).waitFor({ timeout: 90_000 });
+  await picture(ada, "9-question");
+  await question(grace).getByRole("button", { name: "Hello" }).tap();
+  await question(ada).getByText(/Grace Hopper answered/).waitFor();
+  await ada.page.getByText(/You answered: .*Hello/).first().waitFor({ timeout: 60_000 });
   await stop.waitFor({ state: "hidden", timeout: 90_000 });
-  await picture(ada, "9-after-stop");
+  await picture(grace, "10-answered-phone");
 
   for (const who of [ada, grace]) assert(who.problems.length === 0, `the page reported: ${who.problems.join("; ")}`);
   console.log("two browsers: ok");
