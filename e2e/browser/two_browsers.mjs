@@ -92,7 +92,7 @@ try {
 
   // A follow-up during a run waits, and stop stops.
   const more = ada.page.getByRole("textbox", { name: /prompt|message|task|follow/i }).first();
-  await more.fill("SLOW: think about it");
+  await more.fill("SLOW and think about it");
   await more.press("Enter");
   const stop = ada.page.getByRole("button", { name: /^stop/i }).first();
   await stop.waitFor({ timeout: 60_000 });

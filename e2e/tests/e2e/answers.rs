@@ -56,7 +56,7 @@ pub async fn routes_that_nothing_else_calls_do_their_work(world: &World) -> Outc
     bridge.listen(std::time::Duration::from_secs(20), e2e::bridge::Bridge::is_settled).await?;
     let read = ask(&ada, 200, Method::GET, &path(&format!("/outputs/{id}")), None).await?;
     check_eq!(read.text, long, "the output as it was");
-    ask(&ada, 200, Method::POST, &path("/pull-requests/refresh"), Some(json!({}))).await?;
+    ask(&ada, 202, Method::POST, &path("/pull-requests/refresh"), Some(json!({}))).await?;
 
     let children = format!("/sessions/{session}/children");
     let spawn = json!({"title": "A part", "prompt": "do a part"});
@@ -70,9 +70,12 @@ pub async fn routes_that_nothing_else_calls_do_their_work(world: &World) -> Outc
 
     bridge.emit(json!({"type": "execution_complete", "messageId": message, "success": true})).await;
     bridge.listen(std::time::Duration::from_secs(20), e2e::bridge::Bridge::is_settled).await?;
-    for step in ["/archive", "/unarchive", "/cancel"] {
+    for step in ["/archive", "/unarchive"] {
         ask(&ada, 200, Method::POST, &path(step), Some(json!({}))).await?;
     }
+    let other = ada.create_session().await?;
+    ada.prompt(&other, "never mind").await?;
+    ask(&ada, 200, Method::POST, &format!("/api/sessions/{other}/cancel"), Some(json!({}))).await?;
 
     // An admin signs somebody out everywhere; everybody signs themselves out.
     let person = them.as_str().unwrap_or_default();
