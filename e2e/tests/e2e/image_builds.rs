@@ -150,6 +150,19 @@ pub async fn an_image_is_built_and_a_session_begins_with_it(_: &World) -> Outcom
         check_eq!(repositories.json, json!({"repos": []}), "nothing is on");
         let refused = call(&ada, Method::POST, &format!("trigger/repo/{REPOSITORY}"), Some(&json!({}))).await?;
         check_eq!(refused.status.as_u16(), 409, "nothing is built of what is off ({})", refused.text);
+
+        let environment = json!({"name": "Built ahead", "prebuildEnabled": true,
+            "repositories": [{"repoOwner": "acme", "repoName": "handbook"}]});
+        let made = ada.call(Method::POST, "/api/environments", Some(&environment)).await?;
+        check_eq!(made.status.as_u16(), 201, "an environment ({})", made.text);
+        let id = made.json["environment"]["id"].as_str().unwrap_or_default();
+        let of_environment = call(&ada, Method::POST, &format!("trigger/environment/{id}"), Some(&json!({}))).await?;
+        check_eq!(
+            (of_environment.status.as_u16(), &of_environment.json["status"]),
+            (200, &json!("building")),
+            "an environment's image is built ({})",
+            of_environment.text
+        );
         Ok(())
     })
     .await
