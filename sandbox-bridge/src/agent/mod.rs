@@ -3,6 +3,7 @@
 pub mod acp;
 pub mod answers;
 pub mod any;
+pub mod keeper;
 pub mod opencode;
 pub mod setup;
 

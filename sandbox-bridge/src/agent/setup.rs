@@ -8,14 +8,15 @@ use oi_protocol::local_backend::CreateSandboxRequest;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::acp::{self, AcpAgent, AcpProcess, Permissions};
+use super::acp::{AcpAgent, AcpProcess, Permissions};
 use super::any::AnyAgent;
+use super::keeper::{Endpoint, keep};
 use super::opencode::OpenCode;
 use super::opencode::config::{self, Parts};
-use super::opencode::process::{Endpoint, OpenCodeProcess};
+use super::opencode::process::OpenCodeProcess;
 use crate::broker::peer::AgentPid;
 use crate::control_plane::ControlPlane;
-use crate::mcp_servers::{self, SessionServers, packages};
+use crate::mcp_servers::{self, AgentServer, SessionServers, packages};
 use crate::model_gateway::account::{AccountEndpoints, AccountProvider, AccountTokens};
 use crate::model_gateway::{self, Accounts, GatewayAddress, GatewayError};
 use crate::supervise::environment;
@@ -142,18 +143,21 @@ pub fn start(
 ) -> std::io::Result<(AnyAgent, JoinHandle<()>)> {
     let Reached { gateway, accounts, servers } = reached;
     let SessionServers { for_agent, warnings, packages, settled, .. } = servers;
+    let configured = |servers: &[AgentServer], asks_leave| {
+        let parts = Parts {
+            model: &around.config.model,
+            providers: &around.config.model_providers,
+            accounts: &accounts,
+            gateway_url: &gateway.url,
+            local_token: gateway.token.reveal(),
+            servers,
+            asks_leave,
+        };
+        opencode_environment(around, &parts)
+    };
     let (agent, task) = match options.agent {
         AgentKind::Opencode => {
-            let parts = Parts {
-                model: &around.config.model,
-                providers: &around.config.model_providers,
-                accounts: &accounts,
-                gateway_url: &gateway.url,
-                local_token: gateway.token.reveal(),
-                servers: &for_agent,
-                asks_leave: around.may_change.is_some(),
-            };
-            let environment = opencode_environment(around, &parts)?;
+            let environment = configured(&for_agent, around.may_change.is_some())?;
             let (endpoint, seen) = watch::channel(Endpoint::Starting);
             let process = OpenCodeProcess {
                 program: around.places.opencode.clone(),
@@ -162,7 +166,7 @@ pub fn start(
                 directory: around.places.scratch(),
                 pid,
             };
-            let task = tokio::spawn(process.supervise(endpoint, stop));
+            let task = tokio::spawn(keep(process, endpoint, stop));
             let agent = OpenCode::new(seen, around.places.kept().join("opencode-session"));
             let agent = match &around.may_change {
                 Some(may_change) => agent.holding_changes_until(may_change.clone()),
@@ -172,16 +176,7 @@ pub fn start(
         }
         AgentKind::Acp => {
             // OpenCode reads its configuration as ever, but has its servers from us by the protocol.
-            let parts = Parts {
-                model: &around.config.model,
-                providers: &around.config.model_providers,
-                accounts: &accounts,
-                gateway_url: &gateway.url,
-                local_token: gateway.token.reveal(),
-                servers: &[],
-                asks_leave: options.agent_permissions == Permissions::Ask,
-            };
-            let mut environment = opencode_environment(around, &parts)?;
+            let mut environment = configured(&[], options.agent_permissions == Permissions::Ask)?;
             // The protocol has no questions: one that OpenCode's own tool asked would wait for ever.
             environment.retain(|(name, _)| name != environment::QUESTION_VARIABLE);
             let mut command = options.agent_command;
@@ -195,8 +190,8 @@ pub fn start(
                 directory: around.places.scratch(),
                 pid,
             };
-            let (endpoint, seen) = watch::channel(acp::Endpoint::Starting);
-            let task = tokio::spawn(process.supervise(endpoint, stop));
+            let (endpoint, seen) = watch::channel(Endpoint::Starting);
+            let task = tokio::spawn(keep(process, endpoint, stop));
             let (kept, workspace) = (around.places.kept().join("acp-session"), around.places.workspace.clone());
             let agent = AcpAgent::new(seen, kept, for_agent, options.agent_permissions, workspace);
             let agent = match &around.may_change {

@@ -207,14 +207,14 @@ async fn an_output_that_cannot_be_stored_leaves_its_ends() {
 
 #[tokio::test]
 async fn a_model_that_hangs_is_given_up_though_the_agents_heart_beats() {
+    use sandbox_bridge::agent::keeper::Endpoint;
     use sandbox_bridge::agent::opencode::OpenCode;
     use sandbox_bridge::agent::opencode::client::OpenCodeClient;
-    use sandbox_bridge::agent::opencode::process::Endpoint;
     use sandbox_bridge::agent::{Agent as _, Turn, TurnEnd};
     let opencode = FakeOpenCode::start().await;
     let password = sandbox_bridge::secret::Secret::new("x");
     let client = OpenCodeClient::new(OpenCodeClient::http().expect("a client"), opencode.url.clone(), password);
-    let (_endpoint, seen) = tokio::sync::watch::channel(Endpoint::Up { client, incarnation: 1 });
+    let (_endpoint, seen) = tokio::sync::watch::channel(Endpoint::Up { agent: client, incarnation: 1 });
     let folder = tempfile::tempdir().expect("a folder");
     let limit = std::time::Duration::from_millis(400);
     let agent = OpenCode::new(seen, folder.path().join("session")).with_silence(limit);

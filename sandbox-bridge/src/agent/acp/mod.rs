@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
+use crate::agent::keeper::Endpoint;
 use crate::mcp_servers::{AgentServer, Reach};
-pub use process::{AcpProcess, Endpoint};
+pub use process::{AcpConnection, AcpProcess};
 
 /// Whether the agent may do what it asks leave for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -53,7 +54,7 @@ struct Open {
 
 /// An agent behind the Agent Client Protocol.
 pub struct AcpAgent {
-    endpoint: watch::Receiver<Endpoint>,
+    endpoint: watch::Receiver<Endpoint<AcpConnection>>,
     session_file: PathBuf,
     servers: Vec<AgentServer>,
     permissions: Permissions,
@@ -69,7 +70,7 @@ pub struct AcpAgent {
 impl AcpAgent {
     /// The agent at whatever endpoint is current.
     pub fn new(
-        endpoint: watch::Receiver<Endpoint>,
+        endpoint: watch::Receiver<Endpoint<AcpConnection>>,
         session_file: PathBuf,
         servers: Vec<AgentServer>,
         permissions: Permissions,

@@ -1,6 +1,5 @@
-//! The agent's process: started once, started again when it ends, within a budget.
+//! The process of an agent that speaks the Agent Client Protocol.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -10,38 +9,22 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
 
 use super::peer::Peer;
-use crate::backoff::Backoff;
+use crate::agent::keeper::{AgentProcess, Endpoint, START_WITHIN};
 use crate::broker::peer::AgentPid;
-use crate::stop_signal::raised;
-use crate::{launch, random};
+use crate::launch;
 
-/// From exec to its first answer; an adapter may start a runtime and another program.
-const START_WITHIN: Duration = Duration::from_secs(60);
-/// Starts within `BUDGET_WINDOW` after which it is given up.
-const BUDGET: usize = 6;
-const BUDGET_WINDOW: Duration = Duration::from_secs(600);
 /// What is kept of its last words.
 const WORDS_MAX_BYTES: usize = 2048;
 
-/// Where the agent is.
+/// An agent that answers.
 #[derive(Debug, Clone)]
-pub enum Endpoint {
-    /// It starts, or starts again.
-    Starting,
-    /// It answers.
-    Up {
-        /// The agent.
-        peer: Peer,
-        /// What it can do.
-        capabilities: Value,
-        /// Counts the processes.
-        incarnation: u64,
-    },
-    /// It cannot be started.
-    Failed(String),
+pub struct AcpConnection {
+    /// To call it.
+    pub peer: Peer,
+    /// What it can do, as it said.
+    pub capabilities: Value,
 }
 
 /// How to start it.
@@ -59,41 +42,15 @@ pub struct AcpProcess {
     pub pid: AgentPid,
 }
 
-impl AcpProcess {
-    /// Keeps the agent running until `shutdown`, and tells where it is.
-    pub async fn supervise(self, endpoint: watch::Sender<Endpoint>, mut shutdown: watch::Receiver<bool>) {
-        let mut starts = VecDeque::new();
-        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
-        for incarnation in 1_u64.. {
-            let began = Instant::now();
-            starts.push_back(began);
-            while starts.front().is_some_and(|first| began.duration_since(*first) > BUDGET_WINDOW) {
-                starts.pop_front();
-            }
-            let reason = tokio::select! {
-                reason = self.run_once(incarnation, &endpoint) => reason,
-                () = raised(&mut shutdown) => return,
-            };
-            self.pid.set(None);
-            tracing::warn!(event = "agent.exit", incarnation, reason);
-            if starts.len() >= BUDGET {
-                let text = format!("The agent ended {BUDGET} times and is not started again: {reason}");
-                endpoint.send_replace(Endpoint::Failed(text));
-                return;
-            }
-            endpoint.send_replace(Endpoint::Starting);
-            if began.elapsed() > Duration::from_secs(60) {
-                backoff.reset();
-            }
-            tokio::select! {
-                () = sleep(backoff.next(random::unit())) => {}
-                () = raised(&mut shutdown) => return,
-            }
-        }
+impl AgentProcess for AcpProcess {
+    type Agent = AcpConnection;
+    const NAME: &'static str = "The agent";
+
+    fn pid(&self) -> &AgentPid {
+        &self.pid
     }
 
-    /// Runs one process to its end and says why it ended. Dropping this kills it.
-    async fn run_once(&self, incarnation: u64, endpoint: &watch::Sender<Endpoint>) -> String {
+    async fn run_once(&self, incarnation: u64, endpoint: &watch::Sender<Endpoint<AcpConnection>>) -> String {
         let Some((program, arguments)) = self.command.split_first() else {
             return "no command is configured for it".to_owned();
         };
@@ -133,7 +90,8 @@ impl AcpProcess {
             Ok(greeting) if greeting["protocolVersion"] == 1 => {
                 tracing::info!(event = "agent.up", incarnation, agent = %greeting["agentInfo"]["name"]);
                 let capabilities = greeting["agentCapabilities"].clone();
-                endpoint.send_replace(Endpoint::Up { peer: peer.clone(), capabilities, incarnation });
+                let agent = AcpConnection { peer: peer.clone(), capabilities };
+                endpoint.send_replace(Endpoint::Up { agent, incarnation });
                 tokio::select! {
                     _ = &mut reading => "it ended".to_owned(),
                     _ = child.wait() => "it ended".to_owned(),

@@ -7,14 +7,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::calls::{Reaction, Waiting, cancelled};
 use super::peer::{CallError, Incoming, Peer};
-use super::process::Endpoint;
+use super::process::{AcpConnection, AcpProcess};
 use super::translate::Translator;
 use super::{AcpAgent, Kept, Open};
+use crate::agent::keeper::up;
 use crate::agent::opencode::SILENCE;
 use crate::agent::{Agent, AgentEvent, StopSignal, Turn, TurnEnd};
 use crate::random;
@@ -30,15 +31,6 @@ const CANCEL_WITHIN: Duration = Duration::from_secs(10);
 const INCOMING_WAITING: usize = 256;
 const GONE: &str = "The agent ended while it worked on the prompt.";
 const RESTARTED: &str = "The bridge restarted while the prompt ran.";
-
-async fn up(mut endpoint: watch::Receiver<Endpoint>) -> Result<(Peer, Value, u64), String> {
-    let settled = endpoint.wait_for(|endpoint| !matches!(endpoint, Endpoint::Starting)).await;
-    match settled.as_deref() {
-        Ok(Endpoint::Up { peer, capabilities, incarnation }) => Ok((peer.clone(), capabilities.clone(), *incarnation)),
-        Ok(Endpoint::Failed(reason)) => Err(reason.clone()),
-        Ok(Endpoint::Starting) | Err(_) => Err("The agent is not started.".to_owned()),
-    }
-}
 
 /// The option of a session that is of this category, such as `model`.
 fn option<'o>(options: &'o [Value], category: &str) -> Option<&'o Value> {
@@ -59,7 +51,7 @@ fn config_options(answer: &Value) -> Option<Vec<Value>> {
 impl AcpAgent {
     /// The session to work in: the one that is open, the one that is kept where the agent can load it, or a new one.
     async fn open(&self, directory: &Path) -> Result<(Peer, Value, Open), String> {
-        let (peer, capabilities, incarnation) = up(self.endpoint.clone()).await?;
+        let (AcpConnection { peer, capabilities }, incarnation) = up::<AcpProcess>(self.endpoint.clone()).await?;
         let mut open = self.open.lock().await;
         if open.incarnation == incarnation {
             return Ok((peer, capabilities, open.clone()));
@@ -119,7 +111,7 @@ impl AcpAgent {
 
 impl Agent for AcpAgent {
     async fn up(&self) -> Result<(), String> {
-        up(self.endpoint.clone()).await.map(drop)
+        up::<AcpProcess>(self.endpoint.clone()).await.map(drop)
     }
 
     async fn warm(&self, directory: &Path, _model: &str) -> Option<String> {

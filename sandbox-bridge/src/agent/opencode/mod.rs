@@ -16,8 +16,8 @@ use std::time::Duration;
 use oi_protocol::MessageId;
 use tokio::sync::watch;
 
+use crate::agent::keeper::Endpoint;
 use client::OpenCodeClient;
-use process::Endpoint;
 
 /// The gateway gives a provider up that is silent for 600 s, and OpenCode tells it. What is silent beyond that hangs.
 /// OpenCode's heartbeats tell nothing: they go on beside a model that hangs.
@@ -25,7 +25,7 @@ pub const SILENCE: Duration = Duration::from_secs(660);
 
 /// OpenCode as an `Agent`.
 pub struct OpenCode {
-    endpoint: watch::Receiver<Endpoint>,
+    endpoint: watch::Receiver<Endpoint<OpenCodeClient>>,
     /// File that names OpenCode's session. It lies in the sandbox's home, so that a snapshot keeps both.
     session_file: PathBuf,
     /// A turn in which OpenCode does nothing for so long is given up.
@@ -38,7 +38,7 @@ pub struct OpenCode {
 
 impl OpenCode {
     /// The agent at whatever endpoint is current.
-    pub fn new(endpoint: watch::Receiver<Endpoint>, session_file: PathBuf) -> Self {
+    pub fn new(endpoint: watch::Receiver<Endpoint<OpenCodeClient>>, session_file: PathBuf) -> Self {
         let (_, edits) = watch::channel(true);
         Self { endpoint, session_file, silence: SILENCE, choosing: tokio::sync::Mutex::default(), edits }
     }

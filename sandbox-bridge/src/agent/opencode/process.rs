@@ -1,4 +1,4 @@
-//! The OpenCode process: started in an empty folder before any checkout exists, started again when it dies.
+//! The OpenCode process: started in an empty folder before any checkout exists.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -9,39 +9,17 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::client::OpenCodeClient;
-use crate::backoff::Backoff;
+use crate::agent::keeper::{AgentProcess, Endpoint, START_WITHIN};
 use crate::broker::peer::AgentPid;
 use crate::launch;
 use crate::random;
 use crate::secret::Secret;
-use crate::stop_signal::raised;
 
-/// From exec to healthy.
-const START_WITHIN: Duration = Duration::from_secs(60);
-/// Starts within `BUDGET_WINDOW` after which it is given up.
-const BUDGET: usize = 6;
-const BUDGET_WINDOW: Duration = Duration::from_secs(600);
 /// Longest line of its output that is looked at.
 const LINE_MAX_BYTES: usize = 4096;
-
-/// Where OpenCode is.
-#[derive(Debug, Clone)]
-pub enum Endpoint {
-    /// It starts, or starts again.
-    Starting,
-    /// It is healthy.
-    Up {
-        /// Its API.
-        client: OpenCodeClient,
-        /// Counts the processes: another number means that what ran in it is lost.
-        incarnation: u64,
-    },
-    /// It cannot be started.
-    Failed(String),
-}
 
 /// How to start it.
 #[derive(Debug, Clone)]
@@ -58,43 +36,15 @@ pub struct OpenCodeProcess {
     pub pid: AgentPid,
 }
 
-impl OpenCodeProcess {
-    /// Keeps OpenCode running until `shutdown`, and tells where it is.
-    pub async fn supervise(self, endpoint: watch::Sender<Endpoint>, mut shutdown: watch::Receiver<bool>) {
-        let mut starts = VecDeque::new();
-        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
-        for incarnation in 1_u64.. {
-            let began = Instant::now();
-            starts.push_back(began);
-            while starts.front().is_some_and(|first| began.duration_since(*first) > BUDGET_WINDOW) {
-                starts.pop_front();
-            }
-            let reason = tokio::select! {
-                reason = self.run_once(incarnation, &endpoint) => {
-                    self.pid.set(None);
-                    reason
-                }
-                () = raised(&mut shutdown) => return,
-            };
-            tracing::warn!(event = "agent.exit", incarnation, reason);
-            if starts.len() >= BUDGET {
-                let text = format!("OpenCode ended {BUDGET} times and is not started again: {reason}");
-                endpoint.send_replace(Endpoint::Failed(text));
-                return;
-            }
-            endpoint.send_replace(Endpoint::Starting);
-            if began.elapsed() > Duration::from_secs(60) {
-                backoff.reset();
-            }
-            tokio::select! {
-                () = sleep(backoff.next(random::unit())) => {}
-                () = raised(&mut shutdown) => return,
-            }
-        }
+impl AgentProcess for OpenCodeProcess {
+    type Agent = OpenCodeClient;
+    const NAME: &'static str = "OpenCode";
+
+    fn pid(&self) -> &AgentPid {
+        &self.pid
     }
 
-    /// Runs one process to its end and says why it ended. Dropping this kills it.
-    async fn run_once(&self, incarnation: u64, endpoint: &watch::Sender<Endpoint>) -> String {
+    async fn run_once(&self, incarnation: u64, endpoint: &watch::Sender<Endpoint<OpenCodeClient>>) -> String {
         let password = Secret::new(random::hex::<16>());
         let mut child = match self.spawn(&password) {
             Ok(child) => child,
@@ -146,7 +96,7 @@ impl OpenCodeProcess {
             return "it listens but does not become healthy".to_owned();
         }
         tracing::info!(event = "agent.up", incarnation);
-        endpoint.send_replace(Endpoint::Up { client, incarnation });
+        endpoint.send_replace(Endpoint::Up { agent: client, incarnation });
         let mut open = true;
         loop {
             tokio::select! {
@@ -161,7 +111,9 @@ impl OpenCodeProcess {
             }
         }
     }
+}
 
+impl OpenCodeProcess {
     fn spawn(&self, password: &Secret) -> std::io::Result<Child> {
         let mut command = Command::new(&self.launcher);
         command

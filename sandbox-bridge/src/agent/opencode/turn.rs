@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::client::{EventStream, OpenCodeClient, OpenCodeError, PromptBody};
-use super::process::Endpoint;
+use super::process::OpenCodeProcess;
 use super::questions::Asked as Question;
 use super::tool::read_small_file;
 use super::translate::{Asked, Translator};
 use super::{OpenCode, config, message_id};
+use crate::agent::keeper::{Endpoint, up};
 use crate::agent::{Agent, AgentEvent, StopSignal, Turn, TurnEnd};
 use crate::clock;
 use crate::stop_signal::raised;
@@ -53,13 +54,13 @@ enum Streamed {
 
 impl Agent for OpenCode {
     async fn up(&self) -> Result<(), String> {
-        up(self.endpoint.clone()).await.map(drop)
+        up::<OpenCodeProcess>(self.endpoint.clone()).await.map(drop)
     }
 
     async fn warm(&self, directory: &Path, model: &str) -> Option<String> {
         let (provider, model) = config::split_model(model);
         let work = async {
-            let (client, _) = up(self.endpoint.clone()).await.map_err(OpenCodeError::Odd)?;
+            let (client, _) = up::<OpenCodeProcess>(self.endpoint.clone()).await.map_err(OpenCodeError::Odd)?;
             let session = self.session(&client, directory).await?;
             client.warm(directory, provider, model).await?;
             Ok::<_, OpenCodeError>(session)
@@ -76,7 +77,7 @@ impl Agent for OpenCode {
 
     async fn run(&self, turn: Turn, events: mpsc::Sender<AgentEvent>, mut stop: StopSignal) -> TurnEnd {
         let up = tokio::select! {
-            up = up(self.endpoint.clone()) => up,
+            up = up::<OpenCodeProcess>(self.endpoint.clone()) => up,
             () = raised(&mut stop) => return TurnEnd::Stopped,
             () = sleep_until(turn.deadline) => return TurnEnd::TimedOut,
         };
@@ -103,21 +104,11 @@ impl Agent for OpenCode {
 
     async fn title(&self) -> Option<String> {
         let client = match &*self.endpoint.borrow() {
-            Endpoint::Up { client, .. } => client.clone(),
+            Endpoint::Up { agent, .. } => agent.clone(),
             Endpoint::Starting | Endpoint::Failed(_) => return None,
         };
         let session = client.session(&self.known_session()?).await.ok().flatten()?;
         session.given_title().map(str::to_owned)
-    }
-}
-
-/// Waits until OpenCode is up, or will not be.
-async fn up(mut endpoint: watch::Receiver<Endpoint>) -> Result<(OpenCodeClient, u64), String> {
-    let settled = endpoint.wait_for(|endpoint| !matches!(endpoint, Endpoint::Starting)).await;
-    match settled.as_deref() {
-        Ok(Endpoint::Up { client, incarnation }) => Ok((client.clone(), *incarnation)),
-        Ok(Endpoint::Failed(reason)) => Err(reason.clone()),
-        Ok(Endpoint::Starting) | Err(_) => Err("OpenCode is not started.".to_owned()),
     }
 }
 
@@ -372,7 +363,7 @@ impl Run<'_> {
                     .await
                     .map(drop),
             );
-            up(endpoint).await
+            up::<OpenCodeProcess>(endpoint).await
         };
         match tokio::time::timeout_at(deadline, again).await {
             Ok(Ok((client, incarnation))) => {
