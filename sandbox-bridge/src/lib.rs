@@ -30,4 +30,5 @@ pub mod small_programs;
 pub mod stop_signal;
 pub mod supervise;
 pub mod terminal;
+pub mod upgrade;
 pub mod upload_media;

@@ -9,11 +9,9 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::StatusCode;
 use oi_protocol::sandbox_socket::{Heartbeat, SandboxCommand, SandboxEvent};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use dial::connect;
 pub use dial::{ConnectionConfig, socket_url};
@@ -24,6 +22,7 @@ use super::outbox::{Outbox, numbered};
 use crate::backoff::Backoff;
 use crate::random;
 use crate::stop_signal::raised;
+use crate::upgrade::Socket;
 
 /// Frames that are handed to the socket before it is looked at again.
 const FRAMES_AT_ONCE: usize = 64;
@@ -64,8 +63,6 @@ impl From<WsError> for Lost {
         }
     }
 }
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Keeps the bridge connected. `ready` is what a dialect 1 session is told on each connect.
 pub async fn run(

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::bridge::runner::WorkspaceState;
 use crate::clock;
+use crate::enclosed;
 use crate::launch;
 use crate::secret::Secret;
 use crate::supervise::places::Places;
@@ -77,6 +78,7 @@ pub fn start(around: Surroundings, shutdown: &watch::Receiver<bool>) -> Vec<Join
     if let (true, Some(url)) = (services.terminal, terminal_url(&config.control_plane_url, &config.session_id)) {
         let terminal = TerminalService {
             url,
+            route: enclosed::route(),
             token: Secret::new(config.auth_token.clone()),
             shells: ShellSettings { launcher: tie(&program, false), environment: environment.clone() },
             workspace: workspace.clone(),

@@ -1,18 +1,16 @@
 //! The socket to the terminal's object.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::AUTHORIZATION;
 use oi_protocol::terminal::{Frame, INCARNATION_HEADER, TerminalCommand};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::shell::{ShellEvent, ShellSettings};
 use super::terminals::{Sent, Terminals};
@@ -21,9 +19,8 @@ use crate::bridge::runner::WorkspaceState;
 use crate::random;
 use crate::secret::Secret;
 use crate::stop_signal::raised;
+use crate::upgrade::{Socket, upgrade};
 
-/// From the dial to the answer.
-const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 /// For one frame to leave; then the socket is given up.
 const SEND_WITHIN: Duration = Duration::from_secs(20);
 /// Between two pings; the platform answers them without waking the object.
@@ -39,8 +36,6 @@ const TOGETHER_BYTES: usize = 32 * 1024;
 /// Refusals in a row after which the object is not asked again.
 const REFUSALS: u32 = 5;
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
 /// `ws(s)://…/sessions/{id}/terminal?type=sandbox`
 pub fn terminal_url(control_plane_url: &str, session_id: &str) -> Option<String> {
     let socket = crate::bridge::connection::socket_url(control_plane_url, session_id)?;
@@ -51,6 +46,8 @@ pub fn terminal_url(control_plane_url: &str, session_id: &str) -> Option<String>
 pub struct TerminalService {
     /// Where the object is.
     pub url: String,
+    /// The sandbox's proxy, if that is the way to it.
+    pub route: Option<SocketAddr>,
     /// The sandbox's bearer.
     pub token: Secret,
     /// How shells are started.
@@ -146,13 +143,7 @@ impl TerminalService {
         let invalid = || Lost::Socket("the token cannot be a header".to_owned());
         request.headers_mut().insert(AUTHORIZATION, self.token.bearer().ok_or_else(invalid)?);
         request.headers_mut().insert(INCARNATION_HEADER, incarnation.parse().map_err(|_| invalid())?);
-        let limits =
-            WebSocketConfig::default().max_message_size(Some(FRAME_MAX_BYTES)).max_frame_size(Some(FRAME_MAX_BYTES));
-        let dial = tokio_tungstenite::connect_async_with_config(request, Some(limits), true);
-        match timeout(CONNECT_WITHIN, dial).await {
-            Ok(connected) => Ok(connected?.0),
-            Err(_) => Err(Lost::Socket("no answer to the upgrade".to_owned())),
-        }
+        Ok(upgrade(self.route, request, FRAME_MAX_BYTES).await?)
     }
 
     async fn serve(

@@ -5,13 +5,17 @@ use std::time::Duration;
 use axum::extract::ws::{Message, WebSocket};
 use http::HeaderMap;
 use oi_protocol::terminal::{Frame, INCARNATION_HEADER};
+use sandbox_bridge::secret::Secret;
+use sandbox_bridge::terminal::{ShellSettings, TerminalService, terminal_url};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::support::opencode::FakeOpenCode;
 use crate::support::sandbox::Sandbox;
-use crate::support::session::{Session, TOKEN};
+use crate::support::session::{SESSION_ID, Session, TOKEN};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -102,4 +106,41 @@ async fn a_terminal_outlives_its_socket_and_ends_with_its_supervisor() {
     assert_ne!(object.dialled().await, first);
     object.until("what runs", |object| !object.reports.is_empty()).await;
     assert_eq!(object.reports, [json!({"type": "running", "terminals": []})]);
+}
+
+/// In a network of its own a sandbox finds the control plane at its proxy alone.
+#[tokio::test]
+async fn a_terminal_is_dialled_by_the_sandboxs_proxy() {
+    let session = Session::start().await;
+    let mut object = Object::of(&session);
+    let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let route = proxy.local_addr().expect("its address");
+    let server = session.url.trim_start_matches("http://").to_owned();
+    let (told, asked) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (stream, _) = proxy.accept().await.expect("a dial");
+        let mut stream = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(stream.read_line(&mut head).await.expect("a line"), 0, "{head}");
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("answered");
+        told.send(head).expect("somebody asks");
+        let mut server = TcpStream::connect(server).await.expect("the session");
+        drop(copy_bidirectional(&mut stream, &mut server).await);
+    });
+    let (_checked_out, workspace) = watch::channel(None);
+    let (_stop, shutdown) = watch::channel(false);
+    let service = TerminalService {
+        url: terminal_url("http://control.invalid", SESSION_ID).expect("a URL"),
+        route: Some(route),
+        token: Secret::new(TOKEN),
+        shells: ShellSettings { launcher: Vec::new(), environment: Vec::new() },
+        workspace,
+        fallback: std::env::temp_dir(),
+    };
+    let running = tokio::spawn(service.run(shutdown));
+    object.dialled().await;
+    assert!(asked.await.expect("asked").starts_with("CONNECT control.invalid:80 HTTP/1.1\r\n"));
+    running.abort();
 }

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
-use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::{Lost, Socket};
+use super::Lost;
 use crate::enclosed;
 use crate::secret::Secret;
+use crate::upgrade::{Socket, upgrade};
 
 /// Largest frame that the session may send: a prompt with room to spare.
 const FRAME_MAX_BYTES: usize = 16 << 20;
@@ -76,19 +74,7 @@ pub(super) async fn connect(config: &ConnectionConfig) -> Result<Socket, Lost> {
     headers.insert(AUTHORIZATION, config.token.bearer().ok_or_else(invalid)?);
     headers.insert("X-Sandbox-ID", config.sandbox_id.parse().map_err(|_| invalid())?);
     headers.insert("X-Bridge-Dialect", http::HeaderValue::from_static("2"));
-    let limits =
-        WebSocketConfig::default().max_message_size(Some(FRAME_MAX_BYTES)).max_frame_size(Some(FRAME_MAX_BYTES));
-    let dial = async {
-        let uri = request.uri();
-        let host = uri.host().unwrap_or_default();
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("wss") { 443 } else { 80 });
-        let stream = enclosed::connect(enclosed::route(), host, port).await.map_err(WsError::Io)?;
-        tokio_tungstenite::client_async_tls_with_config(request, stream, Some(limits), None).await
-    };
-    match timeout(Duration::from_secs(20), dial).await {
-        Ok(connected) => Ok(connected?.0),
-        Err(_) => Err(Lost::Socket("no answer to the upgrade".to_owned())),
-    }
+    Ok(upgrade(enclosed::route(), request, FRAME_MAX_BYTES).await?)
 }
 
 #[cfg(test)]
