@@ -5,6 +5,7 @@ pub mod answers;
 pub mod any;
 pub mod keeper;
 pub mod opencode;
+pub mod patience;
 pub mod setup;
 
 use std::future::Future;

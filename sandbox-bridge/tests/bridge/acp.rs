@@ -1,13 +1,21 @@
 //! An agent that speaks the Agent Client Protocol: the real `opencode acp`. `OI_OPENCODE` names the binary.
 
+use std::time::Duration;
+
+use sandbox_bridge::agent::acp::AcpProcess;
+use sandbox_bridge::agent::keeper::{Endpoint, keep};
+use sandbox_bridge::broker::peer::AgentPid;
+use sandbox_bridge::host::processes::ProcessId;
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::environment::{assert_files_are_clean, assert_processes_are_clean};
 use crate::id;
 use crate::real_opencode::opencode;
-use crate::support::model;
-use crate::support::sandbox::{Sandbox, config};
+use crate::support::sandbox::{Sandbox, config, program};
 use crate::support::session::Session;
+use crate::support::{eventually, model};
 
 async fn world() -> (Session, Sandbox) {
     world_with(&["--agent", "acp"]).await
@@ -121,4 +129,30 @@ async fn an_agent_that_is_none_fails_the_boot_with_its_last_words() {
     let told = |frame: &Value| frame["phase"] == "agent" && frame["status"] == "failed";
     let frame = session.frame("the phase's end", told).await;
     assert!(frame["detail"].as_str().expect("a reason").contains("no licence"), "{frame}");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_given_up_leaves_nothing_at_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = "sleep 600 & echo $! >child; read line; echo '{\"id\":1,\"result\":{\"protocolVersion\":1}}'; wait";
+    let process = AcpProcess {
+        command: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        launcher: program(),
+        environment: vec![("PATH".into(), std::env::var_os("PATH").expect("a path"))],
+        directory: folder.path().to_owned(),
+        pid: AgentPid::default(),
+    };
+    let (endpoint, mut seen) = watch::channel(Endpoint::Starting);
+    let (_stop, shutdown) = watch::channel(false);
+    let kept = tokio::spawn(keep(process, endpoint, shutdown));
+    let agent = {
+        let up = timeout(Duration::from_secs(20), seen.wait_for(|e| matches!(e, Endpoint::Up { .. }))).await;
+        let Endpoint::Up { agent, .. } = &*up.expect("in time").expect("kept") else { panic!("it is up") };
+        agent.clone()
+    };
+    let child = std::fs::read_to_string(folder.path().join("child")).expect("written before the answer");
+    let child = ProcessId::of(child.trim().parse().expect("a number")).expect("it runs");
+    agent.peer.abandon();
+    eventually("its child's end", Duration::from_secs(10), || (!child.is_alive()).then_some(())).await;
+    kept.abort();
 }

@@ -1,8 +1,21 @@
 //! Turns of the agent, with OpenCode played: every one ends, and says how.
 
+use std::time::Duration;
+
+use oi_protocol::MessageId;
+use sandbox_bridge::agent::answers::Answers;
+use sandbox_bridge::agent::keeper::Endpoint;
+use sandbox_bridge::agent::opencode::OpenCode;
+use sandbox_bridge::agent::opencode::client::OpenCodeClient;
+use sandbox_bridge::agent::{Agent as _, AgentEvent, Turn, TurnEnd};
+use sandbox_bridge::secret::Secret;
 use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::id;
+use crate::support::eventually;
 use crate::support::opencode::{FakeOpenCode, long_output};
 use crate::support::sandbox::Sandbox;
 use crate::support::session::Session;
@@ -205,33 +218,67 @@ async fn an_output_that_cannot_be_stored_leaves_its_ends() {
     assert_eq!((call.get("outputRef"), &call["truncated"]), (None, &json!(true)));
 }
 
-#[tokio::test]
-async fn a_model_that_hangs_is_given_up_though_the_agents_heart_beats() {
-    use sandbox_bridge::agent::keeper::Endpoint;
-    use sandbox_bridge::agent::opencode::OpenCode;
-    use sandbox_bridge::agent::opencode::client::OpenCodeClient;
-    use sandbox_bridge::agent::{Agent as _, Turn, TurnEnd};
+type Told = mpsc::Receiver<AgentEvent>;
+
+/// A turn of the bridge's own half alone, against the fake.
+async fn hanging_turn(
+    silence: Duration,
+    lasts: Duration,
+) -> (FakeOpenCode, watch::Sender<Endpoint<OpenCodeClient>>, Answers, Told, JoinHandle<TurnEnd>) {
     let opencode = FakeOpenCode::start().await;
-    let password = sandbox_bridge::secret::Secret::new("x");
-    let client = OpenCodeClient::new(OpenCodeClient::http().expect("a client"), opencode.url.clone(), password);
-    let (_endpoint, seen) = tokio::sync::watch::channel(Endpoint::Up { agent: client, incarnation: 1 });
+    let client = OpenCodeClient::http().expect("a client");
+    let client = OpenCodeClient::new(client, opencode.url.clone(), Secret::new("x"));
+    let (endpoint, seen) = watch::channel(Endpoint::Up { agent: client, incarnation: 1 });
     let folder = tempfile::tempdir().expect("a folder");
-    let limit = std::time::Duration::from_millis(400);
-    let agent = OpenCode::new(seen, folder.path().join("session")).with_silence(limit);
+    let agent = OpenCode::new(seen, folder.path().join("session")).with_silence(silence);
+    let answers = Answers::default();
     let turn = Turn {
-        message_id: oi_protocol::MessageId::from_bytes([1; 16]),
+        message_id: MessageId::from_bytes([1; 16]),
         text: "HANG".to_owned(),
         files: Vec::new(),
         model: "demo/scripted".to_owned(),
         effort: None,
         directory: folder.path().to_owned(),
-        deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(60),
+        deadline: Instant::now() + lasts,
         resume: None,
-        answers: sandbox_bridge::agent::answers::Answers::default(),
+        answers: answers.clone(),
     };
-    let (events, mut told) = tokio::sync::mpsc::channel(64);
-    tokio::spawn(async move { while told.recv().await.is_some() {} });
-    let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let end = agent.run(turn, events, stopped).await;
+    let (events, told) = mpsc::channel(64);
+    let run = tokio::spawn(async move {
+        let (_stop, stopped) = watch::channel(false);
+        let end = agent.run(turn, events, stopped).await;
+        drop(folder);
+        end
+    });
+    (opencode, endpoint, answers, told, run)
+}
+
+#[tokio::test]
+async fn a_model_that_hangs_is_given_up_though_the_agents_heart_beats() {
+    let (_opencode, _endpoint, _answers, _told, run) =
+        hanging_turn(Duration::from_millis(400), Duration::from_secs(60)).await;
+    let end = run.await.expect("no panic");
     assert!(matches!(&end, TurnEnd::Broken(text) if text.starts_with("The agent did nothing")), "{end:?}");
+}
+
+#[tokio::test]
+async fn the_time_of_a_person_is_not_the_turns_also_when_the_process_is_lost() {
+    let (opencode, endpoint, answers, mut told, run) =
+        hanging_turn(Duration::from_secs(60), Duration::from_secs(2)).await;
+    eventually("the prompt", Duration::from_secs(2), || (opencode.prompts() == 1).then_some(())).await;
+    opencode.ask();
+    let request = loop {
+        if let AgentEvent::Question { request_id, .. } = told.recv().await.expect("a question") {
+            break request_id;
+        }
+    };
+    sleep(Duration::from_millis(2500)).await;
+    answers.put(&request, Some("yes".to_owned()));
+    eventually("the answer", Duration::from_secs(5), || (opencode.replies() == 1).then_some(())).await;
+    endpoint.send_replace(Endpoint::Starting);
+    opencode.die();
+    sleep(Duration::from_millis(100)).await;
+    endpoint.send_replace(Endpoint::Failed("It is given up.".to_owned()));
+    let end = run.await.expect("no panic");
+    assert!(matches!(&end, TurnEnd::Broken(text) if text == "It is given up."), "{end:?}");
 }

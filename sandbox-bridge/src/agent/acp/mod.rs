@@ -62,7 +62,6 @@ pub struct AcpAgent {
     workspace: PathBuf,
     /// Held while a session is opened, so that two who need one get the same.
     open: Mutex<Open>,
-    title: std::sync::Mutex<Option<String>>,
     /// Turns begin when this is `true`.
     may_change: watch::Receiver<bool>,
 }
@@ -76,9 +75,8 @@ impl AcpAgent {
         permissions: Permissions,
         workspace: PathBuf,
     ) -> Self {
-        let (open, title) = (Mutex::default(), std::sync::Mutex::default());
         let (_, may_change) = watch::channel(true);
-        Self { endpoint, session_file, servers, permissions, workspace, open, title, may_change }
+        Self { endpoint, session_file, servers, permissions, workspace, open: Mutex::default(), may_change }
     }
 
     /// Holds turns until this is `true`: not every agent of the protocol asks before it changes a file.

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::translate::session_title;
+
 /// Longest line that is taken.
 const LINE_MAX_BYTES: usize = 32 << 20;
 /// Lines that wait to be written.
@@ -49,6 +51,8 @@ struct Inner {
     /// Who hears what the agent sends by itself: the turn that runs.
     listener: Mutex<Option<mpsc::Sender<Incoming>>>,
     abandoned: Notify,
+    /// What the agent called its session last, also while no turn runs.
+    title: Mutex<Option<String>>,
 }
 
 /// The agent at the other end. A copy is the same.
@@ -79,6 +83,7 @@ impl Peer {
             waiting: Mutex::new(Some(HashMap::new())),
             listener: Mutex::default(),
             abandoned: Notify::new(),
+            title: Mutex::default(),
         }));
         tokio::spawn(async move {
             let mut output = output;
@@ -131,6 +136,9 @@ impl Peer {
             return;
         };
         let incoming = Incoming { method, params: message["params"].take(), id };
+        if let Some(title) = session_title(&incoming.params["update"]) {
+            *lock(&self.0.title) = Some(title.to_owned());
+        }
         let listener = lock(&self.0.listener).clone();
         let unheard = match listener {
             // A turn takes what comes as it comes, so this waits for moments at most.
@@ -183,6 +191,11 @@ impl Peer {
     /// Refuses a call of the agent.
     pub async fn refuse(&self, id: &Value, code: i32, message: &str) {
         self.send(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}})).await;
+    }
+
+    /// What the agent calls its session.
+    pub fn title(&self) -> Option<String> {
+        lock(&self.0.title).clone()
     }
 
     /// The agent does not do as it is told: its process shall be ended and another one started.
@@ -254,6 +267,21 @@ mod tests {
         drop((their_lines, their_write));
         assert_eq!(three.await.expect("no panic"), Err(CallError::Gone));
         assert_eq!(peer.call("m", json!({})).await, Err(CallError::Gone));
+    }
+
+    #[tokio::test]
+    async fn a_title_that_comes_after_the_turn_is_kept() {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (read, write) = tokio::io::split(ours);
+        let (peer, reading) = Peer::new(read, write);
+        assert_eq!(peer.title(), None);
+        let notice = json!({"method": "session/update", "params": {"sessionId": "s", "update": {
+            "sessionUpdate": "session_info_update", "title": " Mend the door "}}});
+        let (_, mut their_write) = tokio::io::split(theirs);
+        their_write.write_all(format!("{notice}\n").as_bytes()).await.expect("written");
+        their_write.shutdown().await.expect("ended");
+        reading.await;
+        assert_eq!(peer.title().as_deref(), Some("Mend the door"));
     }
 
     #[tokio::test]

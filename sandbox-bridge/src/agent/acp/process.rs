@@ -14,6 +14,7 @@ use super::peer::Peer;
 use crate::agent::keeper::{AgentProcess, Endpoint, START_WITHIN};
 use crate::broker::peer::AgentPid;
 use crate::launch;
+use crate::process_group::GroupGuard;
 
 /// What is kept of its last words.
 const WORDS_MAX_BYTES: usize = 2048;
@@ -71,6 +72,8 @@ impl AgentProcess for AcpProcess {
             Err(error) => return format!("cannot start `{program}`: {error}"),
         };
         self.pid.set(child.id());
+        // An adapter has the agent proper below it.
+        let mut group = GroupGuard::of(&child);
         let (Some(input), Some(output), Some(complaints)) =
             (child.stdout.take(), child.stdin.take(), child.stderr.take())
         else {
@@ -92,15 +95,24 @@ impl AgentProcess for AcpProcess {
                 let capabilities = greeting["agentCapabilities"].clone();
                 let agent = AcpConnection { peer: peer.clone(), capabilities };
                 endpoint.send_replace(Endpoint::Up { agent, incarnation });
+                let ended = async {
+                    tokio::select! {
+                        _ = &mut reading => {}
+                        _ = child.wait() => {}
+                    }
+                };
                 tokio::select! {
-                    _ = &mut reading => "it ended".to_owned(),
-                    _ = child.wait() => "it ended".to_owned(),
+                    () = ended => {
+                        group.let_go();
+                        "it ended".to_owned()
+                    }
                     () = peer.abandoned() => "it did not end a prompt that was cancelled".to_owned(),
                 }
             }
             Ok(_) => "it speaks another version of the Agent Client Protocol".to_owned(),
             Err(error) => format!("it did not start: {error}"),
         };
+        drop(group);
         drop(child.kill().await);
         drop(reading);
         let said = tokio::time::timeout(Duration::from_secs(1), words).await;

@@ -33,6 +33,12 @@ struct Call {
     told: Option<(String, usize, Instant)>,
 }
 
+/// The title in an update, which may come at any time.
+pub fn session_title(update: &Value) -> Option<&str> {
+    let title = update["title"].as_str().map(str::trim).filter(|title| !title.is_empty());
+    title.filter(|_| update["sessionUpdate"] == "session_info_update")
+}
+
 /// `tool_call` and `tool_call_update`: what is absent stays as it was.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -136,9 +142,7 @@ impl Translator {
             "plan" => self.plan(&update["entries"]),
             "usage_update" => self.cost = update["cost"]["amount"].as_f64().or(self.cost),
             "session_info_update" => {
-                if let Some(title) = update["title"].as_str().map(str::trim).filter(|title| !title.is_empty()) {
-                    self.out.push(AgentEvent::Title(title.to_owned()));
-                }
+                self.out.extend(session_title(&update).map(|title| AgentEvent::Title(title.to_owned())));
             }
             _ => {}
         }

@@ -1,7 +1,6 @@
 //! Sessions and turns of an agent that speaks the Agent Client Protocol.
 
 use std::path::Path;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,8 +14,8 @@ use super::peer::{CallError, Incoming, Peer};
 use super::process::{AcpConnection, AcpProcess};
 use super::translate::Translator;
 use super::{AcpAgent, Kept, Open};
-use crate::agent::keeper::up;
-use crate::agent::opencode::SILENCE;
+use crate::agent::keeper::{Endpoint, up};
+use crate::agent::patience::{Patience, SILENCE};
 use crate::agent::{Agent, AgentEvent, StopSignal, Turn, TurnEnd};
 use crate::random;
 use crate::stop_signal::raised;
@@ -159,7 +158,10 @@ impl Agent for AcpAgent {
     }
 
     async fn title(&self) -> Option<String> {
-        self.title.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        match &*self.endpoint.borrow() {
+            Endpoint::Up { agent, .. } => agent.peer.title(),
+            Endpoint::Starting | Endpoint::Failed(_) => None,
+        }
     }
 }
 
@@ -172,20 +174,9 @@ struct Run<'a> {
     waiting: Vec<Waiting>,
 }
 
-/// Why the agent is told to cancel.
-#[derive(Clone, Copy)]
-enum Cancel {
-    Stop,
-    Deadline,
-    Silence,
-}
-
 impl Run<'_> {
     async fn tell(&mut self) {
         for event in self.translator.take() {
-            if let AgentEvent::Title(title) = &event {
-                *self.agent.title.lock().unwrap_or_else(PoisonError::into_inner) = Some(title.clone());
-            }
             drop(self.events.send(event).await);
         }
     }
@@ -217,21 +208,15 @@ impl Run<'_> {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut answers = self.turn.answers.watch();
-        let mut heard = Instant::now();
-        let mut deadline = self.turn.deadline;
-        let mut last = Instant::now();
+        let mut patience = Patience::new(self.turn.deadline, SILENCE);
         let cancel = loop {
-            if !self.waiting.is_empty() {
-                // The time in which it waits for a person is not the turn's.
-                deadline += last.elapsed();
-            }
-            last = Instant::now();
+            patience.pass(!self.waiting.is_empty());
             tokio::select! {
                 biased;
-                () = raised(&mut stop) => break Cancel::Stop,
-                () = sleep_until(deadline), if self.waiting.is_empty() => break Cancel::Deadline,
+                () = raised(&mut stop) => break TurnEnd::Stopped,
+                () = sleep_until(patience.deadline()), if self.waiting.is_empty() => break TurnEnd::TimedOut,
                 Some(message) = incoming.recv() => {
-                    heard = Instant::now();
+                    patience.hear();
                     self.take(message).await;
                 }
                 ended = &mut prompt => {
@@ -241,9 +226,9 @@ impl Run<'_> {
                 Ok(()) = answers.changed() => self.answer().await,
                 _ = tick.tick() => {
                     if self.translator.is_occupied() || !self.waiting.is_empty() {
-                        heard = Instant::now();
-                    } else if heard.elapsed() > SILENCE {
-                        break Cancel::Silence;
+                        patience.hear();
+                    } else if patience.is_over() {
+                        break TurnEnd::Broken(patience.reason());
                     }
                 }
             }
@@ -304,7 +289,7 @@ impl Run<'_> {
         }
     }
 
-    async fn conclude(mut self, ended: Result<Value, CallError>, cancel: Option<Cancel>) -> TurnEnd {
+    async fn conclude(mut self, ended: Result<Value, CallError>, cancelled: Option<TurnEnd>) -> TurnEnd {
         self.translator.finish(Instant::now());
         self.tell().await;
         if let Ok(result) = &ended {
@@ -316,13 +301,8 @@ impl Run<'_> {
             };
             drop(self.events.send(step).await);
         }
-        let reason = match (cancel, ended) {
-            (Some(Cancel::Stop), _) => return TurnEnd::Stopped,
-            (Some(Cancel::Deadline), _) => return TurnEnd::TimedOut,
-            (Some(Cancel::Silence), _) => {
-                let seconds = SILENCE.as_secs();
-                return TurnEnd::Broken(format!("The agent did nothing for {seconds} s, so the prompt was ended."));
-            }
+        let reason = match (cancelled, ended) {
+            (Some(end), _) => return end,
             (None, Err(CallError::Gone)) => return TurnEnd::Broken(GONE.to_owned()),
             (None, Err(error)) => error.to_string(),
             (None, Ok(result)) => match result["stopReason"].as_str().unwrap_or("end_turn") {

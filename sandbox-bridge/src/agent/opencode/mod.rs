@@ -17,11 +17,8 @@ use oi_protocol::MessageId;
 use tokio::sync::watch;
 
 use crate::agent::keeper::Endpoint;
+use crate::agent::patience::SILENCE;
 use client::OpenCodeClient;
-
-/// The gateway gives a provider up that is silent for 600 s, and OpenCode tells it. What is silent beyond that hangs.
-/// OpenCode's heartbeats tell nothing: they go on beside a model that hangs.
-pub const SILENCE: Duration = Duration::from_secs(660);
 
 /// OpenCode as an `Agent`.
 pub struct OpenCode {

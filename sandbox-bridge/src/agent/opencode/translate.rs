@@ -168,11 +168,6 @@ impl Translator {
         self.newest.as_ref().is_some_and(|(_, complete)| *complete)
     }
 
-    /// OpenCode has our prompt.
-    pub const fn saw_prompt(&self) -> bool {
-        self.saw_prompt
-    }
-
     /// Whether there was text, a tool call or a finished step.
     pub const fn had_output(&self) -> bool {
         self.had_output

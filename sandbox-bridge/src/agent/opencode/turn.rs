@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
 use super::client::{EventStream, OpenCodeClient, OpenCodeError, PromptBody};
 use super::process::OpenCodeProcess;
@@ -13,6 +13,7 @@ use super::tool::read_small_file;
 use super::translate::{Asked, Translator};
 use super::{OpenCode, config, message_id};
 use crate::agent::keeper::{Endpoint, up};
+use crate::agent::patience::Patience;
 use crate::agent::{Agent, AgentEvent, StopSignal, Turn, TurnEnd};
 use crate::clock;
 use crate::stop_signal::raised;
@@ -37,6 +38,7 @@ struct Run<'a> {
     client: OpenCodeClient,
     incarnation: u64,
     session: String,
+    patience: Patience,
     /// Questions that wait for a person.
     questions: Vec<Question>,
 }
@@ -93,8 +95,9 @@ impl Agent for OpenCode {
             Ok(session) => session,
             Err(error) => return TurnEnd::Broken(error.to_string()),
         };
+        let (patience, questions) = (Patience::new(turn.deadline, self.silence), Vec::new());
         let mut run =
-            Run { agent: self, turn: &turn, events: &events, client, incarnation, session, questions: Vec::new() };
+            Run { agent: self, turn: &turn, events: &events, client, incarnation, session, patience, questions };
         run.tell([AgentEvent::Session(run.session.clone())]).await;
         match run.go(stop).await {
             Ok(end) => end,
@@ -150,26 +153,16 @@ impl Run<'_> {
             self.give_prompt(&prompt).await?;
         }
         let streamed = self.stream(&mut translator, &mut stream, &mut stop).await?;
-        match streamed {
-            Streamed::Over => self.conclude(translator).await,
-            Streamed::Stop => {
-                self.abort(&mut translator, &mut stream).await;
-                drop(self.conclude(translator).await);
-                Ok(TurnEnd::Stopped)
-            }
-            Streamed::Deadline => {
-                self.abort(&mut translator, &mut stream).await;
-                drop(self.conclude(translator).await);
-                Ok(TurnEnd::TimedOut)
-            }
-            Streamed::Silent => {
-                self.abort(&mut translator, &mut stream).await;
-                drop(self.conclude(translator).await);
-                let seconds = self.agent.silence.as_secs();
-                Ok(TurnEnd::Broken(format!("The agent did nothing for {seconds} s, so the prompt was ended.")))
-            }
-            Streamed::Gone => self.after_loss(translator).await,
-        }
+        let end = match streamed {
+            Streamed::Over => return self.conclude(translator).await,
+            Streamed::Gone => return self.after_loss(translator).await,
+            Streamed::Stop => TurnEnd::Stopped,
+            Streamed::Deadline => TurnEnd::TimedOut,
+            Streamed::Silent => TurnEnd::Broken(self.patience.reason()),
+        };
+        self.abort(&mut translator, &mut stream).await;
+        drop(self.conclude(translator).await);
+        Ok(end)
     }
 
     async fn give_prompt(&self, prompt: &str) -> Result<(), OpenCodeError> {
@@ -194,28 +187,24 @@ impl Run<'_> {
         let mut tick = interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle_since: Option<Instant> = None;
-        let mut heard = Instant::now();
+        self.patience.hear();
         let mut edits = self.agent.edits.clone();
         let mut held = Vec::new();
         let mut looked = Instant::now();
         let mut answers = self.turn.answers.watch();
-        let mut deadline = self.turn.deadline;
-        let mut last = Instant::now();
         loop {
-            if !self.questions.is_empty() {
-                // The time in which it waits for a person is not the turn's.
-                deadline += last.elapsed();
-            }
-            last = Instant::now();
+            self.patience.pass(!self.questions.is_empty());
             tokio::select! {
                 biased;
                 () = raised(stop) => return Ok(Streamed::Stop),
-                () = sleep_until(deadline), if self.questions.is_empty() => return Ok(Streamed::Deadline),
+                () = sleep_until(self.patience.deadline()), if self.questions.is_empty() => return Ok(Streamed::Deadline),
+                () = raised(&mut edits), if !held.is_empty() => self.allow(std::mem::take(&mut held)).await,
                 frame = stream.next() => match frame {
                     Some(frame) => {
+                        // Heartbeats go on beside a model that hangs.
                         if !frame.kind.starts_with("server.") {
-                            heard = Instant::now();
-                            looked = heard;
+                            self.patience.hear();
+                            looked = Instant::now();
                         }
                         translator.frame(frame, Instant::now());
                     }
@@ -227,12 +216,11 @@ impl Run<'_> {
                         None => return Ok(Streamed::Gone),
                     },
                 },
-                () = raised(&mut edits), if !held.is_empty() => self.answer(std::mem::take(&mut held)).await,
                 _ = tick.tick() => {
                     translator.tell_deferred(Instant::now());
                     if translator.is_occupied() || !self.questions.is_empty() {
-                        heard = Instant::now();
-                    } else if heard.elapsed() > self.agent.silence {
+                        self.patience.hear();
+                    } else if self.patience.is_over() {
                         return Ok(Streamed::Silent);
                     }
                     if looked.elapsed() > QUIET {
@@ -246,14 +234,13 @@ impl Run<'_> {
                 Ok(()) = answers.changed() => {}
             }
             self.tell(translator.take()).await;
-            let asked = translator.take_asked();
-            if *edits.borrow() {
-                self.answer(asked).await;
-            } else {
-                let (waiting, now): (Vec<_>, _) = asked.into_iter().partition(|a| matches!(a, Asked::Permission(_)));
-                held.extend(waiting);
-                self.answer(now).await;
+            for asked in translator.take_asked() {
+                match asked {
+                    Asked::Permission(id) => held.push(id),
+                    Asked::Question(question) => self.questions.push(question),
+                }
             }
+            self.pass_answers_on().await;
             if !translator.is_idle() {
                 idle_since = None;
             } else if translator.is_settled() || idle_since.get_or_insert_with(Instant::now).elapsed() >= IDLE_GRACE {
@@ -262,14 +249,13 @@ impl Run<'_> {
         }
     }
 
-    /// Allows what needs leave, and passes on what people answered.
-    async fn answer(&mut self, asked: Vec<Asked>) {
-        for asked in asked {
-            match asked {
-                Asked::Permission(id) => note(self.client.allow(&id, &self.turn.directory).await),
-                Asked::Question(question) => self.questions.push(question),
-            }
+    async fn allow(&self, permissions: Vec<String>) {
+        for id in permissions {
+            note(self.client.allow(&id, &self.turn.directory).await);
         }
+    }
+
+    async fn pass_answers_on(&mut self) {
         for question in std::mem::take(&mut self.questions) {
             match question.reply(&self.turn.answers) {
                 Some(reply) => note(self.client.reply(&question.id, &reply, &self.turn.directory).await),
@@ -286,11 +272,10 @@ impl Run<'_> {
     }
 
     /// What was asked while nobody listened, to be answered as soon as it may be.
-    async fn hold_asked_meanwhile(&self, held: &mut Vec<Asked>) {
-        let asked = self.client.permissions(&self.turn.directory).await.unwrap_or_default();
-        for asked in asked.into_iter().map(Asked::Permission) {
-            if !held.contains(&asked) {
-                held.push(asked);
+    async fn hold_asked_meanwhile(&self, held: &mut Vec<String>) {
+        for id in self.client.permissions(&self.turn.directory).await.unwrap_or_default() {
+            if !held.contains(&id) {
+                held.push(id);
             }
         }
     }
@@ -352,7 +337,7 @@ impl Run<'_> {
 
     /// Another process has the database: tells what was stored before the loss.
     async fn after_loss(&mut self, translator: Translator) -> Result<TurnEnd, OpenCodeError> {
-        let deadline = self.turn.deadline.min(Instant::now() + RESTART_WITHIN);
+        let deadline = self.patience.deadline().min(Instant::now() + RESTART_WITHIN);
         let again = async {
             let mut endpoint = self.agent.endpoint.clone();
             // The supervisor may not have noticed yet.
@@ -365,7 +350,7 @@ impl Run<'_> {
             );
             up::<OpenCodeProcess>(endpoint).await
         };
-        match tokio::time::timeout_at(deadline, again).await {
+        match timeout_at(deadline, again).await {
             Ok(Ok((client, incarnation))) => {
                 (self.client, self.incarnation) = (client, incarnation);
                 self.look_back(translator, GONE).await

@@ -33,6 +33,7 @@ struct Inner {
     turn: Mutex<Option<tokio::task::AbortHandle>>,
     title: Mutex<String>,
     pub prompts: AtomicUsize,
+    replies: AtomicUsize,
     /// Parts of the newest prompt.
     parts: Mutex<Value>,
 }
@@ -49,6 +50,7 @@ impl FakeOpenCode {
             turn: Mutex::default(),
             title: Mutex::new("New session - x".to_owned()),
             prompts: AtomicUsize::new(0),
+            replies: AtomicUsize::new(0),
             parts: Mutex::default(),
         });
         let fake = Self { url, inner };
@@ -63,6 +65,7 @@ impl FakeOpenCode {
             .route("/session/{id}/abort", post(abort))
             .route("/session/{id}/message", get(messages))
             .route("/event", get(events))
+            .route("/question/{id}/reply", post(reply))
             .with_state(fake.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         fake
@@ -71,6 +74,17 @@ impl FakeOpenCode {
     /// Prompts that were given, repetitions included.
     pub fn prompts(&self) -> usize {
         self.inner.prompts.load(Ordering::Relaxed)
+    }
+
+    /// Asks a person something in the turn that runs.
+    pub fn ask(&self) {
+        let questions = json!([{"question": "Shall I?", "header": "Leave", "options": []}]);
+        self.tell("question.asked", &json!({"id": "que_1", "sessionID": SESSION, "questions": questions}));
+    }
+
+    /// Answers of people that came.
+    pub fn replies(&self) -> usize {
+        self.inner.replies.load(Ordering::Relaxed)
     }
 
     /// Parts of the newest prompt.
@@ -235,6 +249,11 @@ async fn prompt(State(fake): State<FakeOpenCode>, Path(id): Path<String>, Json(b
 
 async fn abort(State(fake): State<FakeOpenCode>) -> Json<bool> {
     fake.inner.aborted.send_replace(true);
+    Json(true)
+}
+
+async fn reply(State(fake): State<FakeOpenCode>) -> Json<bool> {
+    fake.inner.replies.fetch_add(1, Ordering::Relaxed);
     Json(true)
 }
 

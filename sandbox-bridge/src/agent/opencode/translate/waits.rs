@@ -45,7 +45,7 @@ impl Translator {
         }
     }
 
-    /// Whether the agent may be silent: it runs a tool, or waits for a person.
+    /// Whether the agent may be silent: it runs a tool.
     pub fn is_occupied(&self) -> bool {
         self.tools.values().any(|seen| !matches!(seen.status.as_str(), "completed" | "error"))
     }
