@@ -391,7 +391,10 @@ sockets.on("connection", (socket, request) => {
       session.send({ type: "prompt_queue_updated", promptQueue: session.queue });
     }
     if (message.type === "reorder_prompts") {
-      session.queue = message.messageIds.map((wanted) => session.queue.find((prompt) => prompt.messageId === wanted));
+      // What runs stays first, and what is not named goes behind what is.
+      const named = message.messageIds.flatMap((wanted) => session.queue.filter((prompt) => prompt.messageId === wanted && prompt.status === "pending"));
+      const first = [...session.queue.filter((prompt) => prompt.status === "processing"), ...named];
+      session.queue = [...first, ...session.queue.filter((prompt) => !first.includes(prompt))];
       reply({ type: "prompts_reordered", clientRequestId: message.clientRequestId });
       session.send({ type: "prompt_queue_updated", promptQueue: session.queue });
     }

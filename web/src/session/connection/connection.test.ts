@@ -335,6 +335,37 @@ describe("sending a prompt", () => {
   });
 });
 
+describe("moving a prompt that waits", () => {
+  const queue = (running: string[], pending: string[]) => {
+    const prompt = (status: "processing" | "pending") => (messageId: string) => ({ messageId, content: messageId, status });
+    socket().receive({ type: "prompt_queue_updated", promptQueue: [...running.map(prompt("processing")), ...pending.map(prompt("pending"))] });
+  };
+  const order = () => socket().last("reorder_prompts")?.messageIds;
+
+  it("names all that wait, also the one that starts first", async () => {
+    socket().accept();
+    queue([], ["m1", "m2", "m3", "m4"]);
+    const outcome = connection.moveBefore("m3", "m2");
+    expect(order()).toEqual(["m1", "m3", "m2", "m4"]);
+    socket().receive({ type: "prompts_reordered", clientRequestId: socket().last("reorder_prompts")?.clientRequestId ?? "" });
+    expect(await outcome).toEqual({ ok: true, id: "" });
+  });
+
+  it("leaves out the one that runs", () => {
+    socket().accept();
+    queue(["m1"], ["m2", "m3", "m4"]);
+    void connection.moveBefore("m4", "m2");
+    expect(order()).toEqual(["m4", "m2", "m3"]);
+  });
+
+  it("changes nothing when the other one has begun to run", () => {
+    socket().accept();
+    queue(["m1"], ["m2", "m3"]);
+    void connection.moveBefore("m2", "m1");
+    expect(order()).toEqual(["m2", "m3"]);
+  });
+});
+
 describe("being there", () => {
   it("tells when the page is left and looked at again", () => {
     socket().accept();

@@ -184,9 +184,15 @@ export class SessionConnection {
     return this.request(clientRequestId, { type: "edit_prompt", messageId, content, clientRequestId });
   }
 
-  /** Puts the prompts that wait in this order. */
-  reorder(messageIds: string[]): Promise<Outcome> {
+  /** Puts a prompt that waits right before another one. */
+  moveBefore(messageId: string, other: string): Promise<Outcome> {
     const clientRequestId = this.world.newId();
+    // All that wait are named, also one that is shown elsewhere: the session puts what is not named behind the rest.
+    const waiting = this.view.session.queue.filter(({ status }) => status === "pending").map((prompt) => prompt.messageId);
+    const rest = waiting.filter((id) => id !== messageId);
+    // When the other one is gone meanwhile, there is nothing left to go before.
+    const place = rest.includes(other) ? rest.indexOf(other) : waiting.indexOf(messageId);
+    const messageIds = rest.toSpliced(place, 0, messageId);
     return this.request(clientRequestId, { type: "reorder_prompts", messageIds, clientRequestId });
   }
 

@@ -17,7 +17,6 @@ interface QueueStackProps {
 export function QueueStack({ prompts, onCancelled }: QueueStackProps) {
   const me = useSession((view) => view.session.me?.participantId);
   if (prompts.length === 0) return null;
-  const ids = prompts.map((prompt) => prompt.messageId);
   return (
     <section className={styles["stack"]} aria-label="Waiting prompts">
       <h2 className={styles["heading"]}>
@@ -30,7 +29,7 @@ export function QueueStack({ prompts, onCancelled }: QueueStackProps) {
             key={prompt.messageId}
             prompt={prompt}
             mine={prompt.author?.participantId === me}
-            earlier={index === 0 ? undefined : [...ids.slice(0, index - 1), ...swapped(ids, index), ...ids.slice(index + 1)]}
+            before={prompts[index - 1]?.messageId}
             onCancelled={onCancelled}
           />
         ))}
@@ -39,20 +38,15 @@ export function QueueStack({ prompts, onCancelled }: QueueStackProps) {
   );
 }
 
-/** The id at a place and the one before it, the other way round. */
-function swapped(ids: readonly string[], index: number): string[] {
-  return ids.slice(index - 1, index + 1).reverse();
-}
-
 interface WaitingProps {
   prompt: QueuedPrompt;
   mine: boolean;
-  /** The order in which this one is one place earlier; the first one has none. */
-  earlier: string[] | undefined;
+  /** The one that goes right before it; the first one has none. */
+  before: string | undefined;
   onCancelled: (content: string) => void;
 }
 
-function Waiting({ prompt, mine, earlier, onCancelled }: WaitingProps) {
+function Waiting({ prompt, mine, before, onCancelled }: WaitingProps) {
   const connection = useConnection();
   const running = useSession((view) => view.session.session?.isProcessing ?? false);
   const { cancelling, failure, cancel } = useCancel(prompt, onCancelled);
@@ -95,8 +89,12 @@ function Waiting({ prompt, mine, earlier, onCancelled }: WaitingProps) {
             <SkipAheadIcon size={15} />
           </IconButton>
         )}
-        {earlier !== undefined && (
-          <IconButton label="Move this prompt up" disabled={busy} onClick={() => change.ask(connection.reorder(earlier))}>
+        {before !== undefined && (
+          <IconButton
+            label="Move this prompt up"
+            disabled={busy}
+            onClick={() => change.ask(connection.moveBefore(prompt.messageId, before))}
+          >
             <ArrowUpIcon size={15} />
           </IconButton>
         )}
