@@ -9,9 +9,17 @@ class FakeSocket implements TerminalSocket {
   onmessage: ((event: { data: unknown }) => void) | null = null;
   onclose: (() => void) | null = null;
   sent: unknown[] = [];
+  connecting = true;
   closed = false;
 
+  open(): void {
+    this.connecting = false;
+    this.onopen?.();
+  }
+
   send(data: string | Uint8Array): void {
+    // As a browser's does.
+    if (this.connecting) throw new DOMException("Still in CONNECTING state", "InvalidStateError");
     this.sent.push(typeof data === "string" ? JSON.parse(data) : new TextDecoder().decode(data));
   }
 
@@ -66,7 +74,7 @@ function bench() {
     }
   };
   const start = () => {
-    last().onopen?.();
+    last().open();
     last().tell({ type: "sandbox", reachable: true, running: [] });
     last().tell({ type: "opened", terminal: 0, size: SIZE, started: true });
   };
@@ -111,12 +119,22 @@ describe("a terminal's connection", () => {
 
   it("asks once, also while the sandbox is away", () => {
     const { connection, last } = bench();
-    last().onopen?.();
+    last().open();
     last().tell({ type: "sandbox", reachable: false, running: [] });
     expect(connection.read().state).toEqual({ at: "away" });
     last().tell({ type: "sandbox", reachable: true, running: [] });
     last().tell({ type: "sandbox", reachable: true, running: [0] });
     expect(last().sent).toEqual([{ type: "open", terminal: 0, size: SIZE }]);
+  });
+
+  it("opens the terminal that was chosen while it connected", () => {
+    const { connection, last } = bench();
+    connection.watch(1);
+    expect(connection.read()).toMatchObject({ state: { at: "connecting" }, terminal: 1 });
+    last().open();
+    connection.watch(2);
+    last().tell({ type: "sandbox", reachable: true, running: [0] });
+    expect(last().sent).toEqual([{ type: "open", terminal: 2, size: SIZE }]);
   });
 
   it("says that a sandbox restarted, and opens the terminal anew when asked", () => {
@@ -159,6 +177,18 @@ describe("a terminal's connection", () => {
     expect(first.closed).toBe(true);
     pass();
     expect(sockets).toHaveLength(2);
+  });
+
+  it("gives a socket up that never opens", () => {
+    const { connection, sockets, last, pass, start } = bench();
+    const first = last();
+    pass();
+    expect(first.closed).toBe(true);
+    expect(connection.read().state.at).toBe("lost");
+    pass();
+    expect(sockets).toHaveLength(2);
+    start();
+    expect(connection.read().state).toEqual({ at: "open" });
   });
 
   it("passes over what it does not know, and shows what was refused", () => {

@@ -65,7 +65,7 @@ export class TerminalConnection {
   #attempt = 0;
   /** Whether this socket has asked for a terminal. */
   #asked = false;
-  #answered = true;
+  #answered = false;
   #shown = 0;
   #cancelRetry: (() => void) | undefined;
   #cancelPing: (() => void) | undefined;
@@ -103,7 +103,8 @@ export class TerminalConnection {
   watch(terminal: number): void {
     this.#change({ terminal, refusal: undefined });
     if (this.#view.state.at === "ended") this.retry();
-    else this.#watch();
+    // A socket that has not asked yet asks for this one, as soon as it may.
+    else if (this.#asked) this.#watch();
   }
 
   type(keys: Uint8Array<ArrayBuffer>): void {
@@ -142,10 +143,12 @@ export class TerminalConnection {
     const socket = this.world.openSocket();
     socket.binaryType = "arraybuffer";
     this.#asked = false;
+    this.#answered = false;
     this.#socket = socket;
+    // From now on: a handshake may hang as well.
+    this.#ping();
     socket.onopen = () => {
       this.#answered = true;
-      this.#ping();
     };
     socket.onmessage = ({ data }) => {
       this.#answered = true;
