@@ -137,6 +137,19 @@ describe("a terminal's connection", () => {
     expect(last().sent).toEqual([{ type: "open", terminal: 2, size: SIZE }]);
   });
 
+  it.each([
+    [{ type: "exited", terminal: 0, code: 4 }, { at: "exited", code: 4 }],
+    [{ type: "restarted" }, { at: "restarted" }],
+  ])("says that a shell has ended, also after the sandbox was away: %j", (event, state) => {
+    const { connection, last, start } = bench();
+    start();
+    last().tell(event);
+    last().tell({ type: "sandbox", reachable: false, running: [] });
+    expect(connection.read().state).toEqual(state);
+    last().tell({ type: "sandbox", reachable: true, running: [] });
+    expect(connection.read().state).toEqual(state);
+  });
+
   it("says that a sandbox restarted, and opens the terminal anew when asked", () => {
     const { connection, last, start } = bench();
     start();

@@ -202,8 +202,10 @@ export class TerminalConnection {
         this.#change({ running: event.running });
         // Asked for at once: who waits for a sandbox gets the terminal with it.
         if (!this.#asked) this.#watch();
-        if (!event.reachable) this.#change({ state: { at: "away" } });
-        else if (this.#view.state.at === "away") this.#change({ state: { at: "connecting" } });
+        const { at } = this.#view.state;
+        // A shell that has ended is opened again by a person only, whether the sandbox is there or not.
+        if (!event.reachable && (at === "connecting" || at === "open")) this.#change({ state: { at: "away" } });
+        else if (event.reachable && at === "away") this.#change({ state: { at: "connecting" } });
         return;
       }
       case "opened":
