@@ -55,12 +55,14 @@ function bench() {
       };
     },
   });
+  let shownLater: (() => void)[] | undefined;
   const screen: Screen = {
     reset: () => shown.splice(0, shown.length, "reset"),
     resize: (size) => shown.push(`${size.cols}x${size.rows}`),
     write: (bytes, done) => {
       shown.push(new TextDecoder().decode(bytes));
-      done();
+      if (shownLater === undefined) done();
+      else shownLater.push(done);
     },
     fits: () => SIZE,
   };
@@ -78,7 +80,16 @@ function bench() {
     last().tell({ type: "sandbox", reachable: true, running: [] });
     last().tell({ type: "opened", terminal: 0, size: SIZE, started: true });
   };
-  return { connection, sockets, shown, last, pass, start };
+  /** Output is no more shown as it comes, but when the result is called. */
+  const showLater = () => {
+    const waiting: (() => void)[] = [];
+    shownLater = waiting;
+    return () => {
+      shownLater = undefined;
+      for (const done of waiting) done();
+    };
+  };
+  return { connection, sockets, shown, last, pass, start, showLater };
 }
 
 describe("a terminal's connection", () => {
@@ -103,6 +114,29 @@ describe("a terminal's connection", () => {
     last().output("y".repeat(10_000));
     last().output("y".repeat(10_000));
     expect(last().sent.at(-1)).toEqual({ type: "shown", bytes: 20_000 });
+  });
+
+  it("tells what was shown of all terminals of a socket together", () => {
+    const { connection, last, start } = bench();
+    start();
+    last().output("y".repeat(10_000));
+    connection.watch(1);
+    last().tell({ type: "opened", terminal: 1, size: SIZE, started: true });
+    last().output("y".repeat(10_000));
+    expect(last().sent.at(-1)).toEqual({ type: "shown", bytes: 20_000 });
+  });
+
+  it("tells a socket nothing of what an earlier one sent", () => {
+    const { last, pass, start, showLater } = bench();
+    start();
+    const show = showLater();
+    last().output("y".repeat(10_000));
+    last().onclose?.();
+    pass();
+    start();
+    show();
+    last().output("y".repeat(10_000));
+    expect(last().sent).toEqual([{ type: "open", terminal: 0, size: SIZE }]);
   });
 
   it("waits for a sandbox that is away and goes on with it", () => {

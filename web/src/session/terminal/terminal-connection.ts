@@ -66,6 +66,7 @@ export class TerminalConnection {
   /** Whether this socket has asked for a terminal. */
   #asked = false;
   #answered = false;
+  /** Bytes that this socket was not told of yet; the relay counts them for the socket, whichever terminal they are of. */
   #shown = 0;
   #cancelRetry: (() => void) | undefined;
   #cancelPing: (() => void) | undefined;
@@ -144,6 +145,7 @@ export class TerminalConnection {
     socket.binaryType = "arraybuffer";
     this.#asked = false;
     this.#answered = false;
+    this.#shown = 0;
     this.#socket = socket;
     // From now on: a handshake may hang as well.
     this.#ping();
@@ -180,7 +182,6 @@ export class TerminalConnection {
 
   #watch(): void {
     if (this.#socket === undefined || this.#screen === undefined) return;
-    this.#shown = 0;
     this.#asked = true;
     this.#say({ type: "open", terminal: this.#view.terminal, size: this.#screen.fits() });
   }
@@ -188,8 +189,9 @@ export class TerminalConnection {
   #output(bytes: Uint8Array): void {
     const socket = this.#socket;
     this.#screen?.write(bytes, () => {
+      if (socket !== this.#socket) return;
       this.#shown += bytes.length;
-      if (this.#shown < TOLD_BYTES || socket !== this.#socket) return;
+      if (this.#shown < TOLD_BYTES) return;
       this.#say({ type: "shown", bytes: this.#shown });
       this.#shown = 0;
     });
