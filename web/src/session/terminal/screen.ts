@@ -55,6 +55,7 @@ export class XtermScreen implements Screen {
   readonly #terminal: Terminal;
   readonly #fit = new FitAddon();
   readonly #observer: ResizeObserver;
+  #gone = false;
 
   constructor(
     private readonly element: HTMLElement,
@@ -91,17 +92,26 @@ export class XtermScreen implements Screen {
     return cols >= 2 && rows >= 1 ? { cols, rows } : { cols: this.#terminal.cols, rows: this.#terminal.rows };
   }
 
-  reset(size: TerminalSize): void {
-    this.#terminal.reset();
-    this.resize(size);
+  reset({ cols, rows }: TerminalSize): void {
+    this.#inTurn(() => {
+      this.#terminal.reset();
+      this.#terminal.resize(cols, rows);
+    });
   }
 
   resize({ cols, rows }: TerminalSize): void {
-    this.#terminal.resize(cols, rows);
+    this.#inTurn(() => this.#terminal.resize(cols, rows));
   }
 
   write(bytes: Uint8Array, shown: () => void): void {
     this.#terminal.write(bytes, shown);
+  }
+
+  /** What is written waits in xterm until it is read; its other calls take effect at once, and would overtake it. */
+  #inTurn(then: () => void): void {
+    this.#terminal.write("", () => {
+      if (!this.#gone) then();
+    });
   }
 
   focus(): void {
@@ -114,6 +124,7 @@ export class XtermScreen implements Screen {
   }
 
   dispose(): void {
+    this.#gone = true;
     this.#observer.disconnect();
     dropStylesBelow(this.element);
     this.#terminal.dispose();
