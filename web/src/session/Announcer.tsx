@@ -1,18 +1,16 @@
 import { useMemo } from "react";
 import { pullRequestsOf } from "./pull-request";
 import { useSession } from "./SessionContext";
-import { isAsking } from "./timeline/conversation";
 
 /** Tells a screen reader the turning points of a run, not each of its words. */
-export function Announcer() {
+export function Announcer({ asking }: { asking: boolean }) {
   const processing = useSession((view) => view.session.session?.isProcessing ?? false);
   const rows = useSession((view) => view.session.timeline.rows);
   const artifacts = useSession((view) => view.session.artifacts);
   const end = useMemo(() => rows.findLast((row) => row.event.type === "execution_complete")?.event, [rows]);
   const newest = pullRequestsOf(artifacts).at(-1);
-  const asks = useMemo(() => isAsking(rows), [rows]);
   const words = processing
-    ? asks
+    ? asking
       ? "The agent asks a question and waits for an answer."
       : "The agent is working."
     : end?.type === "execution_complete"

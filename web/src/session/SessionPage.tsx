@@ -130,7 +130,7 @@ function OpenSession({ id }: { id: string }) {
           {details}
         </Drawer>
       )}
-      <Announcer />
+      <Announcer asking={conversation.asking} />
     </div>
   );
 }

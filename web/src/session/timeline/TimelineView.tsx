@@ -134,7 +134,7 @@ export function TimelineView({ conversation, waiting, onFold, onCancelled }: Tim
           </ol>
           {working !== undefined && (
             <div className={styles["tail"]}>
-              <WorkingLine turn={working} />
+              <WorkingLine turn={working} asking={conversation.asking} />
             </div>
           )}
         </div>

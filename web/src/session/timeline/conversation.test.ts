@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Event, InputState, ToolCall } from "../../protocol.generated";
-import { isAsking, tellAll, tellRows, type Item } from "./conversation";
+import { tellAll, tellRows, type Item } from "./conversation";
 import { EMPTY_TIMELINE, type Row } from "./timeline";
 
 let sequence = 0;
@@ -59,10 +59,10 @@ describe("the conversation", () => {
       row({ type: "input_request", requestId: "q1", messageId: "m1", kind: "question", prompt: "Which?", state, ...at(2) });
     const asked = [prompt("m1"), question("waiting")];
     expect(kinds(tell(...asked).items)).toEqual(["prompt", "question"]);
-    expect(isAsking(asked)).toBe(true);
+    expect(tell(...asked).asking).toBe(true);
     const later = [prompt("m1"), question("answered"), tool("m1", "bash"), text("m1", "Done"), end("m1"), prompt("m2"), end("m2")];
     expect(kinds(tell(...later).items)).toEqual(["prompt", "worked", "question", "text", "end", "prompt", "end"]);
-    expect(isAsking(later)).toBe(false);
+    expect(tell(...later).asking).toBe(false);
   });
 
   it("does not fold a turn that has not ended", () => {

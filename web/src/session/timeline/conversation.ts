@@ -34,6 +34,8 @@ export interface Conversation {
   items: readonly Item[];
   /** The prompt that runs, or ran last. */
   latest: Turn | undefined;
+  /** Whether the agent waits for a person. */
+  asking: boolean;
   files: readonly ChangedFile[];
 }
 
@@ -77,12 +79,7 @@ export function tellRows(rows: readonly Row[], unfolded: ReadonlySet<string>): C
     const foldable = section.prompt !== undefined && section.end !== undefined && index < lastPrompt;
     items.push(...(foldable ? fold(section, told, unfolded) : told));
   });
-  return { items, latest: latestOf(sections[lastPrompt]), files: changedFiles(rows) };
-}
-
-/** Whether the agent waits for a person. */
-export function isAsking(rows: readonly Row[]): boolean {
-  return rows.some(({ event }) => event.type === "input_request" && event.state === "waiting");
+  return { items, latest: latestOf(sections[lastPrompt]), asking: isAsking(rows), files: changedFiles(rows) };
 }
 
 /** Adds what is not stored yet: text that is being written, and a first prompt that waits for its sandbox. */
@@ -125,6 +122,10 @@ function latestOf(section: Section | undefined): Turn | undefined {
     author: prompt.author,
     ended: end !== undefined,
   };
+}
+
+function isAsking(rows: readonly Row[]): boolean {
+  return rows.some(({ event }) => event.type === "input_request" && event.state === "waiting");
 }
 
 interface Boot {
