@@ -3,8 +3,8 @@ import { Button, IconButton } from "../../design/Button";
 import { ArrowUpIcon, CloseIcon, PencilIcon, QueueIcon, SkipAheadIcon } from "../../design/icons";
 import { count } from "../../design/words";
 import type { QueuedPrompt } from "../../protocol.generated";
-import type { Outcome } from "../connection/connection";
 import { useConnection, useSession } from "../SessionContext";
+import { useRequest } from "../use-request";
 import styles from "./QueueStack.module.css";
 
 interface QueueStackProps {
@@ -50,7 +50,7 @@ function Waiting({ prompt, mine, before, onCancelled }: WaitingProps) {
   const connection = useConnection();
   const running = useSession((view) => view.session.session?.isProcessing ?? false);
   const { cancelling, failure, cancel } = useCancel(prompt, onCancelled);
-  const change = useChange();
+  const change = useRequest();
   const [editing, setEditing] = useState(false);
   const author = prompt.author === undefined ? undefined : mine ? "You" : prompt.author.name;
   const busy = cancelling || change.busy;
@@ -165,26 +165,10 @@ function Editing({ prompt, busy, failure, onSave, onLeave }: EditingProps) {
   );
 }
 
-/** Something that is asked of the session and may be refused. */
-function useChange() {
-  const [busy, setBusy] = useState(false);
-  const [failure, setFailure] = useState<string>();
-  const ask = (asked: Promise<Outcome>, then?: () => void) => {
-    setBusy(true);
-    setFailure(undefined);
-    void asked.then((outcome) => {
-      setBusy(false);
-      if (outcome.ok) then?.();
-      else if (outcome.code !== "WITHDRAWN") setFailure(outcome.reason);
-    });
-  };
-  return { busy, failure, ask };
-}
-
 /** Takes a waiting prompt back. */
 export function useCancel(prompt: QueuedPrompt, onCancelled: (content: string) => void) {
   const connection = useConnection();
-  const { busy, failure, ask } = useChange();
+  const { busy, failure, ask } = useRequest();
   const cancel = () => ask(connection.cancel(prompt.messageId), () => onCancelled(prompt.content));
   return { cancelling: busy, failure, cancel };
 }

@@ -3,6 +3,7 @@ import { Button } from "../../design/Button";
 import { QuestionIcon } from "../../design/icons";
 import type { InputRequest } from "../../protocol.generated";
 import { useConnection, useSession } from "../SessionContext";
+import { useRequest } from "../use-request";
 import styles from "./QuestionItem.module.css";
 
 /** Longest answer, in UTF-16 units. */
@@ -33,17 +34,13 @@ function Answers({ request }: { request: InputRequest }) {
   const connection = useConnection();
   const live = useSession((view) => view.link.state === "live");
   const [own, setOwn] = useState("");
-  const [sending, setSending] = useState<string>();
-  const [failure, setFailure] = useState<string>();
+  const [sent, setSent] = useState("");
+  const { busy, failure, ask } = useRequest();
   const field = useId();
   const options = request.options ?? [];
   const answer = (text: string) => {
-    setSending(text);
-    setFailure(undefined);
-    void connection.answerQuestion(request.requestId, text).then((outcome) => {
-      setSending(undefined);
-      if (!outcome.ok && outcome.code !== "WITHDRAWN") setFailure(outcome.reason);
-    });
+    setSent(text);
+    ask(connection.answerQuestion(request.requestId, text));
   };
   return (
     <>
@@ -52,8 +49,8 @@ function Answers({ request }: { request: InputRequest }) {
           {options.map((option) => (
             <Button
               key={option}
-              busy={sending === option}
-              disabled={!live || sending !== undefined}
+              busy={busy && sent === option}
+              disabled={!live || busy}
               onClick={() => answer(option)}
             >
               {option}
@@ -77,7 +74,7 @@ function Answers({ request }: { request: InputRequest }) {
             autoComplete="off"
             onChange={(event) => setOwn(event.target.value)}
           />
-          <Button type="submit" look="primary" busy={sending === own.trim() && sending !== ""} disabled={!live || own.trim() === "" || sending !== undefined}>
+          <Button type="submit" look="primary" busy={busy && sent !== "" && sent === own.trim()} disabled={!live || own.trim() === "" || busy}>
             Answer
           </Button>
         </div>
