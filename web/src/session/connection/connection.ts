@@ -174,38 +174,33 @@ export class SessionConnection {
 
   /** Removes a prompt that still waits. */
   cancel(messageId: string): Promise<Outcome> {
-    const clientRequestId = this.world.newId();
-    return this.request(clientRequestId, { type: "cancel_prompt", messageId, clientRequestId });
+    return this.ask((clientRequestId) => ({ type: "cancel_prompt", messageId, clientRequestId }));
   }
 
   /** Changes the words of a prompt that still waits. */
   edit(messageId: string, content: string): Promise<Outcome> {
-    const clientRequestId = this.world.newId();
-    return this.request(clientRequestId, { type: "edit_prompt", messageId, content, clientRequestId });
+    return this.ask((clientRequestId) => ({ type: "edit_prompt", messageId, content, clientRequestId }));
   }
 
   /** Puts a prompt that waits right before another one. */
   moveBefore(messageId: string, other: string): Promise<Outcome> {
-    const clientRequestId = this.world.newId();
     // All that wait are named, also one that is shown elsewhere: the session puts what is not named behind the rest.
     const waiting = this.view.session.queue.filter(({ status }) => status === "pending").map((prompt) => prompt.messageId);
     const rest = waiting.filter((id) => id !== messageId);
     // When the other one is gone meanwhile, there is nothing left to go before.
     const place = rest.includes(other) ? rest.indexOf(other) : waiting.indexOf(messageId);
     const messageIds = rest.toSpliced(place, 0, messageId);
-    return this.request(clientRequestId, { type: "reorder_prompts", messageIds, clientRequestId });
+    return this.ask((clientRequestId) => ({ type: "reorder_prompts", messageIds, clientRequestId }));
   }
 
   /** Stops what runs, and runs this prompt next. */
   sendNow(messageId: string): Promise<Outcome> {
-    const clientRequestId = this.world.newId();
-    return this.request(clientRequestId, { type: "send_now", messageId, clientRequestId });
+    return this.ask((clientRequestId) => ({ type: "send_now", messageId, clientRequestId }));
   }
 
   /** Answers a question of the agent. */
   answerQuestion(requestId: string, answer: string): Promise<Outcome> {
-    const clientRequestId = this.world.newId();
-    return this.request(clientRequestId, { type: "input_response", requestId, answer, clientRequestId });
+    return this.ask((clientRequestId) => ({ type: "input_response", requestId, answer, clientRequestId }));
   }
 
   /** Stops trying to send what was not answered yet. The server may have taken it all the same. */
@@ -497,6 +492,11 @@ export class SessionConnection {
   }
 
   // Requests that are answered by their id.
+
+  private ask(frame: (clientRequestId: string) => ClientMessage): Promise<Outcome> {
+    const id = this.world.newId();
+    return this.request(id, frame(id));
+  }
 
   private request(id: string, frame: ClientMessage): Promise<Outcome> {
     this.withdraw(id);
