@@ -101,6 +101,12 @@ export async function post<Answer>(path: Path, body: unknown, options: CallOptio
   return (await call("POST", path, body, options)) as Answer;
 }
 
+/** The address of a WebSocket of this origin. */
+export function socketUrl(path: `/${string}`): string {
+  const { protocol, host } = window.location;
+  return `${protocol === "https:" ? "wss" : "ws"}://${host}${path}`;
+}
+
 /** What to tell a person about an error of any kind. */
 export function sentenceOf(error: unknown): string {
   return error instanceof Error && error.message !== "" ? error.message : "Something went wrong. Try again.";

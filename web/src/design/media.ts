@@ -25,3 +25,8 @@ export function useWide(): boolean {
 export function useTouch(): boolean {
   return useMedia("(pointer: coarse)");
 }
+
+/** The system is dark; a person may have chosen otherwise for the page. */
+export function useSystemDark(): boolean {
+  return useMedia("(prefers-color-scheme: dark)");
+}

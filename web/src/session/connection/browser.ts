@@ -1,4 +1,4 @@
-import { post } from "../../app/api";
+import { post, socketUrl } from "../../app/api";
 import type { WsTokenResponse } from "../../protocol.generated";
 import type { Socket, World } from "./connection";
 
@@ -12,10 +12,7 @@ export function browserWorld(sessionId: string, listChanged: () => void): World 
       const answer = await post<WsTokenResponse>(`/api/sessions/${path}/ws-token`, {}, { signal });
       return answer.token;
     },
-    openSocket: () => {
-      const { protocol, host } = window.location;
-      return new WebSocket(`${protocol === "https:" ? "wss" : "ws"}://${host}/sessions/${path}/ws`) as Socket;
-    },
+    openSocket: () => new WebSocket(socketUrl(`/sessions/${path}/ws`)) as Socket,
     now: () => Date.now(),
     random: () => Math.random(),
     newId: () => crypto.randomUUID(),

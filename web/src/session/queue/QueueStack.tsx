@@ -1,4 +1,5 @@
 import { useId, useState } from "react";
+import { PROMPT_MAX } from "../../composer/PromptField";
 import { Button, IconButton } from "../../design/Button";
 import { ArrowUpIcon, CloseIcon, PencilIcon, QueueIcon, SkipAheadIcon } from "../../design/icons";
 import { count } from "../../design/words";
@@ -139,7 +140,7 @@ function Editing({ prompt, busy, failure, onSave, onLeave }: EditingProps) {
         id={field}
         value={words}
         rows={Math.min(6, words.split("\n").length + 1)}
-        maxLength={64_000}
+        maxLength={PROMPT_MAX}
         // The person asked for this field with the press before.
         // eslint-disable-next-line jsx-a11y/no-autofocus
         autoFocus

@@ -1,8 +1,9 @@
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { socketUrl } from "../../app/api";
 import { useTheme } from "../../app/theme";
 import { Button, IconButton } from "../../design/Button";
 import { CloseIcon, PlusIcon } from "../../design/icons";
-import { useNarrow, useTouch } from "../../design/media";
+import { useNarrow, useSystemDark, useTouch } from "../../design/media";
 import { useSession } from "../SessionContext";
 import { sandboxStatus } from "../header/sandbox-words";
 import { KEYS, withControl } from "./keys";
@@ -16,11 +17,7 @@ const MOST = 4;
 
 function connectionOf(id: string): TerminalConnection {
   return new TerminalConnection({
-    openSocket: () => {
-      const { protocol, host } = window.location;
-      const url = `${protocol === "https:" ? "wss" : "ws"}://${host}/api/sessions/${encodeURIComponent(id)}/terminal`;
-      return new WebSocket(url) as TerminalSocket;
-    },
+    openSocket: () => new WebSocket(socketUrl(`/api/sessions/${encodeURIComponent(id)}/terminal`)) as TerminalSocket,
     random: () => Math.random(),
     later: (callback, ms) => {
       const timer = setTimeout(callback, ms);
@@ -39,6 +36,7 @@ export default function TerminalPanel({ id, onClose }: { id: string; onClose: ()
   const screen = useRef<XtermScreen>(undefined);
   const close = useRef<HTMLButtonElement>(null);
   const theme = useTheme();
+  const systemDark = useSystemDark();
   const narrow = useNarrow();
   const touch = useTouch();
 
@@ -70,13 +68,7 @@ export default function TerminalPanel({ id, onClose }: { id: string; onClose: ()
     [connection, type],
   );
 
-  useEffect(() => {
-    const scheme = window.matchMedia("(prefers-color-scheme: dark)");
-    const recolour = () => screen.current?.recolour();
-    recolour();
-    scheme.addEventListener("change", recolour);
-    return () => scheme.removeEventListener("change", recolour);
-  }, [theme]);
+  useEffect(() => screen.current?.recolour(), [theme, systemDark]);
 
   // A sandbox that came up since is connected to by itself.
   const ended = view.state.at === "ended";
