@@ -1,41 +1,7 @@
 // Two people at one terminal, in two browsers, on a desktop's and a phone's width.
-//
-// Elements are found as a person finds them, by role and name. Pictures are kept for looking at.
-import { createRequire } from "node:module";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { assert, picture, signIn, together } from "./people.mjs";
 
-const { PLAYWRIGHT_CORE, CHROMIUM, BASE_URL, SESSION, PICTURES } = process.env;
-const { chromium } = createRequire(import.meta.url)(PLAYWRIGHT_CORE);
-
-const flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-  "--disable-component-update", "--disable-sync"];
-
-function assert(condition, sentence) {
-  if (!condition) throw new Error(sentence);
-}
-
-async function browser(login, options) {
-  const folder = mkdtempSync(join(tmpdir(), "oi-chromium-"));
-  const context = await chromium.launchPersistentContext(folder, {
-    executablePath: CHROMIUM, headless: true, args: flags, ...options,
-  });
-  context.setDefaultTimeout(20_000);
-  const page = context.pages()[0] ?? (await context.newPage());
-  const problems = [];
-  page.on("pageerror", (error) => problems.push(String(error)));
-  page.on("console", (message) => {
-    if (message.type() === "error" && /Content Security Policy|Uncaught/.test(message.text())) problems.push(message.text());
-  });
-  await page.goto(BASE_URL + "/");
-  await page.getByRole("button", { name: /github/i }).click();
-  await page.waitForURL(/login\/oauth\/authorize/);
-  await page.getByRole("button", { name: new RegExp(login, "i") }).click();
-  await page.waitForURL((url) => url.href.startsWith(BASE_URL) && !url.pathname.startsWith("/login") && !url.pathname.startsWith("/api"));
-  await page.goto(`${BASE_URL}/session/${SESSION}`);
-  return { context, page, problems, close: async () => { await context.close(); rmSync(folder, { recursive: true, force: true }); } };
-}
+const { BASE_URL, SESSION } = process.env;
 
 /** What the terminal shows, without the styling of its letters. */
 const shown = (page) => page.locator(".xterm-rows").innerText();
@@ -48,9 +14,12 @@ async function until(page, text) {
   }
 }
 
-const ada = await browser("ada", { viewport: { width: 1280, height: 860 }, colorScheme: "light" });
-const grace = await browser("grace", { viewport: { width: 390, height: 844 }, colorScheme: "dark", isMobile: true, hasTouch: true });
-try {
+await together("terminal", async (ada, grace) => {
+  for (const [who, login] of [[ada, "ada"], [grace, "grace"]]) {
+    await signIn(who.page, login);
+    await who.page.goto(`${BASE_URL}/session/${SESSION}`);
+  }
+
   await ada.page.getByRole("button", { name: "Show terminal" }).click();
   const panel = ada.page.getByRole("region", { name: "Terminal", exact: true });
   await panel.getByRole("button", { name: "Terminal 1", pressed: true }).waitFor();
@@ -62,7 +31,7 @@ try {
   assert(red !== plain, `colours of programs are shown: ${red} beside ${plain}`);
   const cells = await ada.page.locator(".xterm-rows > div").first().evaluate((e) => getComputedStyle(e).height);
   assert(parseFloat(cells) > 8, `rows have a height: ${cells}`);
-  await ada.page.screenshot({ path: join(PICTURES, "terminal-desktop.png") });
+  await picture(ada.page, "terminal-desktop");
 
   // A keyboard gets out again.
   await ada.page.keyboard.press("Shift+Escape");
@@ -89,7 +58,7 @@ try {
   await until(ada.page, "phone-10");
   const wide = await grace.page.evaluate(() => document.documentElement.scrollWidth);
   assert(wide <= 390, `the page does not scroll sideways: ${wide}`);
-  await grace.page.screenshot({ path: join(PICTURES, "terminal-phone.png") });
+  await picture(grace.page, "terminal-phone");
 
   // A second terminal beside the first, and the end of a shell.
   await panel.getByRole("button", { name: "New terminal" }).click();
@@ -98,18 +67,10 @@ try {
   await panel.locator(".xterm").click();
   await ada.page.keyboard.type("exit 4\n");
   await panel.getByText("The shell has ended with code 4.").waitFor();
-  await ada.page.screenshot({ path: join(PICTURES, "terminal-exited.png") });
+  await picture(ada.page, "terminal-exited");
   await panel.getByRole("button", { name: "Open it anew" }).click();
   await panel.getByText("The shell has ended with code 4.").waitFor({ state: "hidden" });
 
   await ada.page.getByRole("button", { name: "Hide terminal" }).first().click();
   await panel.waitFor({ state: "detached" });
-  for (const who of [ada, grace]) assert(who.problems.length === 0, `problems of the page: ${who.problems.join("\n")}`);
-} catch (error) {
-  await ada.page.screenshot({ path: join(PICTURES, "terminal-failed-desktop.png") });
-  await grace.page.screenshot({ path: join(PICTURES, "terminal-failed-phone.png") });
-  throw error;
-} finally {
-  await ada.close();
-  await grace.close();
-}
+});

@@ -1,19 +1,16 @@
 //! The web terminal with nothing played: a page's socket, its Durable Object, the bridge, a shell.
 
 use std::collections::VecDeque;
-use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use e2e::api::{Person, raw};
 use e2e::stack::Ready;
-use e2e::{Failed, Outcome, check, check_eq, tool};
+use e2e::{Failed, Outcome, check, check_eq};
 use futures_util::{SinkExt as _, StreamExt as _};
 use oi_protocol::terminal::{CLOSE_ENDED, CLOSE_OFF, WINDOW_BYTES};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::process::Command;
 use tokio::time::{sleep, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -21,6 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::World;
+use crate::browser::run_script;
 
 const UP_WITHIN: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
@@ -297,25 +295,6 @@ pub async fn a_browser_types_in_a_terminal_at_a_desktops_and_a_phones_width(worl
     let ada = Person::sign_in(&world.stack.ready, "ada").await?;
     turn_on(&ada, true).await?;
     let session = session(&ada).await?;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let pictures = folder.join("../target/e2e-pictures");
-    std::fs::create_dir_all(&pictures)?;
-    let run = Command::new(tool("node")?)
-        .arg(folder.join("browser/terminal.mjs"))
-        .env("PLAYWRIGHT_CORE", tool("playwrightCore")?)
-        .env("CHROMIUM", tool("chromium")?)
-        .env("BASE_URL", &world.stack.ready.base_url)
-        .env("SESSION", &session)
-        .env("PICTURES", pictures)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(Duration::from_secs(150), run).await??;
-    check!(
-        output.status.success(),
-        "the browsers' script failed:\n{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    run_script(world, "terminal.mjs", Duration::from_secs(150), &[("SESSION", &session)]).await?;
     end(&ada, &session).await
 }
