@@ -70,6 +70,10 @@ await together("terminal", async (ada, grace) => {
   await picture(ada.page, "terminal-exited");
   await panel.getByRole("button", { name: "Open it anew" }).click();
   await panel.getByText("The shell has ended with code 4.").waitFor({ state: "hidden" });
+  // The new shell has the keys at once.
+  await until(ada.page, "bash-");
+  await ada.page.keyboard.type("echo anew-$((3+4))\n");
+  await until(ada.page, "anew-7");
 
   await ada.page.getByRole("button", { name: "Hide terminal" }).first().click();
   await panel.waitFor({ state: "detached" });

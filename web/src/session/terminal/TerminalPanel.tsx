@@ -83,6 +83,12 @@ export default function TerminalPanel({ id, onClose }: { id: string; onClose: ()
     setControl(held.current);
     screen.current?.focus();
   };
+  // The button that was pressed goes away, and would take the focus with it.
+  const again = () => {
+    if (view.state.at === "exited" || view.state.at === "restarted") connection.watch(view.terminal);
+    else connection.retry();
+    screen.current?.focus();
+  };
   const press = (keys: string) => {
     type(keys);
     screen.current?.focus();
@@ -98,7 +104,7 @@ export default function TerminalPanel({ id, onClose }: { id: string; onClose: ()
       </div>
       <div className={styles["stage"]}>
         <div className={styles["screen"]} ref={mount} />
-        <Overlay view={view} connection={connection} />
+        <Overlay view={view} onAgain={again} />
       </div>
       {view.refusal !== undefined && (
         <p className={styles["refusal"]} role="alert">
@@ -147,15 +153,12 @@ function Tabs({ view, onWatch }: { view: TerminalView; onWatch: (terminal: numbe
   );
 }
 
-function Overlay({ view, connection }: { view: TerminalView; connection: TerminalConnection }) {
+function Overlay({ view, onAgain }: { view: TerminalView; onAgain: () => void }) {
   const words = wordsOf(view.state);
-  const again = view.state.at === "exited" || view.state.at === "restarted";
   return (
     <div className={styles["overlay"]} role="status" hidden={words === undefined}>
       {words !== undefined && <p>{words.text}</p>}
-      {words?.action !== undefined && (
-        <Button onClick={() => (again ? connection.watch(view.terminal) : connection.retry())}>{words.action}</Button>
-      )}
+      {words?.action !== undefined && <Button onClick={onAgain}>{words.action}</Button>}
     </div>
   );
 }
