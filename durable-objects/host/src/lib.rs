@@ -17,6 +17,7 @@
 
 mod alarm;
 mod commit;
+pub mod hibernation;
 mod jobs;
 mod requests;
 mod sockets;
@@ -35,7 +36,7 @@ use oi_session::core::SessionCore;
 use oi_session::gather::Gather;
 use oi_session::input::ReplyId;
 use oi_session::job::{ClaimedJob, JobResult};
-use worker::{Request, Response, State, WebSocket, WebSocketIncomingMessage, WebSocketRequestResponsePair};
+use worker::{Request, Response, State, WebSocket, WebSocketIncomingMessage};
 
 use crate::sockets::SocketTable;
 use crate::storage::{StorageSql, TransactionalStorage};
@@ -91,9 +92,7 @@ fn now() -> UnixMillis {
 impl<E: Effects> Host<E> {
     /// Does nothing that can fail, and nothing that grows with the session.
     pub fn new(state: State, effects: E) -> Self {
-        if let Ok(pair) = WebSocketRequestResponsePair::new(r#"{"type":"ping"}"#, r#"{"type":"pong"}"#) {
-            state.set_websocket_auto_response(&pair);
-        }
+        hibernation::answer_pings(&state);
         let config = effects.config();
         let inner = Inner {
             transactions: TransactionalStorage::of(&state),
@@ -132,9 +131,7 @@ impl<E: Effects> Host<E> {
     /// A socket closed; it is closed from this side too.
     pub fn websocket_close(&self, socket: &WebSocket, code: usize, reason: &str) {
         sockets::closed(&self.inner, socket);
-        // 1005 and 1006 stand for the absence of a code and may not be sent.
-        let code = u16::try_from(code).ok().filter(|code| matches!(code, 1000 | 1001 | 1011 | 3000..=4999));
-        let _ = socket.close(code.or(Some(1000)), Some(reason));
+        hibernation::close_back(socket, code, reason);
     }
 
     /// A socket failed, which closes it.

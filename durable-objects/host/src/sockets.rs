@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use wasm_bindgen::prelude::*;
 use worker::{State, WebSocket, WebSocketIncomingMessage};
 
+use crate::hibernation::{mark, marked};
 use crate::{Effects, Inner};
 
 #[wasm_bindgen]
@@ -19,9 +20,6 @@ extern "C" {
     #[wasm_bindgen(method, catch, js_name = send)]
     fn send_value(this: &RawSocket, data: &JsValue) -> Result<(), JsValue>;
 }
-
-/// Property of the socket's JavaScript object that holds its id, so that a frame costs no attachment read.
-const ID_PROPERTY: &str = "openInspectSocketId";
 
 /// What outlives the object in a socket: its id, its side, and the core's own text.
 #[derive(Serialize, Deserialize)]
@@ -58,7 +56,7 @@ impl SocketTable {
             };
             let id = SocketId(kept.id);
             self.next = self.next.max(kept.id);
-            mark(&socket, id);
+            mark(&socket, id.0);
             self.known.insert(id, Known { socket, sandbox: kept.sandbox });
             list.push((id, kept.core));
         }
@@ -72,7 +70,7 @@ impl SocketTable {
     }
 
     pub fn add(&mut self, id: SocketId, socket: WebSocket, sandbox: bool) {
-        mark(&socket, id);
+        mark(&socket, id.0);
         let _ = socket.serialize_attachment(Kept { id: id.0, sandbox, core: None });
         self.known.insert(id, Known { socket, sandbox });
     }
@@ -84,18 +82,9 @@ impl SocketTable {
     }
 }
 
-fn mark(socket: &WebSocket, id: SocketId) {
-    let raw: &worker::web_sys::WebSocket = socket.as_ref();
-    let _ = js_sys::Reflect::set(raw, &JsValue::from_str(ID_PROPERTY), &JsValue::from_f64(id.0 as f64));
-}
-
 fn id_of(socket: &WebSocket) -> Option<SocketId> {
-    let raw: &worker::web_sys::WebSocket = socket.as_ref();
-    let property = js_sys::Reflect::get(raw, &JsValue::from_str(ID_PROPERTY)).ok().and_then(|value| value.as_f64());
-    match property {
-        Some(id) => Some(SocketId(id as u64)),
-        None => socket.deserialize_attachment::<Kept>().ok().flatten().map(|kept| SocketId(kept.id)),
-    }
+    let attached = || Some(socket.deserialize_attachment::<Kept>().ok()??.id);
+    marked(socket).or_else(attached).map(SocketId)
 }
 
 /// Attachments, frames and closes, in this order. A frame's JavaScript string is made once for all its receivers.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use oi_protocol::terminal::CLOSE_REPLACED;
+use oi_session_host::hibernation::{answer_pings, close_back, mark, marked};
 use oi_worker_kit::log::Line;
 use serde::{Deserialize, Serialize};
 use worker::{
-    DurableObject, Env, Request, Response, State, WebSocket, WebSocketIncomingMessage, WebSocketPair,
-    WebSocketRequestResponsePair, durable_object,
+    DurableObject, Env, Request, Response, State, WebSocket, WebSocketIncomingMessage, WebSocketPair, durable_object,
 };
 
 use super::relay::{Bridge, Output, Payload, Relay, Viewer};
@@ -35,6 +35,19 @@ impl Kept {
         let text = socket.deserialize_attachment::<String>().ok().flatten()?;
         serde_json::from_str(&text).ok()
     }
+
+    const fn id(&self) -> u32 {
+        match self {
+            Self::Bridge(bridge) => bridge.id,
+            Self::Viewer(viewer) => viewer.id,
+        }
+    }
+}
+
+/// A socket's number. Bridges and pages have theirs from one series.
+fn id_of(socket: &WebSocket) -> Option<u32> {
+    let marked = marked(socket).and_then(|id| u32::try_from(id).ok());
+    marked.or_else(|| Kept::read(socket).map(|kept| kept.id()))
 }
 
 #[derive(Default)]
@@ -58,7 +71,11 @@ impl Sockets {
         let mut found = Self::default();
         let mut bridge_id = 0;
         for socket in state.get_websockets() {
-            match Kept::read(&socket) {
+            let kept = Kept::read(&socket);
+            if let Some(kept) = &kept {
+                mark(&socket, u64::from(kept.id()));
+            }
+            match kept {
                 Some(Kept::Bridge(bridge)) => {
                     if bridge.id > bridge_id {
                         bridge_id = bridge.id;
@@ -116,6 +133,7 @@ impl Sockets {
 
     fn admit(&mut self, admitted: Admitted, socket: WebSocket) {
         let id = self.relay.mint();
+        mark(&socket, u64::from(id));
         let outputs = match admitted {
             Admitted::Bridge { generation, incarnation } => {
                 if let Some(before) = self.bridge.replace(socket) {
@@ -131,40 +149,29 @@ impl Sockets {
         self.carry_out(outputs);
     }
 
+    /// What is no page's that is known is the bridge's, or of a socket that was closed already and whom nobody hears.
     fn message(&mut self, socket: &WebSocket, message: WebSocketIncomingMessage) {
-        let outputs = match (Kept::read(socket), message) {
-            (Some(Kept::Bridge(bridge)), WebSocketIncomingMessage::String(text)) => {
-                self.relay.bridge_text(bridge.id, &text)
-            }
-            (Some(Kept::Bridge(bridge)), WebSocketIncomingMessage::Binary(bytes)) => {
-                self.relay.bridge_bytes(bridge.id, &bytes)
-            }
-            (Some(Kept::Viewer(viewer)), WebSocketIncomingMessage::String(text)) => {
-                self.relay.viewer_text(viewer.id, &text)
-            }
-            (Some(Kept::Viewer(viewer)), WebSocketIncomingMessage::Binary(bytes)) => {
-                self.relay.viewer_bytes(viewer.id, &bytes)
-            }
-            (None, _) => Vec::new(),
+        let Some(id) = id_of(socket) else { return };
+        let outputs = match (self.viewers.contains_key(&id), message) {
+            (false, WebSocketIncomingMessage::String(text)) => self.relay.bridge_text(id, &text),
+            (false, WebSocketIncomingMessage::Binary(bytes)) => self.relay.bridge_bytes(id, &bytes),
+            (true, WebSocketIncomingMessage::String(text)) => self.relay.viewer_text(id, &text),
+            (true, WebSocketIncomingMessage::Binary(bytes)) => self.relay.viewer_bytes(id, &bytes),
         };
         self.carry_out(outputs);
     }
 
     fn closed(&mut self, socket: &WebSocket) {
-        let outputs = match Kept::read(socket) {
-            Some(Kept::Bridge(bridge)) => {
-                let outputs = self.relay.bridge_closed(bridge.id);
-                // One that was replaced ends later than its successor begins.
-                if self.relay.has_no_bridge() {
-                    self.bridge = None;
-                }
-                outputs
+        let Some(id) = id_of(socket) else { return };
+        let outputs = if self.viewers.remove(&id).is_some() {
+            self.relay.viewer_closed(id)
+        } else {
+            let outputs = self.relay.bridge_closed(id);
+            // One that was replaced ends later than its successor begins.
+            if self.relay.has_no_bridge() {
+                self.bridge = None;
             }
-            Some(Kept::Viewer(viewer)) => {
-                self.viewers.remove(&viewer.id);
-                self.relay.viewer_closed(viewer.id)
-            }
-            None => Vec::new(),
+            outputs
         };
         self.carry_out(outputs);
     }
@@ -183,9 +190,7 @@ impl RefUnwindSafe for TerminalDO {}
 
 impl DurableObject for TerminalDO {
     fn new(state: State, _env: Env) -> Self {
-        if let Ok(pair) = WebSocketRequestResponsePair::new(r#"{"type":"ping"}"#, r#"{"type":"pong"}"#) {
-            state.set_websocket_auto_response(&pair);
-        }
+        answer_pings(&state);
         let sockets = RefCell::new(Sockets::wake(&state));
         Self { state, sockets }
     }
@@ -223,9 +228,7 @@ impl DurableObject for TerminalDO {
         _was_clean: bool,
     ) -> worker::Result<()> {
         self.sockets.borrow_mut().closed(&socket);
-        // 1005 and 1006 stand for the absence of a code and may not be sent.
-        let code = u16::try_from(code).ok().filter(|code| matches!(code, 1000 | 1001 | 1011 | 3000..=4999));
-        let _ = socket.close(code.or(Some(1000)), Some(reason));
+        close_back(&socket, code, &reason);
         Ok(())
     }
 
