@@ -36,17 +36,14 @@ pub async fn for_image(
     };
     let global = Source { scope: SecretScope::Global, label: "global".to_owned() };
     let sources: Vec<Source> = std::iter::once(global).chain(own).collect();
-    let scopes: Vec<SecretScope> = sources.iter().map(|source| source.scope.clone()).collect();
-    let stored = secrets::read(&D1::of(env)?, &scopes).await?;
-    if stored.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let refused = |sentence: String| Refusal::new(500, ErrorCode::Internal, sentence);
-    let merged = merge(&sources, &stored, &KeyRing::of(env, KEY_VARIABLE)?).map_err(refused)?;
+    let refused = |sentence: String| Failure::from(Refusal::new(500, ErrorCode::Internal, sentence));
+    let merged = gathered(env, &sources).await.map_err(|unread| match unread {
+        Unread::Store(failure) => failure,
+        Unread::Keys(refusal) => refusal.into(),
+        Unread::Secret(sentence) => refused(sentence),
+    })?;
     match over_the_limit(&merged) {
-        Some(sentence) if env.get("SECRETS_CAP_ENFORCEMENT").as_deref() != Some("warn") => {
-            Err(refused(sentence).into())
-        }
+        Some(sentence) if is_limit_enforced(env) => Err(refused(sentence)),
         _ => Ok(merged.values),
     }
 }
@@ -135,16 +132,37 @@ fn over_the_limit(merged: &Merged) -> Option<String> {
     })
 }
 
+fn is_limit_enforced(vars: &impl Vars) -> bool {
+    vars.get("SECRETS_CAP_ENFORCEMENT").as_deref() != Some("warn")
+}
+
+/// Why there are no secrets.
+enum Unread {
+    Store(Failure),
+    Keys(Refusal),
+    /// One does not open.
+    Secret(String),
+}
+
+/// Reads and merges what the sources have. Without any secret no key is needed.
+async fn gathered(env: &Env, sources: &[Source]) -> Result<Merged, Unread> {
+    let scopes: Vec<SecretScope> = sources.iter().map(|source| source.scope.clone()).collect();
+    let db = D1::of(env).map_err(Unread::Store)?;
+    let stored = secrets::read(&db, &scopes).await.map_err(|error| Unread::Store(error.into()))?;
+    if stored.is_empty() {
+        return Ok(Merged::default());
+    }
+    let keys = KeyRing::of(env, KEY_VARIABLE).map_err(Unread::Keys)?;
+    merge(sources, &stored, &keys).map_err(Unread::Secret)
+}
+
 /// The variables of a sandbox that starts.
 pub async fn variables(env: &Env, start: &StartSandbox) -> Result<BTreeMap<String, String>, Failed> {
-    let sources = sources(start);
-    let scopes: Vec<SecretScope> = sources.iter().map(|source| source.scope.clone()).collect();
-    let stored = secrets::read(&D1::of(env)?, &scopes).await.map_err(Failure::from)?;
-    if stored.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let keys = KeyRing::of(env, KEY_VARIABLE).map_err(|refusal| permanent(refusal.sentence.into_owned()))?;
-    let merged = merge(&sources, &stored, &keys).map_err(permanent)?;
+    let merged = gathered(env, &sources(start)).await.map_err(|unread| match unread {
+        Unread::Store(failure) => failure.into(),
+        Unread::Keys(refusal) => permanent(refusal.sentence.into_owned()),
+        Unread::Secret(sentence) => permanent(sentence),
+    })?;
     let line = |event: &'static str| Line::warn("control-plane", event).with("session_id", start.session_id.as_str());
     for collision in &merged.collisions {
         line("secrets.collision")
@@ -154,7 +172,7 @@ pub async fn variables(env: &Env, start: &StartSandbox) -> Result<BTreeMap<Strin
             .write();
     }
     if let Some(sentence) = over_the_limit(&merged) {
-        if env.get("SECRETS_CAP_ENFORCEMENT").as_deref() != Some("warn") {
+        if is_limit_enforced(env) {
             return Err(permanent(sentence));
         }
         line("secrets.over_the_limit").with("detail", sentence).write();
