@@ -182,9 +182,6 @@ pub fn environment(request: &CreateSandboxRequest, files: Files, doors: &Doors, 
     if request.slack_notify {
         set("AGENT_SLACK_NOTIFY_ENABLED", "true");
     }
-    if request.services.terminal {
-        set("TERMINAL_ENABLED", "true");
-    }
     if doors.code_server {
         set("CODE_SERVER_PORT", &CODE_SERVER_PORT.to_string());
         set("CODE_SERVER_PASSWORD", &passwords.code_server);
