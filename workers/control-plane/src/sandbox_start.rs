@@ -1,8 +1,8 @@
 //! Starting a sandbox: whether the backend is asked at all, what it is asked for, and what its answer says.
 
-use futures_util::future::{join, join4};
+use futures_util::future::{join, join3, join4};
 use oi_protocol::UnixMillis;
-use oi_protocol::local_backend::{BootFrom, CreateSandboxRequest};
+use oi_protocol::local_backend::{BootFrom, CreateSandboxRequest, SandboxLimits, SandboxMcpServer, SandboxServices};
 use oi_session::access::SandboxAccess;
 use oi_session::call::InitRepository;
 use oi_session::job::{ClaimedJob, JobResult, StartFrom, StartSandbox};
@@ -12,7 +12,7 @@ use worker::Env;
 
 use crate::effects::{Failed, create_request, permanent};
 use crate::handlers::mcp_servers_for;
-use crate::image_builds::selection;
+use crate::image_builds::selection::{self, Image};
 use crate::models::Models;
 use crate::sandbox_access::{self, BackendAccess};
 use crate::sandbox_backend::{self, BackendError, BackendSandbox, Restored, SandboxBackend};
@@ -107,15 +107,17 @@ async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobRes
         return Ok(started(env, start, found)?);
     }
     // The users' secrets go from here to the backend and are kept nowhere on the way.
-    let request =
-        CreateSandboxRequest { env: secret_injection::variables(env, start).await?, ..create_request(env, start)? };
-    let request = with_settings(env, start, request).await.map_err(Failed::from)?;
+    let (variables, settings, image) = join3(
+        secret_injection::variables(env, start),
+        settings(&db, env, start),
+        image(&db, &backend, &backend_name, start),
+    )
+    .await;
+    let request = CreateSandboxRequest { env: variables?, ..create_request(env, start)? };
+    let request = with_settings(env, settings.map_err(Failed::from)?, request);
     let sandbox = match &start.from {
-        StartFrom::Fresh => create(&db, &backend, &backend_name, start, request, clock::now()).await?,
-        StartFrom::Snapshot { image_id, .. } => {
-            let boot = BootFrom::SnapshotRestore { image_id: Some(image_id.clone()) };
-            backend.restore(&CreateSandboxRequest { boot, ..request }, Restored::Image(image_id)).await?
-        }
+        StartFrom::Fresh => create(&db, &backend, image, request, clock::now()).await?,
+        StartFrom::Snapshot { image_id, .. } => backend.restore(&request, Restored::Image(image_id)).await?,
         StartFrom::Parked { provider_object_id } => {
             backend.restore(&request, Restored::Parked(provider_object_id)).await?
         }
@@ -123,25 +125,32 @@ async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobRes
     Ok(started(env, start, sandbox)?)
 }
 
+/// The image that a sandbox may begin with: one that has no files of its own yet.
+pub(crate) async fn image(
+    db: &impl Database,
+    backend: &impl SandboxBackend,
+    name: &str,
+    start: &StartSandbox,
+) -> Option<Image> {
+    if start.from != StartFrom::Fresh || !backend.capabilities().image_build {
+        return None;
+    }
+    let found = selection::image_for(db, name, start.environment_id.as_ref(), &start.repositories).await;
+    found.unwrap_or_else(|error| {
+        log("looking for an image", &error);
+        None
+    })
+}
+
 /// Starts a sandbox with the image of what it works on, where there is one. One that the backend refuses to start is
 /// never tried again: the sandbox begins with the backend's own image, and when that works, the fault was the image's.
 pub(crate) async fn create(
     db: &impl Database,
     backend: &impl SandboxBackend,
-    name: &str,
-    start: &StartSandbox,
+    image: Option<Image>,
     request: CreateSandboxRequest,
     now: UnixMillis,
 ) -> Result<BackendSandbox, BackendError> {
-    let image = if backend.capabilities().image_build {
-        let found = selection::image_for(db, name, start.environment_id.as_ref(), &start.repositories).await;
-        found.unwrap_or_else(|error| {
-            log("looking for an image", &error);
-            None
-        })
-    } else {
-        None
-    };
     let Some(image) = image else { return backend.create(&request).await };
     let boot = BootFrom::RepoImage { image_id: Some(image.image_id), sha: image.sha };
     let with_image = CreateSandboxRequest { boot, ..request.clone() };
@@ -162,33 +171,44 @@ pub(crate) async fn create(
     Ok(sandbox)
 }
 
-/// With what the deployment's settings and the session's own pins give it.
-async fn with_settings(
-    env: &Env,
-    start: &StartSandbox,
-    request: CreateSandboxRequest,
-) -> Result<CreateSandboxRequest, Failure> {
-    let db = D1::of(env)?;
+/// What the deployment's settings and the session's own pins give a sandbox.
+struct Settings {
+    provider_accounts: Vec<String>,
+    mcp_servers: Vec<SandboxMcpServer>,
+    skills_manifest_sha256: Option<String>,
+    services: SandboxServices,
+    limits: SandboxLimits,
+}
+
+async fn settings(db: &D1, env: &Env, start: &StartSandbox) -> Result<Settings, Failure> {
     let repositories: Vec<String> = start.repositories.iter().map(InitRepository::path).collect();
     let (provider_accounts, mcp_servers, manifest, services) = join4(
-        session_provider_auth::by_account(&db, &start.session_id),
-        mcp_servers_for(&db, env, &repositories),
-        skills::manifest(&db, &start.session_id),
-        sandbox_services::of_start(&db, env, start),
+        session_provider_auth::by_account(db, &start.session_id),
+        mcp_servers_for(db, env, &repositories),
+        skills::manifest(db, &start.session_id),
+        sandbox_services::of_start(db, env, start),
     )
     .await;
-    let (provider_accounts, mut secrets) = (provider_accounts?, request.env);
+    let provider_accounts = provider_accounts?;
     let (services, limits) = services?;
-    Ok(CreateSandboxRequest {
+    let (mcp_servers, manifest) = (mcp_servers?, manifest?);
+    let skills_manifest_sha256 = manifest.map(|found| found.manifest_sha256);
+    Ok(Settings { provider_accounts, mcp_servers, skills_manifest_sha256, services, limits })
+}
+
+fn with_settings(env: &Env, settings: Settings, request: CreateSandboxRequest) -> CreateSandboxRequest {
+    let Settings { provider_accounts, mcp_servers, skills_manifest_sha256, services, limits } = settings;
+    let mut secrets = request.env;
+    CreateSandboxRequest {
         model_providers: Models::providers_for(env, &provider_accounts, &mut secrets),
         env: secrets,
         provider_accounts,
-        mcp_servers: mcp_servers?,
+        mcp_servers,
         services,
         limits,
-        skills_manifest_sha256: manifest?.map(|found| found.manifest_sha256),
+        skills_manifest_sha256,
         ..request
-    })
+    }
 }
 
 fn started(env: &Env, start: &StartSandbox, sandbox: BackendSandbox) -> Result<JobResult, Failed> {

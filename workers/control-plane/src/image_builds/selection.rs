@@ -1,5 +1,6 @@
 //! The image that a session's sandbox begins with.
 
+use futures_util::future::join;
 use oi_protocol::EnvironmentId;
 use oi_session::call::InitRepository;
 
@@ -31,6 +32,14 @@ fn scope_of(environment: Option<&EnvironmentId>, repositories: &[InitRepository]
     }
 }
 
+/// Whether images of a scope are wanted at all; `None` when there is no such environment.
+pub async fn is_wanted(db: &impl Database, scope: &ImageScope) -> Result<Option<bool>, DbError> {
+    match scope {
+        ImageScope::Repository(name) => scopes::is_enabled(db, name).await.map(Some),
+        ImageScope::Environment(id) => environments::is_prebuilt(db, id).await,
+    }
+}
+
 /// The newest image of what the session works on, where its scope still wants images and today's sandboxes can use it.
 pub async fn image_for(
     db: &impl Database,
@@ -39,15 +48,13 @@ pub async fn image_for(
     repositories: &[InitRepository],
 ) -> Result<Option<Image>, DbError> {
     let Some(scope) = scope_of(environment, repositories) else { return Ok(None) };
-    let is_wanted = match &scope {
-        ImageScope::Repository(name) => scopes::is_enabled(db, name).await?,
-        ImageScope::Environment(id) => environments::get(db, id).await?.is_some_and(|found| found.prebuild_enabled),
-    };
-    if !is_wanted {
+    let key = scope.key();
+    // A start waits for it, so for one answer of the database.
+    let (is_wanted, found) = join(is_wanted(db, &scope), image_builds::latest_ready(db, &key, provider)).await;
+    if is_wanted? != Some(true) {
         return Ok(None);
     }
-    let found = image_builds::latest_ready(db, &scope.key(), provider).await?;
-    let found = found.filter(|build| {
+    let found = found?.filter(|build| {
         build.repositories_fingerprint == fingerprint(repositories) && is_compatible(&build.runtime_version)
     });
     Ok(found.and_then(|build| {

@@ -240,7 +240,8 @@ impl<B: SandboxBackend> Played<B> {
             from: StartFrom::Fresh,
         };
         let (backend, request) = ((self.make)()?, vendor_tests::request());
-        sandbox_start::create(&self.db, &backend, &self.settings.provider, &start, request, self.now()).await
+        let image = sandbox_start::image(&self.db, &backend, &self.settings.provider, &start).await;
+        sandbox_start::create(&self.db, &backend, image, request, self.now()).await
     }
 }
 

@@ -51,15 +51,21 @@ pub(super) fn column(words: Option<&Vec<String>>) -> Param {
     words.map(|words| serde_json::json!(words).to_string()).into()
 }
 
-fn whole(rows: Vec<Row>, members: &[Member]) -> Vec<Environment> {
-    let environment = |row: Row| {
-        let mine = members.iter().filter(|member| member.environment_id == row.id);
-        let repositories = mine.map(|member| EnvironmentRepository {
+impl From<&Member> for EnvironmentRepository {
+    fn from(member: &Member) -> Self {
+        Self {
             repo_owner: member.repo_owner.clone(),
             repo_name: member.repo_name.clone(),
             repo_id: member.repo_id,
             base_branch: member.base_branch.clone(),
-        });
+        }
+    }
+}
+
+fn whole(rows: Vec<Row>, members: &[Member]) -> Vec<Environment> {
+    let environment = |row: Row| {
+        let mine = members.iter().filter(|member| member.environment_id == row.id);
+        let repositories = mine.map(EnvironmentRepository::from);
         Some(Environment {
             id: EnvironmentId::parse(&row.id).ok()?,
             name: row.name,
@@ -92,6 +98,25 @@ async fn with_members(db: &impl Database, rows: Vec<Row>) -> Result<Vec<Environm
 pub async fn get(db: &impl Database, id: &EnvironmentId) -> Result<Option<Environment>, DbError> {
     let rows = db.rows(&format!("SELECT {COLUMNS} FROM environments WHERE id = ?"), params![id.as_str()]).await?;
     Ok(with_members(db, rows).await?.pop())
+}
+
+/// The repositories of one, in order; none when it is not there.
+pub async fn repositories(db: &impl Database, id: &EnvironmentId) -> Result<Vec<EnvironmentRepository>, DbError> {
+    let sql = "SELECT environment_id, repo_owner, repo_name, repo_id, base_branch FROM environment_repositories
+        WHERE environment_id = ? ORDER BY position";
+    let members: Vec<Member> = db.rows(sql, params![id.as_str()]).await?;
+    Ok(members.iter().map(EnvironmentRepository::from).collect())
+}
+
+/// Whether images of it are built ahead; `None` when it is not there.
+pub async fn is_prebuilt(db: &impl Database, id: &EnvironmentId) -> Result<Option<bool>, DbError> {
+    #[derive(Deserialize)]
+    struct Switch {
+        prebuild_enabled: i64,
+    }
+    let row: Option<Switch> =
+        db.row("SELECT prebuild_enabled FROM environments WHERE id = ?", params![id.as_str()]).await?;
+    Ok(row.map(|row| row.prebuild_enabled != 0))
 }
 
 /// Whether it is there.
