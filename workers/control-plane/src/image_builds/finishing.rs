@@ -4,8 +4,8 @@ use oi_worker_kit::Failure;
 use oi_worker_kit::log::Line;
 
 use super::{World, redaction, upkeep};
+use crate::sandbox_backend::SandboxBackend;
 use crate::sandbox_backend::builds::BuildMachine;
-use crate::sandbox_backend::{BackendError, SandboxBackend};
 use crate::store::image_builds::{self, Build, finalization};
 
 /// Seconds after which what proved to have made nothing is tried again.
@@ -86,10 +86,9 @@ async fn make_image(world: &impl World, build: &Build, lease: &str) -> Result<Ma
         give_up(world, build, "The build has no machine").await?;
         return Ok(Made::Ended);
     };
-    let backend = world.backend(&build.provider);
-    let made = match &backend {
+    let made = match world.backend(&build.provider) {
         Ok(backend) => backend.snapshot_build(BuildMachine { build_id: &build.id, provider_session_id: machine }).await,
-        Err(error) => Err(error.clone()),
+        Err(error) => Err(error),
     };
     let image = match made {
         Ok(image) => image,
@@ -111,19 +110,16 @@ async fn make_image(world: &impl World, build: &Build, lease: &str) -> Result<Ma
     if now.is_some_and(|now| now.provider_image_id.as_deref() == Some(image.as_str())) {
         return Ok(Made::Image(image));
     }
-    if let Ok(backend) = &backend {
-        unwanted(world, backend, &build.id, &image).await?;
-    }
+    unwanted(world, build, &image).await?;
     Ok(Made::Ended)
 }
 
 /// Deletes an image that came too late; one that cannot be deleted is noted, so that it is tried again.
-async fn unwanted<B: SandboxBackend>(world: &impl World, backend: &B, id: &str, image: &str) -> Result<(), Failure> {
-    let deleted: Result<(), BackendError> = backend.delete_image(image).await;
-    let Err(error) = deleted else { return Ok(()) };
-    let noted = finalization::quarantine(world.db(), id, image, world.now()).await?;
+async fn unwanted(world: &impl World, build: &Build, image: &str) -> Result<(), Failure> {
+    let Err(error) = upkeep::delete(world, &build.provider, image).await else { return Ok(()) };
+    let noted = finalization::quarantine(world.db(), &build.id, image, world.now()).await?;
     Line::error("control-plane", "image_build.image_left")
-        .with("build_id", id)
+        .with("build_id", &build.id)
         .with("image_id", image)
         .with("noted", noted)
         .with("error", error.to_string())

@@ -6,7 +6,7 @@ use oi_worker_kit::{Failure, Refusal};
 
 use super::{
     BUILD_SECONDS_MAX, FINALIZATION_GRACE_SECONDS, ImageScope, STALE_MS, TOKEN_LIFE_MS, World, building_backend,
-    identity, redaction,
+    identity, redaction, upkeep,
 };
 use crate::sandbox_backend::builds::BuildRequest;
 use crate::sandbox_backend::{BackendError, SandboxBackend};
@@ -141,7 +141,7 @@ async fn start<W: World>(world: &W, backend: &W::Backend, request: &BuildRequest
         Err(error) => {
             let failure = failed(world, id, refused(&error)).await;
             // One may be there whose handle was not heard.
-            end(world, backend, id, None, error.proves_nothing_was_made()).await;
+            end(world, id, None, error.proves_nothing_was_made()).await;
             return Err(failure);
         }
     };
@@ -153,7 +153,7 @@ async fn start<W: World>(world: &W, backend: &W::Backend, request: &BuildRequest
         Ok(false) => Refusal::conflict("What the image is built of was changed meanwhile. Try again").into(),
         Err(error) => failed(world, id, error.into()).await,
     };
-    end(world, backend, id, Some(&machine), false).await;
+    end(world, id, Some(&machine), false).await;
     Err(ended)
 }
 
@@ -179,8 +179,9 @@ async fn failed(world: &impl World, id: &str, failure: Failure) -> Failure {
 }
 
 /// Ends the machine of a build that came to nothing. What fails is left to the cron.
-async fn end<W: World>(world: &W, backend: &W::Backend, id: &str, machine: Option<&str>, is_none: bool) {
-    if !is_none && let Err(error) = backend.destroy_build(id, machine).await {
+async fn end(world: &impl World, id: &str, machine: Option<&str>, is_none: bool) {
+    let provider = &world.settings().provider;
+    if !is_none && let Err(error) = upkeep::destroy(world, provider, id, machine).await {
         let line = Line::warn("control-plane", "image_build.machine_left").with("build_id", id);
         line.with("error", error.to_string()).write();
         return;

@@ -46,7 +46,7 @@ struct Played<B> {
     published: RefCell<Vec<Message>>,
     /// What fails: `secrets`, `clone`, `queue`, `repositories`.
     broken: Cell<&'static str>,
-    /// Ends builds while their secrets are read, as a change of secrets does.
+    /// Ends builds while their secrets are read and while a backend is made, as a change of secrets does.
     ends_builds: Cell<bool>,
 }
 
@@ -64,6 +64,9 @@ impl<B: SandboxBackend> World for Played<B> {
 
     fn backend(&self, provider: &str) -> Result<B, BackendError> {
         assert_eq!(provider, self.settings.provider);
+        if self.ends_builds.get() {
+            futures_executor::block_on(self.switch(false));
+        }
         (self.make)()
     }
 
@@ -271,6 +274,10 @@ fn check_environment(env: &BTreeMap<String, String>, id: &str) {
 type E2bWorld = (Fake<E2bCloud>, Played<E2b<Wire>>);
 
 async fn e2b() -> E2bWorld {
+    e2b_by(Wire::new).await
+}
+
+async fn e2b_by(wire: fn() -> Wire) -> E2bWorld {
     let fake = Fake::start(E2bCloud::new(KEY, "tmpl")).await.expect("listens");
     let url = fake.url.clone();
     let make = move || {
@@ -281,7 +288,7 @@ async fn e2b() -> E2bWorld {
             ("E2B_TEMPLATE_ID", "tmpl"),
             ("SANDBOX_CALL_DEADLINE_MS", "1000"),
         ]);
-        E2b::of(&vars, Wire::new())
+        E2b::of(&vars, wire())
     };
     (fake, Played::new("e2b", Box::new(make)))
 }
@@ -522,6 +529,27 @@ async fn a_machine_that_cannot_be_made_or_started_leaves_nothing_behind() {
     assert!(rows.len() == 4 && rows.iter().all(|row| row.status == "failed"), "{rows:?}");
     assert!(rows.iter().all(|row| !row.error_message.as_ref().is_some_and(|text| text.contains(SECRET))));
     world.begun().await;
+}
+
+/// Two calls of such a backend take longer than an end or a deletion may.
+#[tokio::test]
+async fn what_took_long_to_make_is_taken_away_all_the_same() {
+    let (fake, world) = e2b_by(|| Wire::slow(15)).await;
+    let said = Trouble::Status(400, "no".to_owned());
+    fake.order("POST", "/process.Process/Start", said, 1);
+    assert_eq!(refused(begin(&world, &scope(), false).await).0, 500);
+    assert_eq!(machines(&fake), 0, "started in vain");
+    world.pass(1);
+    fake.order_after("POST", "/sandboxes", Trouble::CutOff, 1);
+    assert_eq!(refused(begin(&world, &scope(), false).await).0, 500);
+    assert_eq!(machines(&fake), 0, "its creation was not heard");
+    world.pass(1);
+    let id = world.begun().await;
+    complete(&world, Some(&e2b_token(&fake)), &world.told(&id).await).await.expect("is believed");
+    world.ends_builds.set(true);
+    assert_eq!(world.work_off().await, [Next::Done]);
+    assert!(fake.seen().iter().any(|asked| asked.path.ends_with("/snapshots")), "an image was made");
+    assert_eq!(fake.with(|cloud| cloud.snapshots.len()), 0, "the build ended meanwhile");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use oi_worker_kit::log::Line;
 
 use super::queue::Message;
 use super::{ImageScope, STALE_MS, World, identity, starting};
-use crate::sandbox_backend::SandboxBackend;
+use crate::sandbox_backend::{BackendError, SandboxBackend};
 use crate::store::image_builds::{self, Build, cleanup, finalization, scopes};
 
 /// What is done at the same time, at most.
@@ -59,12 +59,24 @@ pub async fn end_machines(world: &impl World) -> Result<(), Failure> {
     ended.collect::<Vec<_>>().await.into_iter().collect()
 }
 
+/// Ends a build's machine. With a client of its own, as all clean-up: what one client does has to end within the time of
+/// its first operation, and the making of a machine or an image may have used that up.
+pub async fn destroy(
+    world: &impl World,
+    provider: &str,
+    build: &str,
+    machine: Option<&str>,
+) -> Result<(), BackendError> {
+    world.backend(provider)?.destroy_build(build, machine).await
+}
+
+/// Deletes an image, with a client of its own.
+pub async fn delete(world: &impl World, provider: &str, image: &str) -> Result<(), BackendError> {
+    world.backend(provider)?.delete_image(image).await
+}
+
 async fn end_machine(world: &impl World, build: &Build) -> Result<(), Failure> {
-    let ended = match world.backend(&build.provider) {
-        Ok(backend) => backend.destroy_build(&build.id, build.provider_session_id.as_deref()).await,
-        Err(error) => Err(error),
-    };
-    match ended {
+    match destroy(world, &build.provider, &build.id, build.provider_session_id.as_deref()).await {
         Ok(()) => cleanup::machine_gone(world.db(), &build.id).await?,
         Err(error) => not_yet(world, build, "image_build.machine_left", &error.to_string()).await?,
     }
@@ -80,11 +92,7 @@ pub async fn delete_images(world: &impl World) -> Result<(), Failure> {
 
 async fn delete_image(world: &impl World, build: &Build) -> Result<(), Failure> {
     let Some(image) = &build.provider_image_id else { return Ok(()) };
-    let deleted = match world.backend(&build.provider) {
-        Ok(backend) => backend.delete_image(image).await,
-        Err(error) => Err(error),
-    };
-    match deleted {
+    match delete(world, &build.provider, image).await {
         Ok(()) => cleanup::image_gone(world.db(), &build.id, image).await?,
         Err(error) => not_yet(world, build, "image_build.image_left", &error.to_string()).await?,
     }

@@ -61,6 +61,9 @@ pub struct Native {
     client: reqwest::Client,
     began: UnixMillis,
     since: std::time::Instant,
+    /// What each call takes by this client's clock, in ms, and what they have taken so far.
+    call_takes: i64,
+    taken: std::cell::Cell<i64>,
 }
 
 impl Native {
@@ -69,7 +72,13 @@ impl Native {
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         let began = UnixMillis(now.as_millis() as i64);
-        Self { client: client.expect("a client"), began, since: std::time::Instant::now() }
+        let since = std::time::Instant::now();
+        Self { client: client.expect("a client"), began, since, call_takes: 0, taken: std::cell::Cell::default() }
+    }
+
+    /// One whose calls take so many seconds by its clock.
+    pub fn slow(seconds: i64) -> Self {
+        Self { call_takes: seconds * 1_000, ..Self::new() }
     }
 }
 
@@ -100,6 +109,7 @@ impl Transport for Native {
             }
             Ok(Reply { status, body })
         };
+        self.taken.set(self.taken.get() + self.call_takes);
         let late = CallError::Deadline(ask.within.as_millis() as u32);
         tokio::time::timeout(ask.within, exchange).await.unwrap_or(Err(late))
     }
@@ -111,7 +121,7 @@ impl Transport for Native {
 
     fn now(&self) -> UnixMillis {
         // Twenty times as slow as it is: a client is for one job, and a test does many with it.
-        UnixMillis(self.began.0 + self.since.elapsed().as_millis() as i64 / 20)
+        UnixMillis(self.began.0 + self.taken.get() + self.since.elapsed().as_millis() as i64 / 20)
     }
 }
 
