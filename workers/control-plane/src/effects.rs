@@ -2,7 +2,7 @@
 
 use oi_protocol::local_backend::{CheckoutRepository, CreateSandboxRequest};
 use oi_session::budgets::{Budgets, Limit};
-use oi_session::call::{Principal, SessionCall};
+use oi_session::call::{InitRepository, Principal, SessionCall};
 use oi_session::clock::{BackendTraits, Config};
 use oi_session::job::{
     ArchiveEvents, ClaimedJob, Job, JobResult, ReadArchive, ReportUsage, StartSandbox, StopSandbox, TakeSnapshot,
@@ -183,30 +183,37 @@ async fn read_archive(env: &Env, read: &ReadArchive) -> Result<JobResult, Failed
     Ok(JobResult::ArchiveRead { text })
 }
 
+/// Where machines reach us, without a slash at the end.
+pub(crate) fn control_plane_url(vars: &impl Vars) -> Option<String> {
+    let url = vars.get("SANDBOX_CONTROL_PLANE_URL").or_else(|| vars.get("WORKER_URL"))?;
+    Some(url.trim_end_matches('/').to_owned())
+}
+
+/// What a machine checks out; `None` where the repository has no valid name.
+pub(crate) fn checkout(vars: &impl Vars, repository: &InitRepository, position: u32) -> Option<CheckoutRepository> {
+    let name = RepositoryName::parse(&repository.repo_owner, &repository.repo_name)?;
+    Some(CheckoutRepository {
+        position,
+        repo_owner: repository.repo_owner.clone(),
+        repo_name: repository.repo_name.clone(),
+        branch: repository.base_branch.clone(),
+        clone_url: clone_url(vars, &name),
+        base_sha: repository.base_sha.clone(),
+    })
+}
+
 /// The request that starts a sandbox.
 pub(crate) fn create_request(vars: &impl Vars, start: &StartSandbox) -> Result<CreateSandboxRequest, Failed> {
     let key = sandbox_token_key(vars).ok_or_else(|| permanent("SANDBOX_TOKEN_KEY is not hex of 32 bytes"))?;
-    let control_plane_url = vars
-        .get("SANDBOX_CONTROL_PLANE_URL")
-        .or_else(|| vars.get("WORKER_URL"))
-        .ok_or_else(|| permanent("WORKER_URL is not set"))?;
+    let control_plane_url = control_plane_url(vars).ok_or_else(|| permanent("WORKER_URL is not set"))?;
     let repositories = start.repositories.iter().zip(0..).map(|(repository, position)| {
-        let name = RepositoryName::parse(&repository.repo_owner, &repository.repo_name)
-            .ok_or_else(|| permanent("a repository of the session has no valid name"))?;
-        Ok(CheckoutRepository {
-            position,
-            repo_owner: repository.repo_owner.clone(),
-            repo_name: repository.repo_name.clone(),
-            branch: repository.base_branch.clone(),
-            clone_url: clone_url(vars, &name),
-            base_sha: repository.base_sha.clone(),
-        })
+        checkout(vars, repository, position).ok_or_else(|| permanent("a repository of the session has no valid name"))
     });
     Ok(CreateSandboxRequest {
         sandbox_id: start.sandbox_id.clone(),
         session_id: start.session_id.as_str().to_owned(),
         generation: start.generation,
-        control_plane_url: control_plane_url.trim_end_matches('/').to_owned(),
+        control_plane_url,
         auth_token: sandbox_token(&key, &start.session_id, start.generation, &start.nonce),
         timeout_seconds: start.timeout_seconds,
         vcs_host: git_host(vars),
@@ -272,7 +279,6 @@ async fn stop_sandbox(env: &Env, stop: &StopSandbox) -> Result<JobResult, Failed
 mod tests {
     use super::*;
     use oi_protocol::SessionId;
-    use oi_session::call::InitRepository;
     use oi_session::job::StartFrom;
     use std::collections::BTreeMap;
 

@@ -54,7 +54,9 @@ async fn every_minute(env: &Env) -> Result<(), Failure> {
 }
 
 async fn twice_an_hour(env: &Env) -> Result<(), Failure> {
-    upkeep::run(&Deployment::of(env)?).await;
+    if Deployment::is_set_up(env) {
+        upkeep::run(&Deployment::of(env)?).await;
+    }
     Ok(())
 }
 

@@ -113,7 +113,8 @@ pub(super) async fn toggle(cx: &Cx<'_>) -> Result<Response, Failure> {
 
 /// Something that images are made of was changed. What this does not tell, the cron finds.
 pub(crate) async fn changed(env: &Env, message: &Message) {
-    if sandbox_backend::configured(env).is_ok_and(|backend| !backend.capabilities().image_build) {
+    let builds_none = sandbox_backend::configured(env).is_ok_and(|backend| !backend.capabilities().image_build);
+    if builds_none || !Deployment::is_set_up(env) {
         return;
     }
     let outcome = match Deployment::of(env) {

@@ -12,13 +12,12 @@ use worker::{Env, Queue};
 
 use super::queue::Message;
 use super::{BUILD_SECONDS, ImageScope, Settings, World};
+use crate::effects::{checkout, control_plane_url};
 use crate::handlers::sandbox_settings;
 use crate::sandbox_backend::{self, Backend, BackendError};
 use crate::secret_injection;
 use crate::session_target::{self, KnownForge, Named};
-use crate::source_control::{
-    BranchName, Forge, ForgeError, GitCredentials, RepositoryName, SourceControl, clone_url, git_host,
-};
+use crate::source_control::{BranchName, Forge, ForgeError, GitCredentials, RepositoryName, SourceControl, git_host};
 use crate::store::{D1, environments};
 
 /// The deployment.
@@ -29,13 +28,21 @@ pub struct Deployment {
     settings: Settings,
 }
 
+/// What tokens of builds are hashed with: optional, and without it none is built.
+const PEPPER: &str = "IMAGE_CALLBACK_TOKEN_PEPPER";
+
 impl Deployment {
+    /// Whether images are to be built here at all. Only requests are told that they are not; what happens by itself is
+    /// left out.
+    pub fn is_set_up(vars: &impl Vars) -> bool {
+        vars.get(PEPPER).is_some()
+    }
+
     /// From its bindings and variables; 503 where one is missing.
     pub fn of(env: &Env) -> Result<Self, Failure> {
         let missing = |name: &str| Refusal::not_configured(format!("{name} is not set"));
-        let url = env.get("SANDBOX_CONTROL_PLANE_URL").or_else(|| env.get("WORKER_URL"));
-        let url = url.ok_or_else(|| missing("WORKER_URL"))?;
-        let pepper = env.get("IMAGE_CALLBACK_TOKEN_PEPPER").ok_or_else(|| missing("IMAGE_CALLBACK_TOKEN_PEPPER"))?;
+        let control_plane_url = control_plane_url(env).ok_or_else(|| missing("WORKER_URL"))?;
+        let pepper = env.get(PEPPER).ok_or_else(|| missing(PEPPER))?;
         let queue = env.queue("IMAGE_BUILD_FINALIZATION_QUEUE");
         Ok(Self {
             env: env.clone(),
@@ -43,7 +50,7 @@ impl Deployment {
             queue: queue.map_err(|_| missing("The queue IMAGE_BUILD_FINALIZATION_QUEUE"))?,
             settings: Settings {
                 provider: sandbox_backend::name(env),
-                control_plane_url: url.trim_end_matches('/').to_owned(),
+                control_plane_url,
                 pepper,
                 vcs_host: git_host(env),
             },
@@ -86,9 +93,12 @@ impl World for Deployment {
         match scope {
             ImageScope::Repository(name) => Ok(vec![session_target::resolve_one(&forge, &named(name.clone())).await?]),
             ImageScope::Environment(id) => {
-                let environment = environments::get(&self.db, id).await?;
-                let environment = environment.ok_or_else(|| Refusal::not_found("Environment not found"))?;
-                let members = environment.repositories.into_iter().map(|member| WantedRepository {
+                let members = environments::repositories(&self.db, id).await?;
+                // It has one at least.
+                if members.is_empty() {
+                    return Err(Refusal::not_found("Environment not found").into());
+                }
+                let members = members.into_iter().map(|member| WantedRepository {
                     repo_owner: member.repo_owner,
                     repo_name: member.repo_name,
                     base_branch: Some(member.base_branch),
@@ -99,16 +109,8 @@ impl World for Deployment {
     }
 
     fn checkout(&self, repository: &InitRepository, position: u32) -> Result<CheckoutRepository, Failure> {
-        let name = RepositoryName::parse(&repository.repo_owner, &repository.repo_name);
-        let name = name.ok_or_else(|| Fault::new("naming a repository", "it has no valid name"))?;
-        Ok(CheckoutRepository {
-            position,
-            repo_owner: repository.repo_owner.clone(),
-            repo_name: repository.repo_name.clone(),
-            branch: repository.base_branch.clone(),
-            clone_url: clone_url(&self.env, &name),
-            base_sha: None,
-        })
+        let found = checkout(&self.env, repository, position);
+        Ok(found.ok_or_else(|| Fault::new("naming a repository", "it has no valid name"))?)
     }
 
     async fn secrets(&self, scope: &ImageScope, repo_id: Option<i64>) -> Result<BTreeMap<String, String>, Failure> {
@@ -139,5 +141,18 @@ impl World for Deployment {
 
     async fn publish(&self, message: &Message) -> Result<(), Failure> {
         self.queue.send(message).await.map_err(|error| Fault::new("queueing the end of a build", error).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_pepper_nothing_is_done_by_itself() {
+        for (vars, expected) in [(vec![], false), (vec![(PEPPER, " ")], false), (vec![(PEPPER, "00ff")], true)] {
+            let vars: BTreeMap<&str, &str> = vars.into_iter().collect();
+            assert_eq!(Deployment::is_set_up(&vars), expected, "{vars:?}");
+        }
     }
 }
