@@ -39,7 +39,6 @@ mod terminal;
 mod webhook_deliveries;
 
 pub(crate) use children::abandon as abandon_child;
-pub(crate) use integration_settings::sandbox as sandbox_settings;
 pub(crate) use mcp_servers::for_session as mcp_servers_for;
 use oi_protocol::ErrorCode;
 use oi_worker_kit::{Failure, Refusal, reply};

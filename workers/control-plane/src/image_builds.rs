@@ -115,8 +115,6 @@ pub trait World {
     async fn clone_credentials(&self, repository_ids: &[i64]) -> Result<GitCredentials, ForgeError>;
     /// The commit at a branch's head.
     async fn head(&self, repository: &InitRepository) -> Result<Option<String>, ForgeError>;
-    /// Longest that a build of a scope may take, in seconds, as people set it.
-    async fn build_seconds(&self, scope: &ImageScope) -> Result<u32, Failure>;
     /// Puts a message on the queue.
     async fn publish(&self, message: &queue::Message) -> Result<(), Failure>;
 }

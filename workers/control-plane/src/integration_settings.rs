@@ -176,12 +176,6 @@ impl Layers {
         merged
     }
 
-    /// Longest that a build of an image may take, in seconds, where it is set.
-    pub fn build_seconds(&self) -> Option<u32> {
-        let seconds = self.merged(Integration::Sandbox).get("buildTimeoutSeconds")?.as_u64()?;
-        u32::try_from(seconds).ok()
-    }
-
     /// Repositories that the integration is limited to; `None` stands for all.
     fn enabled_repos(&self) -> Option<Value> {
         enabled_repos(self.global.as_ref()?.get("enabledRepos")?).ok()

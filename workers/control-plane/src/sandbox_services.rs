@@ -60,6 +60,10 @@ impl Settings {
         }
     }
 
+    fn build_seconds(&self) -> Option<u32> {
+        self.sandbox.get("buildTimeoutSeconds")?.as_u64().and_then(|seconds| u32::try_from(seconds).ok())
+    }
+
     fn limits(&self) -> SandboxLimits {
         let number = |name: &str| self.sandbox.get(name);
         SandboxLimits {
@@ -90,6 +94,15 @@ pub async fn of_start(
     // A session cannot start without this key at all.
     let passwords = vars.get("SANDBOX_TOKEN_KEY").map(|key| Passwords::of(&key, &start.sandbox_id));
     Ok((settings.services(passwords), settings.limits()))
+}
+
+/// Longest that a build of an image may take, in seconds, where it is set.
+pub async fn build_seconds(
+    db: &impl Database,
+    repository: Option<&str>,
+    environment: Option<&str>,
+) -> Result<Option<u32>, Failure> {
+    Ok(of_target(db, repository, environment).await?.build_seconds())
 }
 
 /// Whether a session has terminals, by the settings as they are now.
@@ -148,5 +161,16 @@ mod tests {
         let documents = [document("sandbox", "global", limited)];
         let terminal = |repository| resolve(&documents, repository).services(None).terminal;
         assert_eq!([Some("acme/app"), Some("acme/other"), None].map(terminal), [true, false, false]);
+    }
+
+    #[test]
+    fn a_build_of_an_environment_has_the_time_of_its_sessions() {
+        let limited = json!({"enabledRepos": ["acme/app"], "defaults": {"buildTimeoutSeconds": 600}});
+        let documents = [
+            document("sandbox", "global", limited),
+            document("sandbox", "environment", json!({"buildTimeoutSeconds": 900})),
+        ];
+        let seconds = |repository| resolve(&documents, repository).build_seconds();
+        assert_eq!([Some("acme/app"), Some("acme/other")].map(seconds), [Some(900), None]);
     }
 }

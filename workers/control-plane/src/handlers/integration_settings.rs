@@ -10,8 +10,8 @@ use crate::integration_settings::{self as rules, Integration, Layers, Level};
 use crate::models::Models;
 use crate::request::Cx;
 use crate::source_control::RepositoryName;
+use crate::store::Database;
 use crate::store::integration_settings::{self as store, Scope};
-use crate::store::{D1, Database};
 
 /// The integration that the path names.
 fn integration(cx: &Cx<'_>) -> Result<Integration, Refusal> {
@@ -195,33 +195,15 @@ pub(super) async fn delete_environment(cx: &Cx<'_>) -> Result<Response, Failure>
     reply::json(200, &json!({"status": "deleted", "integrationId": integration.as_str(), "environmentId": id}))
 }
 
-/// The layers of a repository, and of an environment where there is one.
-pub(super) async fn layers(
-    db: &D1,
-    integration: Integration,
-    repo: Option<&str>,
-    environment: Option<&str>,
-) -> Result<Layers, Failure> {
-    let get = async |scope: Option<Scope<'_>>| -> Result<Option<Value>, Failure> {
-        let Some(scope) = scope else { return Ok(None) };
-        Ok(store::get(db, integration.as_str(), scope).await?.map(|found| found.settings))
-    };
-    Ok(Layers {
-        global: get(Some(Scope::Global)).await?,
-        repository: get(repo.map(Scope::Repository)).await?,
-        environment: get(environment.map(Scope::Environment)).await?,
-    })
-}
-
-/// The layers that a sandbox of a repository or an environment has.
-pub(crate) async fn sandbox(db: &D1, repo: Option<&str>, environment: Option<&str>) -> Result<Layers, Failure> {
-    layers(db, Integration::Sandbox, repo, environment).await
-}
-
 pub(super) async fn resolved(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (integration, repo) = (integration(cx)?, repository(cx, 1)?);
     let db = cx.db()?;
-    let layers = layers(&db, integration, Some(&repo), None).await?;
+    let get = async |scope: Scope<'_>| store::get(&db, integration.as_str(), scope).await;
+    let layers = Layers {
+        global: get(Scope::Global).await?.map(|found| found.settings),
+        repository: get(Scope::Repository(&repo)).await?.map(|found| found.settings),
+        environment: None,
+    };
     let config = layers.resolved(integration, &Models::enabled(&db, cx.env).await?);
     let config = config
         .ok_or_else(|| Refusal::invalid_parameter(format!("Unsupported integration: {}", integration.as_str())))?;

@@ -11,9 +11,8 @@ use oi_worker_kit::{Failure, Fault, Refusal, clock, random};
 use worker::{Env, Queue};
 
 use super::queue::Message;
-use super::{BUILD_SECONDS, ImageScope, Settings, World};
+use super::{ImageScope, Settings, World};
 use crate::effects::{checkout, control_plane_url};
-use crate::handlers::sandbox_settings;
 use crate::sandbox_backend::{self, Backend, BackendError};
 use crate::secret_injection;
 use crate::session_target::{self, KnownForge, Named};
@@ -128,15 +127,6 @@ impl World for Deployment {
         let branch = BranchName::parse(&repository.base_branch).ok_or_else(unnamed)?;
         let forge = Forge::of(&self.env).map_err(|failure| ForgeError::Setup(failure.to_string()))?;
         forge.branch_head(&name, &branch).await
-    }
-
-    async fn build_seconds(&self, scope: &ImageScope) -> Result<u32, Failure> {
-        let key = scope.key();
-        let (repo, environment) = match key.kind {
-            "repo" => (Some(key.id.as_str()), None),
-            _ => (None, Some(key.id.as_str())),
-        };
-        Ok(sandbox_settings(&self.db, repo, environment).await?.build_seconds().unwrap_or(BUILD_SECONDS))
     }
 
     async fn publish(&self, message: &Message) -> Result<(), Failure> {

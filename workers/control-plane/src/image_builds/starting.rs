@@ -5,12 +5,13 @@ use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Refusal};
 
 use super::{
-    BUILD_SECONDS_MAX, FINALIZATION_GRACE_SECONDS, ImageScope, STALE_MS, TOKEN_LIFE_MS, World, building_backend,
+    BUILD_SECONDS, BUILD_SECONDS_MAX, FINALIZATION_GRACE_SECONDS, ImageScope, STALE_MS, TOKEN_LIFE_MS, World, building_backend,
     identity, redaction, upkeep,
 };
 use crate::sandbox_backend::builds::BuildRequest;
 use crate::sandbox_backend::{BackendError, SandboxBackend};
-use crate::store::environments;
+use crate::sandbox_services;
+use crate::store::{Database, environments};
 use crate::store::image_builds::{self, NewBuild, cleanup, scopes};
 use oi_protocol::ErrorCode;
 use oi_session::call::InitRepository;
@@ -110,7 +111,7 @@ async fn request<W: World>(
     let ids: Vec<i64> = repositories.iter().map(|repository| repository.repo_id).collect();
     let env = world.secrets(scope, ids.first().copied()).await?;
     let credentials = world.clone_credentials(&ids).await?;
-    let seconds = world.build_seconds(scope).await?.clamp(1, BUILD_SECONDS_MAX);
+    let seconds = seconds_of(world.db(), scope, repositories).await?.clamp(1, BUILD_SECONDS_MAX);
     let most = backend.capabilities().max_life_seconds.unwrap_or(u32::MAX);
     let seconds = seconds.min(most.saturating_sub(FINALIZATION_GRACE_SECONDS).max(60));
     let checkouts = repositories.iter().zip(0..).map(|(repository, position)| world.checkout(repository, position));
@@ -131,6 +132,17 @@ async fn request<W: World>(
         execution_timeout_seconds: seconds,
         life_seconds: (seconds + FINALIZATION_GRACE_SECONDS).min(most),
     })
+}
+
+/// Longest that a build may take as people set it, by the same settings as sessions of the scope have.
+async fn seconds_of(db: &impl Database, scope: &ImageScope, repositories: &[InitRepository]) -> Result<u32, Failure> {
+    let primary = repositories.first().map(InitRepository::path);
+    let environment = match scope {
+        ImageScope::Environment(id) => Some(id.as_str()),
+        ImageScope::Repository(_) => None,
+    };
+    let set = sandbox_services::build_seconds(db, primary.as_deref(), environment).await?;
+    Ok(set.unwrap_or(BUILD_SECONDS))
 }
 
 /// Makes the machine, notes it, lets it begin.

@@ -26,6 +26,7 @@ use crate::sandbox_backend::vercel::Vercel;
 use crate::sandbox_start;
 use crate::store::audit_log::tests::about_a;
 use crate::store::image_builds::{self, Build, scopes};
+use crate::store::integration_settings::{self, Scope};
 use crate::store::native::Native;
 
 const KEY: &str = "vendor-key-1234567890";
@@ -121,10 +122,6 @@ impl<B: SandboxBackend> World for Played<B> {
 
     async fn head(&self, _: &InitRepository) -> Result<Option<String>, ForgeError> {
         Ok(Some(self.head.borrow().clone()).filter(|head| !head.is_empty()))
-    }
-
-    async fn build_seconds(&self, _: &ImageScope) -> Result<u32, Failure> {
-        Ok(BUILD_SECONDS)
     }
 
     async fn publish(&self, message: &Message) -> Result<(), Failure> {
@@ -336,6 +333,23 @@ async fn at_e2b_a_build_becomes_the_image_that_a_session_begins_with() {
         assert!(!sandbox.env.contains_key("OI_REPO_IMAGE_CALLBACK_TOKEN"));
     });
     no_address_has_a_secret(&fake, &token);
+}
+
+#[tokio::test]
+async fn a_build_has_the_time_that_is_set_for_its_repository_and_no_others() {
+    let (fake, world) = e2b().await;
+    for (enabled, seconds) in [(json!(["acme/other"]), 1_800), (json!(["acme/app"]), 900), (json!(null), 900)] {
+        let mut settings = json!({"enabledRepos": enabled, "defaults": {"buildTimeoutSeconds": 900}});
+        if enabled.is_null() {
+            settings.as_object_mut().expect("an object").remove("enabledRepos");
+        }
+        let set = integration_settings::put("sandbox", Scope::Global, &settings, None, "u", world.now());
+        world.db.batch(vec![set]).await.expect("runs");
+        let id = world.begun().await;
+        assert_eq!(fake.with(|cloud| cloud.sandboxes.last().expect("a machine").timeout), seconds + 600, "{settings}");
+        image_builds::fail(&world.db, &id, "enough", world.now()).await.expect("runs");
+        world.pass(1);
+    }
 }
 
 #[tokio::test]
