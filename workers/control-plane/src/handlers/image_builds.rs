@@ -1,5 +1,6 @@
 //! Images of repositories: what their machines tell, and what people see and switch.
 
+use futures_util::{StreamExt, stream};
 use oi_protocol::image_builds::{
     ImageBuildList, ImageBuildRepositories, ImageBuildRepository, ImageBuildRow, ImageBuildTriggered, ImageBuildUnit,
     ImageBuildUnits, ToggleImageBuilds,
@@ -12,7 +13,7 @@ use worker::{Env, Response};
 use super::{cut, page};
 use crate::image_builds::queue::Message;
 use crate::image_builds::starting::{self, Begun};
-use crate::image_builds::{Deployment, ImageScope, World, callbacks, cannot_build, identity, upkeep};
+use crate::image_builds::{Deployment, ImageScope, World, callbacks, cannot_build, identity, selection, upkeep};
 use crate::policy::Caller;
 use crate::request::Cx;
 use crate::sandbox_backend::{self, SandboxBackend};
@@ -59,7 +60,7 @@ fn repository(cx: &Cx<'_>) -> Result<ImageScope, Refusal> {
 
 async fn trigger(cx: &Cx<'_>, scope: &ImageScope) -> Result<Response, Failure> {
     let world = Deployment::of(cx.env)?;
-    let wanted = starting::is_wanted(&world, scope).await?;
+    let wanted = selection::is_wanted(world.db(), scope).await?;
     match wanted {
         None => return Err(Refusal::not_found("Environment not found").into()),
         Some(false) => {
@@ -174,17 +175,17 @@ pub(super) async fn enabled(cx: &Cx<'_>) -> Result<Response, Failure> {
     let (limit, after) = page(cx, |text| text.parse::<usize>().ok())?;
     let first = after.unwrap_or(0);
     let all = upkeep::wanted(&world).await?;
-    let mut units = Vec::new();
-    for scope in all.iter().skip(first).take(limit as usize) {
+    let units = stream::iter(all.iter().skip(first).take(limit as usize)).map(async |scope| {
         // One that cannot be worked on now has no image to come.
-        let Ok(repositories) = world.repositories(scope).await else { continue };
+        let repositories = world.repositories(scope).await.ok()?;
         let key = scope.key();
-        units.push(ImageBuildUnit {
+        Some(ImageBuildUnit {
             scope_kind: key.kind.to_owned(),
             scope_id: key.id,
             repositories_fingerprint: identity::fingerprint(&repositories),
-        });
-    }
+        })
+    });
+    let units = units.buffered(upkeep::AT_ONCE).filter_map(std::future::ready).collect().await;
     let next = first + limit as usize;
     reply::json(200, &ImageBuildUnits { units, next_cursor: (next < all.len()).then(|| next.to_string()) })
 }

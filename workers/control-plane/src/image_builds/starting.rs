@@ -5,14 +5,14 @@ use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Refusal};
 
 use super::{
-    BUILD_SECONDS, BUILD_SECONDS_MAX, FINALIZATION_GRACE_SECONDS, ImageScope, STALE_MS, TOKEN_LIFE_MS, World, building_backend,
-    identity, redaction, upkeep,
+    BUILD_SECONDS, BUILD_SECONDS_MAX, FINALIZATION_GRACE_SECONDS, ImageScope, STALE_MS, TOKEN_LIFE_MS, World,
+    building_backend, identity, redaction, selection, upkeep,
 };
 use crate::sandbox_backend::builds::BuildRequest;
 use crate::sandbox_backend::{BackendError, SandboxBackend};
 use crate::sandbox_services;
-use crate::store::{Database, environments};
-use crate::store::image_builds::{self, NewBuild, cleanup, scopes};
+use crate::store::Database;
+use crate::store::image_builds::{self, NewBuild, cleanup};
 use oi_protocol::ErrorCode;
 use oi_session::call::InitRepository;
 
@@ -27,19 +27,9 @@ pub enum Begun {
     UpToDate,
 }
 
-/// Whether images of a scope are wanted at all; `None` when there is no such scope.
-pub async fn is_wanted(world: &impl World, scope: &ImageScope) -> Result<Option<bool>, Failure> {
-    Ok(match scope {
-        ImageScope::Repository(name) => Some(scopes::is_enabled(world.db(), name).await?),
-        ImageScope::Environment(id) => {
-            environments::get(world.db(), id).await?.map(|environment| environment.prebuild_enabled)
-        }
-    })
-}
-
 /// Builds a scope's image if it has none of what it is now, without waiting after failures: something was changed.
 pub async fn refresh(world: &impl World, scope: &ImageScope) -> Result<(), Failure> {
-    if is_wanted(world, scope).await? != Some(true) {
+    if selection::is_wanted(world.db(), scope).await? != Some(true) {
         return Ok(());
     }
     image_builds::forget_failures(world.db(), &scope.key()).await?;

@@ -218,6 +218,11 @@ impl<B: SandboxBackend> Played<B> {
         outcomes
     }
 
+    async fn needs_a_build(&self) -> Result<bool, Failure> {
+        let outlooks = upkeep::outlooks(self, &[scope()]).await?;
+        upkeep::needs_a_build(self, &scope(), &outlooks[0]).await
+    }
+
     /// From nothing to an image.
     async fn built(&self, token: impl Fn() -> String) -> String {
         let id = self.begun().await;
@@ -663,23 +668,43 @@ async fn a_scope_is_built_when_it_has_no_image_or_its_branch_moved_and_waits_aft
     upkeep::run(&world).await;
     let rows = image_builds::page(&world.db, None, "e2b", None, 9).await.expect("runs");
     let id = rows[0].id.clone();
-    assert_eq!(upkeep::needs_a_build(&world, &scope()).await, Ok(false), "it goes on");
+    assert_eq!(world.needs_a_build().await, Ok(false), "it goes on");
     complete(&world, Some(&e2b_token(&fake)), &world.told(&id).await).await.expect("is believed");
     world.work_off().await;
     for head in [commit().to_uppercase(), String::new()] {
         *world.head.borrow_mut() = head;
-        assert_eq!(upkeep::needs_a_build(&world, &scope()).await, Ok(false), "the same, or nobody knows");
+        assert_eq!(world.needs_a_build().await, Ok(false), "the same, or nobody knows");
     }
     *world.head.borrow_mut() = "b".repeat(40);
-    assert_eq!(upkeep::needs_a_build(&world, &scope()).await, Ok(true));
+    assert_eq!(world.needs_a_build().await, Ok(true));
     fake.order("POST", "/sandboxes", Trouble::Status(400, "no".to_owned()), 1);
     upkeep::run(&world).await;
-    assert_eq!(upkeep::needs_a_build(&world, &scope()).await, Ok(false), "it failed just now");
+    assert_eq!(world.needs_a_build().await, Ok(false), "it failed just now");
     assert_eq!(world.row(&id).await.status, "ready", "the old image serves meanwhile");
     world.pass(30);
-    assert_eq!(upkeep::needs_a_build(&world, &scope()).await, Ok(true));
+    assert_eq!(world.needs_a_build().await, Ok(true));
     world.broken.set("repositories");
-    assert_eq!(upkeep::needs_a_build(&world, &scope()).await, Ok(false), "it cannot be worked on");
+    assert_eq!(world.needs_a_build().await, Ok(false), "it cannot be worked on");
+}
+
+/// An invocation has a thousand queries.
+#[tokio::test]
+async fn many_scopes_that_need_nothing_cost_no_more_queries_than_one() {
+    let (_fake, world) = e2b().await;
+    let mut costs = Vec::new();
+    for (first, last) in [(1, 1), (2, 120)] {
+        for number in first..=last {
+            let name = RepositoryName::parse("acme", &format!("lib{number}")).expect("a name");
+            let entry = about_a("image_builds.toggle");
+            scopes::set_enabled(&world.db, &name, true, world.now(), &entry).await.expect("runs");
+        }
+        world.switch(false).await;
+        world.db.plans();
+        upkeep::build_what_is_missing(&world).await.expect("runs");
+        costs.push(world.db.plans());
+    }
+    assert_eq!(costs[0], costs[1]);
+    assert_eq!(upkeep::wanted(&world).await.expect("runs").len(), 120);
 }
 
 #[tokio::test]
@@ -727,7 +752,7 @@ async fn an_image_that_a_backend_refuses_is_tried_once_and_the_session_starts_wi
         assert!(!cloud.sandboxes[0].env.contains_key("FROM_REPO_IMAGE"));
     });
     assert_eq!(world.row(&id).await.status, "failed");
-    assert_eq!(upkeep::needs_a_build(&world, &scope()).await, Ok(false), "and another is built, but not at once");
+    assert_eq!(world.needs_a_build().await, Ok(false), "and another is built, but not at once");
     // Where nothing starts at all, the image is not to blame.
     world.pass(60);
     let id = world.built(|| e2b_token(&fake)).await;
@@ -753,7 +778,7 @@ async fn a_session_of_another_branch_or_of_several_repositories_has_no_image() {
     let old = "UPDATE image_builds SET runtime_version = 'v59'";
     world.db.change(old, vec![]).await.expect("runs");
     assert_eq!(image(&[app()]).await, None, "today's sandboxes cannot use it");
-    assert_eq!(upkeep::needs_a_build(&world, &scope()).await, Ok(true));
+    assert_eq!(world.needs_a_build().await, Ok(true));
 }
 
 #[tokio::test]

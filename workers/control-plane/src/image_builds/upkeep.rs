@@ -8,14 +8,15 @@ use oi_worker_kit::log::Line;
 use super::queue::Message;
 use super::{ImageScope, STALE_MS, World, identity, starting};
 use crate::sandbox_backend::{BackendError, SandboxBackend};
-use crate::store::image_builds::{self, Build, cleanup, finalization, scopes};
+use crate::store::image_builds::{self, Build, Outlook, ScopeKey, cleanup, finalization, scopes};
 
 /// What is done at the same time, at most.
-const AT_ONCE: usize = 4;
+pub const AT_ONCE: usize = 4;
 /// Rows that a step takes at a time.
 const ROWS: i64 = 50;
-/// Scopes that are looked at in one run, and builds that it begins.
-const SCOPES_MAX: usize = 500;
+/// Repositories that are looked at in one run, scopes of both kinds, and builds that it begins.
+const REPOSITORIES_MAX: i64 = 500;
+const SCOPES_MAX: i64 = 1_000;
 const BUILDS_MAX: usize = 20;
 /// Builds that came to nothing are shown for this long, in ms.
 const HISTORY_MS: i64 = 24 * 3_600_000;
@@ -122,25 +123,11 @@ async fn forget(world: &impl World) -> Result<(), Failure> {
 
 /// Scopes whose images are wanted.
 pub async fn wanted(world: &impl World) -> Result<Vec<ImageScope>, Failure> {
-    let mut all: Vec<ImageScope> = Vec::new();
-    let mut after: Option<(String, String)> = None;
-    while all.len() < SCOPES_MAX {
-        let from = after.as_ref().map(|(owner, name)| (owner.as_str(), name.as_str()));
-        let some = scopes::repositories(world.db(), from, ROWS).await?;
-        let Some(last) = some.last() else { break };
-        after = Some((last.repo_owner.clone(), last.repo_name.clone()));
-        let named =
-            |r: &scopes::EnabledRepository| ImageScope::parse("repo", &format!("{}/{}", r.repo_owner, r.repo_name));
-        all.extend(some.iter().filter_map(named));
-    }
-    let mut after: Option<String> = None;
-    while all.len() < 2 * SCOPES_MAX {
-        let some = scopes::environments(world.db(), after.as_deref(), ROWS).await?;
-        let Some(last) = some.last() else { break };
-        after = Some(last.as_str().to_owned());
-        all.extend(some.into_iter().map(ImageScope::Environment));
-    }
-    Ok(all)
+    let repositories = scopes::repositories(world.db(), None, REPOSITORIES_MAX).await?;
+    let environments = scopes::environments(world.db(), SCOPES_MAX - repositories.len() as i64).await?;
+    let named = |r: &scopes::EnabledRepository| ImageScope::parse("repo", &format!("{}/{}", r.repo_owner, r.repo_name));
+    let repositories = repositories.iter().filter_map(named);
+    Ok(repositories.chain(environments.into_iter().map(ImageScope::Environment)).collect())
 }
 
 /// Builds the images that are missing, old, or of branches that moved.
@@ -150,11 +137,12 @@ pub async fn build_what_is_missing(world: &impl World) -> Result<(), Failure> {
     }
     let begun = std::cell::Cell::new(0_usize);
     let scopes = wanted(world).await?;
-    let looks = stream::iter(&scopes).map(async |scope| {
+    let outlooks = outlooks(world, &scopes).await?;
+    let looks = stream::iter(scopes.iter().zip(&outlooks)).map(async |(scope, outlook)| {
         if begun.get() >= BUILDS_MAX {
             return;
         }
-        let outcome = match needs_a_build(world, scope).await {
+        let outcome = match needs_a_build(world, scope, outlook).await {
             Ok(false) => return,
             Ok(true) => {
                 begun.set(begun.get() + 1);
@@ -171,14 +159,15 @@ pub async fn build_what_is_missing(world: &impl World) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a scope needs a build now. After failures it waits; an unknown head says nothing.
-pub async fn needs_a_build(world: &impl World, scope: &ImageScope) -> Result<bool, Failure> {
-    let (db, key, provider) = (world.db(), scope.key(), &world.settings().provider);
-    if image_builds::active(db, &key, provider).await?.is_some() {
-        return Ok(false);
-    }
-    let failures = image_builds::failures(db, &key, provider).await?;
-    if failures.is_some_and(|failures| failures.retry_at > world.now().0) {
+/// How these scopes stand at the configured backend.
+pub async fn outlooks(world: &impl World, scopes: &[ImageScope]) -> Result<Vec<Outlook>, Failure> {
+    let keys: Vec<ScopeKey> = scopes.iter().map(ImageScope::key).collect();
+    Ok(image_builds::outlooks(world.db(), &keys, &world.settings().provider, world.now()).await?)
+}
+
+/// Whether a scope that stands so needs a build now. After failures it waits; an unknown head says nothing.
+pub async fn needs_a_build(world: &impl World, scope: &ImageScope, outlook: &Outlook) -> Result<bool, Failure> {
+    if outlook.waits {
         return Ok(false);
     }
     let repositories = match world.repositories(scope).await {
@@ -187,7 +176,7 @@ pub async fn needs_a_build(world: &impl World, scope: &ImageScope) -> Result<boo
         Err(Failure::Refused(refusal)) if refusal.status < 500 => return Ok(false),
         Err(failure) => return Err(failure),
     };
-    let Some(image) = image_builds::latest_ready(db, &key, provider).await? else { return Ok(true) };
+    let Some(image) = &outlook.ready else { return Ok(true) };
     if image.repositories_fingerprint != identity::fingerprint(&repositories)
         || !identity::is_compatible(&image.runtime_version)
     {

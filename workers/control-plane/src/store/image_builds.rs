@@ -216,6 +216,7 @@ fn failure_counted(id: &str, now: UnixMillis) -> [Statement; 2] {
 }
 
 /// How a scope's builds failed one after another.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Failures {
     /// How many.
@@ -225,12 +226,81 @@ pub struct Failures {
 }
 
 /// Those of a scope, if the last one failed.
+#[cfg(test)]
 pub async fn failures(db: &impl Database, scope: &ScopeKey, provider: &str) -> Result<Option<Failures>, DbError> {
     db.row(
         "SELECT failures, retry_at FROM image_build_failures WHERE scope_kind = ? AND scope_id = ? AND provider = ?",
         params![scope.kind, scope.id.as_str(), provider],
     )
     .await
+}
+
+/// What an image is of, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Ready {
+    /// What it is of.
+    pub repositories_fingerprint: String,
+    /// Commits, as JSON.
+    pub repository_shas: String,
+    /// Version of the runtime in it.
+    pub runtime_version: String,
+}
+
+/// How a scope stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlook {
+    /// Whether a build goes on, or is waited with after failures.
+    pub waits: bool,
+    /// The newest image that is ready.
+    pub ready: Option<Ready>,
+}
+
+/// How each of these scopes stands, in their order: one query, however many they are, since an invocation has only so
+/// many.
+pub async fn outlooks(
+    db: &impl Database,
+    scopes: &[ScopeKey],
+    provider: &str,
+    now: UnixMillis,
+) -> Result<Vec<Outlook>, DbError> {
+    #[derive(Deserialize)]
+    struct Row {
+        place: i64,
+        waits: i64,
+        repositories_fingerprint: Option<String>,
+        repository_shas: Option<String>,
+        runtime_version: Option<String>,
+    }
+    let wanted: Vec<[&str; 2]> = scopes.iter().map(|scope| [scope.kind, scope.id.as_str()]).collect();
+    let mut rows: Vec<Row> = db
+        .rows(
+            "SELECT wanted.key AS place, ready.repositories_fingerprint, ready.repository_shas, ready.runtime_version,
+                EXISTS (SELECT 1 FROM image_builds active
+                    WHERE active.scope_kind = json_extract(wanted.value, '$[0]')
+                        AND active.scope_id = json_extract(wanted.value, '$[1]')
+                        AND active.provider = ?2 AND active.status = 'building')
+                OR EXISTS (SELECT 1 FROM image_build_failures failed
+                    WHERE failed.scope_kind = json_extract(wanted.value, '$[0]')
+                        AND failed.scope_id = json_extract(wanted.value, '$[1]')
+                        AND failed.provider = ?2 AND failed.retry_at > ?3) AS waits
+             FROM json_each(?1) wanted LEFT JOIN image_builds ready ON ready.id =
+                (SELECT id FROM image_builds newest
+                    WHERE newest.scope_kind = json_extract(wanted.value, '$[0]')
+                        AND newest.scope_id = json_extract(wanted.value, '$[1]')
+                        AND newest.provider = ?2 AND newest.status = 'ready' AND newest.provider_image_id IS NOT NULL
+                    ORDER BY newest.created_at DESC, newest.id DESC LIMIT 1)",
+            params![serde_json::json!(wanted).to_string(), provider, now.0],
+        )
+        .await?;
+    rows.sort_by_key(|row| row.place);
+    let ready = |row: Row| {
+        Some(Ready {
+            repositories_fingerprint: row.repositories_fingerprint?,
+            repository_shas: row.repository_shas?,
+            runtime_version: row.runtime_version?,
+        })
+    };
+    Ok(rows.into_iter().map(|row| Outlook { waits: row.waits != 0, ready: ready(row) }).collect())
 }
 
 /// What made them fail may have been changed: the next build is not waited for.

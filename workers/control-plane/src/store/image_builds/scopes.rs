@@ -33,14 +33,14 @@ pub async fn repositories(
     .await
 }
 
-/// Up to `most` environments whose images are built ahead, by id, after one.
-pub async fn environments(db: &impl Database, after: Option<&str>, most: i64) -> Result<Vec<EnvironmentId>, DbError> {
+/// Up to `most` environments whose images are built ahead, by id.
+pub async fn environments(db: &impl Database, most: i64) -> Result<Vec<EnvironmentId>, DbError> {
     #[derive(Deserialize)]
     struct Row {
         id: String,
     }
-    let sql = "SELECT id FROM environments WHERE prebuild_enabled = 1 AND id > ?1 ORDER BY id LIMIT ?2";
-    let rows: Vec<Row> = db.rows(sql, params![after.unwrap_or_default(), most]).await?;
+    let sql = "SELECT id FROM environments WHERE prebuild_enabled = 1 ORDER BY id LIMIT ?";
+    let rows: Vec<Row> = db.rows(sql, params![most]).await?;
     Ok(rows.iter().filter_map(|row| EnvironmentId::parse(&row.id).ok()).collect())
 }
 

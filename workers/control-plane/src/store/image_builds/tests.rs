@@ -204,12 +204,12 @@ fn an_environment_that_is_gone_or_switched_off_has_no_images() {
     let renamed = Environment { name: "Other".to_owned(), version: 2, ..first.clone() };
     block_on(environments::update(&db, &renamed, "u1", &about_a("environment.update"))).expect("runs");
     assert_eq!(status(&db, "one"), "ready");
-    assert_eq!(block_on(scopes::environments(&db, None, 10)).expect("runs").len(), 2);
+    assert_eq!(block_on(scopes::environments(&db, 10)).expect("runs").len(), 2);
     let off = Environment { prebuild_enabled: false, version: 3, ..renamed };
     block_on(environments::update(&db, &off, "u2", &about_a("environment.update"))).expect("runs");
     assert_eq!(block_on(environments::delete(&db, &second.id, None, NOW, &about_a("environment.delete"))), Ok(true));
     assert_eq!((status(&db, "one").as_str(), status(&db, "two").as_str()), ("superseded", "superseded"));
-    assert_eq!(block_on(scopes::environments(&db, None, 10)), Ok(vec![]));
+    assert_eq!(block_on(scopes::environments(&db, 10)), Ok(vec![]));
 }
 
 #[test]
@@ -259,6 +259,37 @@ fn what_could_not_be_deleted_is_kept_in_mind_and_a_row_goes_only_with_all_of_it(
 }
 
 #[test]
+fn what_is_known_of_many_scopes_is_of_each_and_in_their_order() {
+    let db = Native::new();
+    let scopes = ["ready", "none", "building", "failed", "older", "both"]
+        .map(|name| ScopeKey { id: format!("acme/{name}"), ..app() });
+    let [ready, _, building, failed, older, both] = &scopes;
+    make_ready(&db, "of ready", ready, 0);
+    add(&db, "of building", building, 0);
+    add(&db, "of failed", failed, 0);
+    assert_eq!(block_on(fail(&db, "of failed", "no", NOW)), Ok(true));
+    make_ready(&db, "of older", older, 0);
+    make_ready(&db, "of older, again", older, 1);
+    make_ready(&db, "of both", both, 0);
+    add(&db, "of both, again", both, 1);
+    let of_environment = ScopeKey { kind: "environment", id: ready.id.clone() };
+    make_ready(&db, "of another kind", &of_environment, 2);
+    let known = |provider: &str, at: UnixMillis| {
+        let known = block_on(outlooks(&db, &scopes, provider, at)).expect("runs");
+        known.into_iter().map(|known| (known.waits, known.ready.map(|ready| ready.runtime_version)))
+    };
+    let image = Some("v61".to_owned());
+    let (yes, no) = ((false, image.clone()), (false, None));
+    let expected = [yes.clone(), no.clone(), (true, None), (true, None), yes.clone(), (true, image)];
+    assert_eq!(known("modal", NOW).collect::<Vec<_>>(), expected);
+    assert!(known("vercel", NOW).all(|known| known == no), "each backend has its own");
+    assert_eq!(known("modal", NOW.plus(30 * 60_000)).nth(3), Some(no), "it was waited for");
+    block_on(db.change("UPDATE image_builds SET runtime_version = id WHERE status = 'ready'", vec![])).expect("runs");
+    assert_eq!(known("modal", NOW).nth(4), Some((false, Some("of older, again".to_owned()))));
+    assert_eq!(block_on(outlooks(&db, &[], "modal", NOW)), Ok(vec![]));
+}
+
+#[test]
 fn pages_have_each_build_once_newest_first() {
     let db = Native::new();
     for number in 0..5 {
@@ -292,10 +323,12 @@ fn no_query_walks_all_builds() {
         let _ = (page(&db, None, "modal", None, 9).await, page(&db, Some(&app()), "modal", None, 9).await);
         let _ = (finalization::left_behind(&db, 9, NOW).await, cleanup::stale(&db, NOW, 9).await);
         let _ = (cleanup::with_machines(&db, 9, NOW).await, cleanup::with_images(&db, 9, NOW).await);
-        let _ = (scopes::environments(&db, None, 9).await, scopes::repositories(&db, None, 9).await);
+        let _ = (scopes::environments(&db, 9).await, scopes::repositories(&db, None, 9).await);
+        let _ = outlooks(&db, &[app()], "modal", NOW).await.expect("runs");
     });
     for step in db.plans() {
-        let scans = step.starts_with("SCAN") && !step.contains("USING");
+        // The list of scopes itself, which is no table.
+        let scans = step.starts_with("SCAN") && !step.contains("USING") && step != "SCAN wanted VIRTUAL TABLE INDEX 1:";
         assert!(!scans && !step.contains("TEMP B-TREE"), "{step}");
     }
 }
