@@ -105,11 +105,11 @@ pub async fn build_seconds(
     Ok(of_target(db, repository, environment).await?.build_seconds())
 }
 
-/// Whether a session has terminals, by the settings as they are now.
-pub async fn has_terminal(db: &impl Database, id: &SessionId) -> Result<bool, Failure> {
-    let Some(target) = sessions::target(db, id).await? else { return Ok(false) };
+/// Whether a session has terminals, by the settings as they are now; `None` where there is no such session.
+pub async fn has_terminal(db: &impl Database, id: &SessionId) -> Result<Option<bool>, Failure> {
+    let Some(target) = sessions::target(db, id).await? else { return Ok(None) };
     let settings = of_target(db, target.repository().as_deref(), target.environment_id.as_deref()).await?;
-    Ok(settings.services(None).terminal)
+    Ok(Some(settings.services(None).terminal))
 }
 
 #[cfg(test)]

@@ -51,12 +51,14 @@ pub(crate) async fn connect_bridge(cx: &Cx<'_>) -> Result<Response, Failure> {
 
 /// A person, in the session's sandbox as it is now. What is in the way is said on the socket.
 pub(crate) async fn connect_viewer(cx: &Cx<'_>) -> Result<Response, Failure> {
-    let id = listed_session(cx).await?;
+    let id = cx.session_id()?;
     let person = cx.person().ok_or_else(|| Refusal::forbidden("Human user authentication required"))?;
     let user_id = person.user_id.clone();
     let db = cx.db()?;
-    if !sandbox_services::has_terminal(&db, &id).await? {
-        return client::ended(TerminalEnd::TurnedOff);
+    match sandbox_services::has_terminal(&db, &id).await? {
+        None => return Err(Refusal::not_found("Session not found").into()),
+        Some(false) => return client::ended(TerminalEnd::TurnedOff),
+        Some(true) => {}
     }
     let principal = identity::principal(&cx.who.caller);
     let answer = session_client::call(cx.env, &id, principal, SessionCall::SandboxAccess).await?;
