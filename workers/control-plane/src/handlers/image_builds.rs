@@ -2,8 +2,8 @@
 
 use futures_util::{StreamExt, stream};
 use oi_protocol::image_builds::{
-    ImageBuildList, ImageBuildRepositories, ImageBuildRepository, ImageBuildRow, ImageBuildTriggered, ImageBuildUnit,
-    ImageBuildUnits, ToggleImageBuilds,
+    ImageBuildList, ImageBuildRepositories, ImageBuildRepository, ImageBuildTriggered, ImageBuildUnit, ImageBuildUnits,
+    ToggleImageBuilds,
 };
 use oi_worker_kit::log::Line;
 use oi_worker_kit::{Failure, Refusal, clock, reply, request_body};
@@ -20,7 +20,7 @@ use crate::sandbox_backend::{self, SandboxBackend};
 use crate::session_target;
 use crate::source_control::require_forge;
 use crate::store::audit_log;
-use crate::store::image_builds::{self, Listed, scopes};
+use crate::store::image_builds::{self, scopes};
 
 /// The token that a build's machine shows.
 fn bearer<'c>(cx: &'c Cx<'_>) -> Option<&'c str> {
@@ -127,22 +127,6 @@ pub(crate) async fn changed(env: &Env, message: &Message) {
     }
 }
 
-fn row(listed: Listed) -> ImageBuildRow {
-    ImageBuildRow {
-        id: listed.id,
-        scope_kind: listed.scope_kind,
-        scope_id: listed.scope_id,
-        provider: listed.provider,
-        status: listed.status,
-        repositories_fingerprint: listed.repositories_fingerprint,
-        repository_shas: listed.repository_shas,
-        runtime_version: listed.runtime_version,
-        build_duration_seconds: listed.build_duration_seconds,
-        error_message: listed.error_message,
-        created_at: listed.created_at,
-    }
-}
-
 /// Both of the query's names, or none.
 fn asked(kind: Option<&str>, id: Option<&str>) -> Result<Option<ImageScope>, Refusal> {
     match (kind, id) {
@@ -166,7 +150,7 @@ pub(super) async fn status(cx: &Cx<'_>) -> Result<Response, Failure> {
     let provider = sandbox_backend::name(cx.env);
     let mut rows = image_builds::page(&cx.db()?, scope.as_ref(), &provider, after, limit + 1).await?;
     let next_cursor = cut(&mut rows, limit, |last| format!("{}:{}", last.created_at, last.id));
-    reply::json(200, &ImageBuildList { images: rows.into_iter().map(row).collect(), next_cursor })
+    reply::json(200, &ImageBuildList { images: rows, next_cursor })
 }
 
 pub(super) async fn enabled(cx: &Cx<'_>) -> Result<Response, Failure> {

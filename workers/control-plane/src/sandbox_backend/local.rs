@@ -181,10 +181,6 @@ impl SandboxBackend for Local {
     async fn destroy_build(&self, build_id: &str, _machine: Option<&str>) -> Result<(), BackendError> {
         gone(&Call::delete(self.build(build_id)).bearer(&self.secret).within(CALL_WITHIN).send().await?)
     }
-
-    async fn delete_image(&self, image_id: &str) -> Result<(), BackendError> {
-        self.delete_snapshot(image_id).await
-    }
 }
 
 /// What was to go is not there any more.

@@ -8,6 +8,7 @@ pub mod finalization;
 pub mod scopes;
 
 use oi_protocol::UnixMillis;
+use oi_protocol::image_builds::ImageBuildRow;
 use serde::Deserialize;
 
 use super::{Database, DbError, Statement, params};
@@ -107,11 +108,6 @@ impl Build {
     }
 }
 
-#[derive(Deserialize)]
-struct Named {
-    id: String,
-}
-
 /// Registers a build, unless one of the scope goes on at this backend, or, where `only_if_needed`, an image of the
 /// fingerprint is ready. Of two who ask at once one is told `true`.
 pub async fn register(
@@ -170,17 +166,18 @@ pub async fn latest_ready(db: &impl Database, scope: &ScopeKey, provider: &str) 
 
 /// Notes a build's machine, whatever became of the build meanwhile: it must be ended. Whether the build still goes on.
 pub async fn bind(db: &impl Database, id: &str, machine: &str, now: UnixMillis) -> Result<bool, DbError> {
-    let bound: Option<Named> = db
+    #[derive(Deserialize)]
+    struct Bound {
+        status: String,
+    }
+    let bound: Option<Bound> = db
         .row(
             "UPDATE image_builds SET provider_session_id = ?2, provider_session_cleanup_pending = 1, cleanup_after = 0,
-                updated_at = ?3 WHERE id = ?1 RETURNING id",
+                updated_at = ?3 WHERE id = ?1 RETURNING status",
             params![id, machine, now.0],
         )
         .await?;
-    Ok(match bound {
-        Some(bound) => get(db, &bound.id).await?.is_some_and(|build| build.is_building()),
-        None => false,
-    })
+    Ok(bound.is_some_and(|bound| bound.status == "building"))
 }
 
 /// A build that goes on has failed: `error` says why, in words for people. Its scope waits before the next is tried by
@@ -320,22 +317,6 @@ pub async fn restore_failed(db: &impl Database, id: &str, error: &str, now: Unix
     Ok(db.batch(vec![statement, counted, told]).await?.first() == Some(&1))
 }
 
-/// A row of a list, without what only we need.
-#[derive(Debug, Clone, PartialEq, Deserialize, serde::Serialize)]
-pub struct Listed {
-    pub id: String,
-    pub scope_kind: String,
-    pub scope_id: String,
-    pub provider: String,
-    pub status: String,
-    pub repositories_fingerprint: String,
-    pub repository_shas: String,
-    pub runtime_version: String,
-    pub build_duration_seconds: Option<f64>,
-    pub error_message: Option<String>,
-    pub created_at: i64,
-}
-
 /// Builds at a backend, newest first, of a scope or of all, after the one that was made `after.0` with the id `after.1`.
 pub async fn page(
     db: &impl Database,
@@ -343,7 +324,7 @@ pub async fn page(
     provider: &str,
     after: Option<(i64, &str)>,
     most: i64,
-) -> Result<Vec<Listed>, DbError> {
+) -> Result<Vec<ImageBuildRow>, DbError> {
     const LISTED: &str = "SELECT id, scope_kind, scope_id, provider, status, repositories_fingerprint, repository_shas,
         runtime_version, build_duration_seconds, error_message, created_at FROM image_builds";
     let (at, id) = after.unwrap_or((i64::MAX >> 11, ""));
