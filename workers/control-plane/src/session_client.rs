@@ -41,11 +41,16 @@ const fn deadline_of(call: &SessionCall) -> Duration {
 
 fn envelope(principal: Principal, call: SessionCall, signal: &AbortSignal) -> Result<Request, Failure> {
     let body = serde_json::to_string(&CallEnvelope { principal, call }).map_err(while_doing("writing a call"))?;
+    post(CALL_URL, &body, signal)
+}
+
+/// A request to one of our objects. The platform's own types: those of `worker` take no signal.
+pub(crate) fn post(url: &str, body: &str, signal: &AbortSignal) -> Result<Request, Failure> {
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_body(&body.into());
     init.set_signal(Some(signal));
-    let request = worker::web_sys::Request::new_with_str_and_init(CALL_URL, &init);
+    let request = worker::web_sys::Request::new_with_str_and_init(url, &init);
     request.map(Request::from).map_err(|error| Fault::new("writing a call", format!("{error:?}")).into())
 }
 

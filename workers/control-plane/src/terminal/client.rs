@@ -9,10 +9,10 @@ use oi_worker_kit::deadline::Deadline;
 use oi_worker_kit::failure::while_doing;
 use oi_worker_kit::log::Line;
 use worker::durable::Stub;
-use worker::web_sys::RequestInit;
 use worker::{Env, Headers, Method, Request, Response, WebSocketPair};
 
 use super::{ADMITTED_HEADER, Admitted, Notice};
+use crate::session_client::post;
 
 const URL: &str = "http://terminal/";
 /// A notice is a help: what it tells, the object finds out by itself when somebody comes.
@@ -53,14 +53,7 @@ pub async fn tell(env: &Env, id: &SessionId, notice: &Notice) {
     let told = async {
         let deadline = Deadline::after(NOTICE_WITHIN).map_err(while_doing("setting a deadline"))?;
         let body = serde_json::to_string(notice).map_err(while_doing("writing a notice"))?;
-        let init = RequestInit::new();
-        init.set_method("POST");
-        init.set_body(&body.into());
-        init.set_signal(Some(&deadline.signal()));
-        let request = worker::web_sys::Request::new_with_str_and_init(URL, &init);
-        let request = request
-            .map(Request::from)
-            .map_err(|error| Failure::from(oi_worker_kit::Fault::new("writing a notice", format!("{error:?}"))))?;
+        let request = post(URL, &body, &deadline.signal())?;
         stub(env, id)?.fetch_with_request(request).await.map_err(while_doing("telling a terminal"))?;
         Ok::<_, Failure>(())
     };
