@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
+
+use crate::process_group::GroupGuard;
 
 /// Longest installation of all of them together.
 const INSTALL_WITHIN: Duration = Duration::from_secs(180);
@@ -80,20 +81,19 @@ pub async fn install(packages: &[String], prefix: &Path, environment: &[(OsStrin
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed(&format!("npm cannot be started ({error})")))?;
-    let group = child.id().and_then(|id| Pid::from_raw(id as i32));
-    match tokio::time::timeout(INSTALL_WITHIN, child.wait()).await {
+    let mut group = GroupGuard::of(&child);
+    let ended = tokio::time::timeout(INSTALL_WITHIN, child.wait()).await;
+    if ended.is_ok() {
+        group.let_go();
+    }
+    match ended {
         Ok(Ok(status)) if status.success() => {
             let text = missing.iter().fold(known, |text, package| text + package + "\n");
             std::fs::write(mark, text).map_err(|error| failed(&error.to_string()))
         }
         Ok(Ok(status)) => Err(failed(&format!("npm ended with {status}"))),
         Ok(Err(error)) => Err(failed(&error.to_string())),
-        Err(_) => {
-            if let Some(group) = group {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            Err(failed(&format!("npm did not end within {} s", INSTALL_WITHIN.as_secs())))
-        }
+        Err(_) => Err(failed(&format!("npm did not end within {} s", INSTALL_WITHIN.as_secs()))),
     }
 }
 

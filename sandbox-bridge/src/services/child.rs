@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::process_group::GroupGuard;
 
 /// Between asking a program to end and ending it, and then for it to be gone.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -52,7 +53,7 @@ pub fn find(environment: &[(OsString, OsString)], name: &str) -> Result<PathBuf,
 /// A program that runs, with all that it started; killed when dropped.
 pub struct RunningChild {
     child: Child,
-    group: Option<Pid>,
+    group: GroupGuard,
 }
 
 impl ChildSpec {
@@ -73,7 +74,7 @@ impl ChildSpec {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("{} could not be started: {error}", self.name))?;
-        let group = child.id().and_then(|id| Pid::from_raw(id as i32));
+        let group = GroupGuard::of(&child);
         let mut running = RunningChild { child, group };
         self.wait_until_up(&mut running).await?;
         Ok(running)
@@ -108,25 +109,10 @@ impl RunningChild {
         self.child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string())
     }
 
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            // It may be gone, which is what is wanted.
-            let _ = kill_process_group(group, signal);
-        }
-    }
-
     /// Ends it and what it started.
-    pub async fn stop(mut self) {
-        self.signal(Signal::TERM);
-        if timeout(GRACE, self.child.wait()).await.is_err() {
-            self.signal(Signal::KILL);
-            drop(timeout(GRACE, self.child.wait()).await);
-        }
-    }
-}
-
-impl Drop for RunningChild {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
+    pub async fn stop(self) {
+        let Self { mut child, group } = self;
+        group.end(&mut child, GRACE).await;
+        drop(timeout(GRACE, child.wait()).await);
     }
 }

@@ -54,9 +54,11 @@ const fn bind_address(config: &CreateSandboxRequest) -> &'static str {
     if config.generation == 0 { "0.0.0.0" } else { "127.0.0.1" }
 }
 
-fn tie(program: &std::path::Path, new_session: bool) -> Vec<OsString> {
+/// Ties a child to this program. It is no new session's: whoever starts it makes it the leader of a group, and a leader
+/// cannot have one.
+fn tie(program: &std::path::Path) -> Vec<OsString> {
     let mut words = vec![program.as_os_str().to_owned()];
-    words.extend(launch::arguments(new_session, Some(std::process::id())));
+    words.extend(launch::arguments(false, Some(std::process::id())));
     words
 }
 
@@ -80,7 +82,7 @@ pub fn start(around: Surroundings, shutdown: &watch::Receiver<bool>) -> Vec<Join
             url,
             route: enclosed::route(),
             token: Secret::new(config.auth_token.clone()),
-            shells: ShellSettings { launcher: tie(&program, false), environment: environment.clone() },
+            shells: ShellSettings { launcher: tie(&program), environment: environment.clone() },
             workspace: workspace.clone(),
             fallback: places.workspace.clone(),
         };
@@ -90,12 +92,9 @@ pub fn start(around: Surroundings, shutdown: &watch::Receiver<bool>) -> Vec<Join
     let keeper = |stack: Result<Stack, String>, name: &'static str| {
         let began = clock::now();
         match stack {
-            Ok(stack) => Some(Keeper {
-                stack,
-                launcher: tie(&program, true),
-                tell: Arc::clone(&tell),
-                unit: Duration::from_secs(1),
-            }),
+            Ok(stack) => {
+                Some(Keeper { stack, launcher: tie(&program), tell: Arc::clone(&tell), unit: Duration::from_secs(1) })
+            }
             Err(reason) => {
                 tracing::warn!(event = "services.absent", service = name, reason);
                 tell(name, BootStatus::Failed, began, Some(&reason));

@@ -19,6 +19,7 @@ mod limits;
 mod mcp_servers;
 mod questions;
 mod real_opencode;
+mod services;
 mod skills;
 mod small_programs;
 mod snapshots;
