@@ -131,22 +131,12 @@ impl CommitSettings {
             return Ok(());
         }
         let setting = self.setting(FRESH_FOR).await?;
-        self.apply(workspace, author, &setting).await?;
-        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        *applied = Some((Arc::clone(workspace), author.clone()));
-        Ok(())
-    }
-
-    async fn apply(
-        &self,
-        workspace: &Workspace,
-        author: &GitIdentity,
-        setting: &SigningSetting,
-    ) -> Result<(), CommitSettingsError> {
-        let identity = identity::commits_by(author, setting)?;
+        let identity = identity::commits_by(author, &setting)?;
         for checkout in &workspace.checkouts {
             identity::apply(&self.git, &checkout.path, &identity, &self.signer).await?;
         }
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        *applied = Some((Arc::clone(workspace), author.clone()));
         Ok(())
     }
 
@@ -157,18 +147,102 @@ impl CommitSettings {
             Err(ControlPlaneError::Refused { status: 409, .. }) => {}
             signed => return Ok(signed?),
         }
+        let turn = self.turn.lock().await;
         let setting = self.setting(Duration::ZERO).await?;
         let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((workspace, author)) = applied
-            && let Err(error) = self.apply(&workspace, &author, &setting).await
+            && let Err(error) = self.settle_in_turn(&workspace, &author, &turn).await
         {
             tracing::warn!(event = "signing.not_settled", %error);
         }
+        drop(turn);
         match &*setting {
             SigningSetting::Disabled => Err(SignatureError::TurnedOff),
             SigningSetting::Enabled(signer) => {
                 Ok(self.control_plane.sign_commit(&signer.key.fingerprint(), payload).await?)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use axum::Json;
+    use axum::Router;
+    use axum::response::IntoResponse as _;
+    use axum::routing::get;
+    use http::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+    use crate::git::Checkout;
+    use crate::secret::Secret;
+
+    /// Signs with no key, and says that commits are not signed any more.
+    async fn control_plane() -> Arc<ControlPlane> {
+        let setting = || async { Json(json!({"enabled": false})) };
+        let refused = || async { (StatusCode::CONFLICT, Json(json!({"error": "no key"}))).into_response() };
+        let router = Router::new().route("/sessions/s/commit-signing", get(setting).post(refused));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Arc::new(ControlPlane::new(&url, "s", "sb".to_owned(), Secret::new("t")).expect("a client"))
+    }
+
+    /// In git's place: where the file `gate` is, the first that comes waits until the file `go` is.
+    const SLOW_GIT: &str = "#!/bin/sh\ncd \"${0%/*}\"\nif [ -e gate ] && mkdir waits 2>/dev/null; then\n\
+        while [ ! -e go ]; do sleep 0.01; done\nfi\nexit 5\n";
+
+    fn checkout(folder: &Path, position: u32, name: &str, settings: &str) -> Checkout {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.join(".git")).expect("made");
+        std::fs::write(path.join(".git/config"), settings).expect("written");
+        let (owner, name, branch) = ("acme".to_owned(), name.to_owned(), "main".to_owned());
+        Checkout { position, owner, name, branch, path, base_sha: None }
+    }
+
+    #[tokio::test]
+    async fn a_signature_that_is_tried_again_does_not_put_an_earlier_author_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("git"), SLOW_GIT).expect("written");
+        std::fs::set_permissions(folder.path().join("git"), std::fs::Permissions::from_mode(0o755)).expect("set");
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let git = Git::new(vec![("PATH".into(), path.into())]);
+        // The first has what git is called for, so that whoever settles both can be held between them.
+        let checkouts = vec![
+            checkout(folder.path(), 0, "first", "[author]\n\tname = Somebody\n"),
+            checkout(folder.path(), 1, "second", ""),
+        ];
+        let workspace = Arc::new(Workspace { directory: folder.path().to_owned(), checkouts });
+        let author =
+            |name: &str| GitIdentity::AttributedUser { name: name.to_owned(), email: format!("{name}@acme.example") };
+        let commits = Arc::new(CommitSettings::new(control_plane().await, git, "/oi-git-sign".into()));
+        commits.settle(&workspace, &author("ada")).await.expect("settled");
+
+        std::fs::write(folder.path().join("gate"), "").expect("written");
+        let signing = Arc::clone(&commits);
+        let signing = tokio::spawn(async move { signing.sign("SHA256:old", Bytes::from_static(b"commit")).await });
+        while !folder.path().join("waits").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (settling, of) = (Arc::clone(&commits), Arc::clone(&workspace));
+        let next = author("grace");
+        let mut settling = tokio::spawn(async move { settling.settle(&of, &next).await });
+        // It has the time to be done with, were it not to wait its turn.
+        let early = tokio::time::timeout(Duration::from_millis(500), &mut settling).await;
+        std::fs::write(folder.path().join("go"), "").expect("written");
+        assert!(matches!(signing.await.expect("no panic"), Err(SignatureError::TurnedOff)));
+        let settled = match early {
+            Ok(settled) => settled,
+            Err(_) => settling.await,
+        };
+        settled.expect("no panic").expect("settled");
+        for name in ["first", "second"] {
+            let settings = std::fs::read_to_string(folder.path().join(name).join(".git/config")).expect("there");
+            assert!(settings.contains("\"grace\"") && !settings.contains("\"ada\""), "{name}: {settings}");
         }
     }
 }
