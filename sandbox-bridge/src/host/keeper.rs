@@ -25,7 +25,7 @@ use crate::backoff::Backoff;
 use crate::stop_signal::raised;
 use crate::supervise::environment::SANDBOX_VARIABLE;
 use crate::supervise::failure;
-use crate::{launch, random};
+use crate::{clock, launch, random};
 
 /// Starts of a sandbox after its first that are granted it.
 const RESTARTS: u32 = 5;
@@ -124,7 +124,7 @@ impl Registry {
             processes::stop(leader, &id, STOP_GRACE).await;
         }
         drop(tokio::time::timeout(Duration::from_secs(5), child.wait()).await);
-        record.stopped();
+        record.stopped(clock::now());
         if let Err(error) = self.records.save(&record) {
             tracing::error!(event = "host.record_not_saved", sandbox_id = id, %error);
         }

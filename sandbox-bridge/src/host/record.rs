@@ -27,6 +27,9 @@ pub struct Record {
     /// The build that it is for, in place of a session.
     #[serde(default)]
     pub build_id: Option<String>,
+    /// When it ended, while it does not run.
+    #[serde(default)]
+    pub stopped_at: Option<UnixMillis>,
 }
 
 impl Record {
@@ -46,6 +49,7 @@ impl Record {
             process: None,
             ports: Vec::new(),
             build_id: None,
+            stopped_at: None,
         }
     }
 
@@ -54,12 +58,14 @@ impl Record {
         self.sandbox.status = LocalSandboxStatus::Running;
         self.sandbox.generation = generation;
         self.sandbox.ended_because = None;
+        self.stopped_at = None;
     }
 
     /// It does not run any more.
-    pub fn stopped(&mut self) {
+    pub const fn stopped(&mut self, at: UnixMillis) {
         self.sandbox.status = LocalSandboxStatus::Stopped;
         self.process = None;
+        self.stopped_at = Some(at);
     }
 }
 

@@ -121,7 +121,7 @@ impl Registry {
                     Some(leader) => processes::stop(leader, &id, STOP_GRACE).await,
                     None => processes::sweep(&id),
                 }
-                record.stopped();
+                record.stopped(clock::now());
                 records.save(&record)?;
             }
             if record.build_id.is_some() {
@@ -258,7 +258,7 @@ impl Registry {
         };
         let mut before = record.clone();
         if let Err(error) = self.start(record, request, stopped, None).await {
-            before.stopped();
+            before.stopped(clock::now());
             if let Some(entry) = self.lock().get_mut(id) {
                 (entry.record, entry.stop) = (before, None);
             }
@@ -329,7 +329,8 @@ impl Registry {
         let mut parked: Vec<(oi_protocol::UnixMillis, String)> = {
             let entries = self.lock();
             let stopped = entries.iter().filter(|(_, entry)| entry.stop.is_none());
-            stopped.map(|(id, entry)| (entry.record.sandbox.created_at, id.clone())).collect()
+            let since = |record: &Record| record.stopped_at.unwrap_or(record.sandbox.created_at);
+            stopped.map(|(id, entry)| (since(&entry.record), id.clone())).collect()
         };
         parked.sort();
         let over = parked.len().saturating_sub(self.settings.max_parked);

@@ -121,6 +121,18 @@ async fn parked_sandboxes_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_parked_sandboxes_the_one_that_stopped_first_goes_first() {
+    let host = inmate::host("none", &["--max-parked", "1"]).await;
+    let (older, newer) = (Inmate::start(&host).await, Inmate::start(&host).await);
+    let [older, newer] = [older, newer].map(|inmate| inmate.config.sandbox_id);
+    stop(&host, &newer, "parked").await;
+    stop(&host, &older, "parked").await;
+    let gone = host.sandbox_folder(&newer);
+    eventually("the end of one", Duration::from_secs(5), || (!gone.exists()).then_some(())).await;
+    assert!(host.sandbox_folder(&older).exists(), "it has just stopped, however long it ran");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_build_is_made_once_becomes_an_image_and_goes() {
     for isolation in isolations() {
         let host = inmate::host(isolation, &[]).await;
