@@ -114,6 +114,21 @@ fn make_durable(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Copies what is kept from one folder into another and gives its bytes. Time and room are for all of it together.
+fn copy_kept(from: &Path, to: &Path, max_bytes: u64) -> Result<u64, CopyError> {
+    let deadline = Instant::now() + COPY_WITHIN;
+    let mut left = max_bytes;
+    for name in KEPT {
+        let budget = Budget { deadline, max_bytes: left };
+        let copied = tree_copy::copy(&from.join(name), &to.join(name), budget).map_err(|error| match error {
+            CopyError::TooLarge(_) => CopyError::TooLarge(max_bytes >> 20),
+            other => other,
+        });
+        left -= copied?.min(left);
+    }
+    Ok(max_bytes - left)
+}
+
 impl Snapshots {
     /// Opens the folder and removes what a crash left half made or half deleted.
     pub fn open(state_dir: &Path, options: SnapshotOptions, max_bytes_each: u64) -> std::io::Result<Self> {
@@ -237,16 +252,10 @@ impl Snapshots {
         label: String,
     ) -> Result<LocalSnapshot, SnapshotError> {
         private_folder(staged)?;
-        let room = self.room();
-        let mut left = room;
-        {
+        let bytes = {
             let _still = subject.process.map(|leader| processes::freeze(leader, &subject.sandbox_id));
-            let deadline = Instant::now() + COPY_WITHIN;
-            for name in KEPT {
-                let budget = Budget { deadline, max_bytes: left };
-                left -= tree_copy::copy(&subject.folder.join(name), &staged.join(name), budget)?.min(left);
-            }
-        }
+            copy_kept(&subject.folder, staged, self.room())?
+        };
         let snapshot = LocalSnapshot {
             image_id: image_id.to_owned(),
             label,
@@ -254,7 +263,7 @@ impl Snapshots {
             sandbox_id: subject.sandbox_id.clone(),
             build_id: subject.build_id.clone(),
             created_at: clock::now(),
-            bytes: room - left,
+            bytes,
         };
         std::fs::write(staged.join(DESCRIPTION), serde_json::to_vec(&snapshot).map_err(std::io::Error::other)?)?;
         std::fs::write(staged.join(MADE_IN), machine_start())?;
@@ -323,14 +332,13 @@ impl Snapshots {
         }
         let (image, max_bytes) = (self.root.join(image_id), self.room());
         let copied = tokio::task::spawn_blocking(move || {
-            let budget = Budget { deadline: Instant::now() + COPY_WITHIN, max_bytes };
             for name in KEPT {
                 match std::fs::remove_dir_all(folder.join(name)) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
                     _ => {}
                 }
-                tree_copy::copy(&image.join(name), &folder.join(name), budget)?;
             }
+            copy_kept(&image, &folder, max_bytes)?;
             Ok::<_, SnapshotError>(())
         })
         .await;

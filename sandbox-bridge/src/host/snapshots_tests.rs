@@ -95,6 +95,23 @@ async fn a_copy_that_fails_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_copy_has_one_budget_for_all_that_is_kept() {
+    let state = tempfile::tempdir().expect("a folder");
+    let subject = subject(state.path(), "s");
+    for name in KEPT {
+        std::fs::write(subject.folder.join(name).join("large"), vec![1; 1 << 20]).expect("written");
+    }
+    let (taken, _) = open(state.path(), 10).take(subject.clone(), "a".to_owned()).await.expect("taken");
+    let options = SnapshotOptions { max_snapshots: 10, max_snapshots_mib: 100 };
+    let store = Arc::new(Snapshots::open(state.path(), options, 2 << 20).expect("opens"));
+    let too_large = |result| matches!(result, Err(SnapshotError::Copy(CopyError::TooLarge(2))));
+    assert!(too_large(store.take(subject, "b".to_owned()).await.map(drop)));
+    let other = state.path().join("other");
+    std::fs::create_dir(&other).expect("made");
+    assert!(too_large(store.put_back(&taken.image_id, other).await));
+}
+
+#[tokio::test]
 async fn beyond_the_limit_the_oldest_that_its_session_does_not_need_goes() {
     let state = tempfile::tempdir().expect("a folder");
     let store = open(state.path(), 3);
