@@ -17,6 +17,7 @@ pub mod enclosed;
 pub mod gh;
 pub mod git;
 pub mod host;
+pub mod kept_output;
 pub mod launch;
 pub mod logging;
 pub mod mcp;

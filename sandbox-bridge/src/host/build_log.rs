@@ -1,34 +1,33 @@
 //! The last of what a build's supervisor said.
 
-use std::collections::VecDeque;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::kept_output::KeptOutput;
+
 /// What is kept of it.
 const KEPT_BYTES: usize = 64 * 1024;
 
 /// The end of a log, bounded.
-#[derive(Debug, Default)]
-pub struct BuildLog(Mutex<VecDeque<u8>>);
+#[derive(Debug)]
+pub struct BuildLog(Mutex<KeptOutput>);
+
+impl Default for BuildLog {
+    fn default() -> Self {
+        Self(Mutex::new(KeptOutput::new(KEPT_BYTES)))
+    }
+}
 
 impl BuildLog {
     /// Whole lines, the oldest first.
     pub fn text(&self) -> String {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes: Vec<u8> = kept.iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes);
-        // The first line may have lost its beginning.
-        let cut = if bytes.len() < KEPT_BYTES { 0 } else { text.find('\n').map_or(0, |at| at + 1) };
-        text[cut..].to_owned()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).lines()
     }
 
     fn add(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend(bytes);
-        let over = kept.len().saturating_sub(KEPT_BYTES);
-        kept.drain(..over);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
     }
 }
 
@@ -55,5 +54,18 @@ mod tests {
         }
         let text = log.text();
         assert!(text.len() <= KEPT_BYTES && text.starts_with("line ") && text.ends_with("line 9999 of many\n"));
+    }
+
+    #[test]
+    fn a_log_that_is_just_full_is_whole_and_half_a_line_is_not_shown() {
+        let log = BuildLog::default();
+        log.add(b"first\n");
+        log.add("x".repeat(KEPT_BYTES - 7).as_bytes());
+        log.add(b"\n");
+        assert!(log.text().starts_with("first\nx"), "nothing is left out yet");
+        log.add("y".repeat(KEPT_BYTES + 1).as_bytes());
+        assert_eq!(log.text(), "", "a line that is longer than all that is kept");
+        log.add(b"\nlast\n");
+        assert_eq!(log.text(), "last\n");
     }
 }

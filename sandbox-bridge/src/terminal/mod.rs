@@ -4,7 +4,6 @@
 //! object sleeps. A shell is started when somebody opens it.
 
 mod connection;
-mod kept_output;
 mod shell;
 mod terminals;
 

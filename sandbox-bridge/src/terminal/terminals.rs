@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use oi_protocol::terminal::{Frame, KEPT_OUTPUT_BYTES, TERMINALS_MAX, TerminalCommand, TerminalReport, TerminalSize};
 use tokio::sync::mpsc;
 
-use super::kept_output::KeptOutput;
 use super::shell::{Shell, ShellError, ShellEvent, ShellSettings};
+use crate::kept_output::KeptOutput;
 
 /// Something for the object.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
-//! The end of what a terminal wrote, for those who come later.
+//! The end of what a terminal, a hook or a build wrote, for those who come later.
 
 use std::collections::VecDeque;
 
-/// The last bytes of a terminal, up to a limit.
+/// The last bytes of an output, up to a limit.
 #[derive(Debug)]
 pub struct KeptOutput {
     bytes: VecDeque<u8>,
@@ -26,11 +26,30 @@ impl KeptOutput {
         self.bytes.extend(output);
     }
 
-    /// All that is kept. What was cut begins with a whole line, so that it does not begin within a control sequence or
-    /// a character.
+    /// Whether anything was left out.
+    pub const fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// All that is kept, for a terminal. What was cut begins with a whole line where there is one, so that it does not
+    /// begin within a control sequence or a character.
     pub fn picture(&self) -> Vec<u8> {
-        let line_end = self.bytes.iter().position(|byte| *byte == b'\n').filter(|_| self.cut);
-        self.bytes.range(line_end.map_or(0, |end| end + 1)..).copied().collect()
+        self.from(self.whole_lines_begin().unwrap_or(0))
+    }
+
+    /// The lines that are whole, for a reader; the last one may yet be written.
+    pub fn lines(&self) -> String {
+        let begin = self.whole_lines_begin().unwrap_or(self.bytes.len());
+        String::from_utf8_lossy(&self.from(begin)).into_owned()
+    }
+
+    /// Where the first line begins that has not lost its beginning.
+    fn whole_lines_begin(&self) -> Option<usize> {
+        if self.cut { self.bytes.iter().position(|byte| *byte == b'\n').map(|end| end + 1) } else { Some(0) }
+    }
+
+    fn from(&self, begin: usize) -> Vec<u8> {
+        self.bytes.range(begin..).copied().collect()
     }
 }
 
@@ -47,6 +66,7 @@ mod tests {
         assert_eq!(kept.picture(), b"two\nthree\nfour\n");
         kept.push(&[b'x'; 100]);
         assert_eq!(kept.picture(), [b'x'; 16]);
+        assert_eq!(kept.lines(), "");
     }
 
     proptest::proptest! {
@@ -61,6 +81,10 @@ mod tests {
             let picture = kept.picture();
             proptest::prop_assert!(picture.len() <= 20 && all.ends_with(&picture));
             proptest::prop_assert!(all.len() > 20 || picture == all);
+            let lines = kept.lines().into_bytes();
+            proptest::prop_assert!(all.ends_with(&lines));
+            let before = &all[..all.len() - lines.len()];
+            proptest::prop_assert!(lines.is_empty() || before.is_empty() || before.ends_with(b"\n"));
         }
     }
 }
