@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::registry::{CreateError, Registry};
-use super::tunnels::Tunnels;
 use super::{build_api, proxy, snapshot_api};
 use crate::secret::Secret;
 
@@ -36,8 +35,6 @@ pub struct HostState {
     pub secret: Secret,
     /// What this host can.
     pub capabilities: Arc<LocalCapabilities>,
-    /// How people reach sandboxes.
-    pub tunnels: Arc<Tunnels>,
 }
 
 /// A refusal: `{"error":{"code","message"}}`.
@@ -138,22 +135,15 @@ async fn create(State(state): State<HostState>, body: Bytes) -> Response {
         Ok(request) => request,
         Err(refusal) => return *refusal,
     };
-    let (registry, services) = (Arc::clone(&state.registry), request.services.clone());
+    let registry = Arc::clone(&state.registry);
     match to_its_end(async move { registry.create(request).await }).await {
-        Ok((sandbox, new)) => {
-            if new {
-                state.tunnels.open(&sandbox.sandbox_id, &services, &state.registry.workspace_of(&sandbox.sandbox_id));
-            }
-            made(with_access(&state, sandbox), new)
-        }
+        Ok((sandbox, new)) => made(with_access(&state, sandbox), new),
         Err(error) => not_created(&error),
     }
 }
 
 fn with_access(state: &HostState, sandbox: LocalSandbox) -> LocalSandbox {
-    let is_running = state.registry.is_running(&sandbox.sandbox_id);
-    let access = is_running.then(|| state.tunnels.access(&sandbox.sandbox_id)).flatten();
-    LocalSandbox { access, ..sandbox }
+    LocalSandbox { access: state.registry.tunnels.access(&sandbox.sandbox_id), ..sandbox }
 }
 
 async fn resume(State(state): State<HostState>, Path(id): Path<String>, body: Bytes) -> Response {
@@ -161,12 +151,9 @@ async fn resume(State(state): State<HostState>, Path(id): Path<String>, body: By
         Ok(request) => request,
         Err(refusal) => return *refusal,
     };
-    let (registry, services) = (Arc::clone(&state.registry), request.services.clone());
+    let registry = Arc::clone(&state.registry);
     match to_its_end(async move { registry.resume(&id, request).await }).await {
-        Ok((sandbox, _)) => {
-            state.tunnels.open(&sandbox.sandbox_id, &services, &state.registry.workspace_of(&sandbox.sandbox_id));
-            made(with_access(&state, sandbox), false)
-        }
+        Ok((sandbox, _)) => made(with_access(&state, sandbox), false),
         Err(error) => not_created(&error),
     }
 }
@@ -235,10 +222,7 @@ async fn stop(State(state): State<HostState>, Path(id): Path<String>, asked: Ask
         Fate::Discarded => state.registry.discard(&id).await,
     };
     match stopped {
-        Some(_) => {
-            state.tunnels.close(&id);
-            Json(json!({"status": "stopped"})).into_response()
-        }
+        Some(_) => Json(json!({"status": "stopped"})).into_response(),
         None => unknown(),
     }
 }

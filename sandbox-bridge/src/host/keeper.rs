@@ -71,6 +71,7 @@ impl Registry {
         let life = Duration::from_secs(u64::from(request.timeout_seconds)) + LIFE_MARGIN;
         let (keeping, mut child) = match self.first_start(&mut record, request, log).await {
             Ok(kept) => {
+                self.open_tunnels(&record, &kept.0.config);
                 drop(started.send(Ok(())));
                 kept
             }
@@ -124,6 +125,7 @@ impl Registry {
             processes::stop(leader, &id, STOP_GRACE).await;
         }
         drop(tokio::time::timeout(Duration::from_secs(5), child.wait()).await);
+        self.tunnels.close(&id);
         record.stopped(clock::now());
         if let Err(error) = self.records.save(&record) {
             tracing::error!(event = "host.record_not_saved", sandbox_id = id, %error);
@@ -175,6 +177,14 @@ impl Registry {
         let keeping = Keeping { config, limits, doors, log, group, _egress: egress };
         let child = self.spawn(record, &keeping).await?;
         Ok((keeping, child))
+    }
+
+    /// Opens what people reach of a session's sandbox, and tells it. Its supervisor waits for that.
+    fn open_tunnels(&self, record: &Record, config: &CreateSandboxRequest) {
+        if record.build_id.is_none() {
+            let workspace = self.records.folder(&config.sandbox_id).join("workspace");
+            self.tunnels.open(&config.sandbox_id, &config.services, &workspace);
+        }
     }
 
     async fn exceeded(&self, keeping: &Keeping, process: Option<ProcessId>) -> Exceeded {

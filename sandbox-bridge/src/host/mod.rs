@@ -186,7 +186,11 @@ pub async fn run(options: HostOptions, secret: Option<String>) -> Result<(), Hos
         cgroups,
     };
     let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
-    let registry = Registry::open(settings, &state_dir, snapshots, http).await?;
+    let door = TcpListener::bind(options.tunnels)
+        .await
+        .map_err(|source| HostError::Listen { address: options.tunnels, source })?;
+    let tunnels = Arc::new(Tunnels::new(door.local_addr()?.port()));
+    let registry = Registry::open(settings, &state_dir, snapshots, Arc::clone(&tunnels), http).await?;
     tracing::info!(
         event = "host.capabilities",
         isolation = capabilities.isolation,
@@ -194,12 +198,8 @@ pub async fn run(options: HostOptions, secret: Option<String>) -> Result<(), Hos
         copy_on_write = capabilities.copy_on_write,
         control_groups = capabilities.control_groups
     );
-    let door = TcpListener::bind(options.tunnels)
-        .await
-        .map_err(|source| HostError::Listen { address: options.tunnels, source })?;
-    let tunnels = Arc::new(Tunnels::new(door.local_addr()?.port()));
-    tokio::spawn(tunnel_door::serve(door, Arc::clone(&tunnels), Arc::clone(&registry)));
-    let state = HostState { registry: registry.clone(), secret, capabilities: Arc::new(capabilities), tunnels };
+    tokio::spawn(tunnel_door::serve(door, tunnels, Arc::clone(&registry)));
+    let state = HostState { registry: registry.clone(), secret, capabilities: Arc::new(capabilities) };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tracing::info!(event = "host.listening", address = %listener.local_addr()?);
     let serve = axum::serve(listener, api::router(state)).into_future();

@@ -1,7 +1,6 @@
 //! The sandboxes of this machine: what callers may ask of them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use super::network::{NetworkChoice, Server};
 use super::processes;
 use super::record::{Record, Records, is_valid_id};
 use super::snapshots::{SnapshotError, Snapshots, Subject};
+use super::tunnels::Tunnels;
 use crate::clock;
 use crate::secret::Secret;
 
@@ -97,6 +97,8 @@ pub struct Registry {
     pub(super) records: Records,
     /// Files that were kept.
     pub snapshots: Arc<Snapshots>,
+    /// How people reach them, while they run.
+    pub(super) tunnels: Arc<Tunnels>,
     /// For telling sessions what became of their sandboxes.
     pub(super) http: reqwest::Client,
     entries: Mutex<BTreeMap<String, Entry>>,
@@ -109,6 +111,7 @@ impl Registry {
         settings: Settings,
         state_dir: &std::path::Path,
         snapshots: Arc<Snapshots>,
+        tunnels: Arc<Tunnels>,
         http: reqwest::Client,
     ) -> std::io::Result<Arc<Self>> {
         let records = Records::open(state_dir)?;
@@ -132,7 +135,7 @@ impl Registry {
             entries.insert(id, Entry { record, stop: None, token: None, log: None, files: Arc::default() });
         }
         let (closing, _) = watch::channel(false);
-        Ok(Arc::new(Self { settings, records, snapshots, http, entries: Mutex::new(entries), closing }))
+        Ok(Arc::new(Self { settings, records, snapshots, tunnels, http, entries: Mutex::new(entries), closing }))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
@@ -142,16 +145,6 @@ impl Registry {
     /// A sandbox.
     pub fn get(&self, id: &str) -> Option<LocalSandbox> {
         self.lock().get(id).map(|entry| entry.record.sandbox.clone())
-    }
-
-    /// Whether a sandbox runs.
-    pub fn is_running(&self, id: &str) -> bool {
-        self.lock().get(id).is_some_and(|entry| entry.stop.is_some())
-    }
-
-    /// A sandbox's folder of checkouts, as this machine has it.
-    pub fn workspace_of(&self, id: &str) -> PathBuf {
-        self.records.folder(id).join("workspace")
     }
 
     /// Whether the proxy may reach a port of a sandbox that runs.

@@ -28,7 +28,7 @@ pub struct Host {
     /// Where all that it and its sandboxes log goes, whatever the level.
     log: Option<PathBuf>,
     child: Option<Child>,
-    url: String,
+    pub url: String,
     http: reqwest::Client,
 }
 

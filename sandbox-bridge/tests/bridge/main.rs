@@ -26,6 +26,7 @@ mod snapshots;
 mod socket;
 mod support;
 mod terminal;
+mod tunnels;
 mod turns;
 
 /// An id of ours from a number.
