@@ -24,6 +24,7 @@ use crate::clock;
 use crate::enclosed;
 use crate::launch;
 use crate::secret::Secret;
+use crate::supervise::environment::Recipient;
 use crate::supervise::places::Places;
 use crate::terminal::{ShellSettings, TerminalService, terminal_url};
 use catalogue::{CodeServer, Desktop};
@@ -33,13 +34,13 @@ use stack::{Keeper, Stack};
 pub type Tell = Arc<dyn Fn(&str, BootStatus, UnixMillis, Option<&str>) + Send + Sync>;
 
 /// What services need of the sandbox.
-pub struct Surroundings {
+pub struct Surroundings<'a> {
     /// Its configuration.
     pub config: Arc<CreateSandboxRequest>,
     /// Its folders.
     pub places: Places,
-    /// The environment of the agent's shell.
-    pub environment: Vec<(OsString, OsString)>,
+    /// Who gets which environment.
+    pub environment: &'a dyn Fn(Recipient) -> Vec<(OsString, OsString)>,
     /// This program, which ties children to it.
     pub program: PathBuf,
     /// Where the work is, once it is checked out.
@@ -70,7 +71,7 @@ async fn work_directory(mut workspace: watch::Receiver<WorkspaceState>, fallback
 }
 
 /// Starts what is configured, each in a task of its own, and ends it with `shutdown`. The tasks end then.
-pub fn start(around: Surroundings, shutdown: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+pub fn start(around: Surroundings<'_>, shutdown: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
     let Surroundings { config, places, environment, program, workspace, tell } = around;
     let mut tasks = Vec::new();
     if let Err(error) = skills::install(&places.home.join(".config/opencode")) {
@@ -82,7 +83,7 @@ pub fn start(around: Surroundings, shutdown: &watch::Receiver<bool>) -> Vec<Join
             url,
             route: enclosed::route(),
             token: Secret::new(config.auth_token.clone()),
-            shells: ShellSettings { launcher: tie(&program), environment: environment.clone() },
+            shells: ShellSettings { launcher: tie(&program), environment: environment(Recipient::Terminal) },
             workspace: workspace.clone(),
             fallback: places.workspace.clone(),
         };
@@ -106,14 +107,14 @@ pub fn start(around: Surroundings, shutdown: &watch::Receiver<bool>) -> Vec<Join
     if let Some(password) = &services.code_server_password {
         let code_server = CodeServer { bind, port: services.code_server_port, password: Secret::new(password.clone()) };
         let directory = work_directory(workspace, places.workspace.clone());
-        if let Some(keeper) = keeper(code_server.stack(&environment), catalogue::CODE_SERVER) {
+        if let Some(keeper) = keeper(code_server.stack(&environment(Recipient::CodeServer)), catalogue::CODE_SERVER) {
             tasks.push(tokio::spawn(keeper.keep_after(directory, shutdown.clone())));
         }
     }
     if let Some(password) = &services.vnc_password {
         let password = Secret::new(password.clone());
         let desktop = Desktop { bind, port: services.vnc_port, password, runtime_dir: places.runtime_dir.clone() };
-        if let Some(keeper) = keeper(desktop.stack(&environment), catalogue::DESKTOP) {
+        if let Some(keeper) = keeper(desktop.stack(&environment(Recipient::Desktop)), catalogue::DESKTOP) {
             let directory = std::future::ready(places.home.clone());
             tasks.push(tokio::spawn(keeper.keep_after(directory, shutdown.clone())));
         }

@@ -1,6 +1,5 @@
 //! The environment of what runs in the sandbox: built from nothing, so that nothing of the platform is in it.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use oi_protocol::local_backend::CreateSandboxRequest;
 use super::own_programs;
 use super::places::Places;
 use crate::broker::SOCKET_VARIABLE;
+use crate::services::browser;
 
 /// Marks every process of a sandbox, so that a host without a process namespace finds them.
 pub const SANDBOX_VARIABLE: &str = "OI_SANDBOX_ID";
@@ -57,6 +57,10 @@ enum Group {
     Users,
     /// The supervisor's socket, and the credential helper that asks there.
     Broker,
+    /// How the sandbox came up, and of what.
+    Boot,
+    /// Which browser is there, and the display that it is shown on.
+    Browser,
     /// Our names first on the PATH. The agent can write to their folder, so that the platform runs nothing from it.
     OwnPrograms,
 }
@@ -67,7 +71,7 @@ impl Recipient {
         match self {
             Self::PlatformGit => &[Group::System, Group::Reach, Group::Broker],
             Self::Hook | Self::Agent | Self::Terminal | Self::CodeServer => {
-                &[Group::System, Group::Users, Group::Broker, Group::OwnPrograms]
+                &[Group::System, Group::Users, Group::Broker, Group::Boot, Group::Browser, Group::OwnPrograms]
             }
             Self::Desktop => &[Group::System],
         }
@@ -79,10 +83,8 @@ impl Recipient {
 pub struct Sources<'a> {
     /// Folders.
     pub places: &'a Places,
-    /// The sandbox.
-    pub sandbox_id: &'a str,
-    /// The users' variables.
-    pub users: &'a BTreeMap<String, String>,
+    /// The sandbox, with the users' variables.
+    pub config: &'a CreateSandboxRequest,
     /// The supervisor's socket.
     pub socket: &'a Path,
     /// This program.
@@ -107,7 +109,8 @@ pub fn of(recipient: Recipient, sources: &Sources<'_>) -> Vec<(OsString, OsStrin
     let passes =
         |name: &str| gets(Group::Users) || (gets(Group::Reach) && REACH.contains(&name.to_ascii_uppercase().as_str()));
     let mut variables: Vec<(OsString, OsString)> = sources
-        .users
+        .config
+        .env
         .iter()
         .filter(|(name, value)| passes(name) && is_usable(name, value))
         .map(|(name, value)| (name.into(), value.into()))
@@ -121,11 +124,17 @@ pub fn of(recipient: Recipient, sources: &Sources<'_>) -> Vec<(OsString, OsStrin
         variables.push((SOCKET_VARIABLE.into(), sources.socket.into()));
         variables.extend(git_configuration(sources.program));
     }
+    if gets(Group::Boot) {
+        boot(&mut variables, sources.config);
+    }
+    if gets(Group::Browser) {
+        variables = browser::with_browser(variables, sources.config.services.vnc_password.is_some());
+    }
     variables
 }
 
 fn system(variables: &mut Vec<(OsString, OsString)>, sources: &Sources<'_>, own_programs: bool) {
-    let Sources { places, sandbox_id, .. } = *sources;
+    let Sources { places, config, .. } = *sources;
     let home = |rest: &str| places.home.join(rest).into_os_string();
     let path = if own_programs { own_programs_first(places) } else { places.path_variable() };
     variables.extend([
@@ -137,7 +146,7 @@ fn system(variables: &mut Vec<(OsString, OsString)>, sources: &Sources<'_>, own_
         ("XDG_STATE_HOME".into(), home(".local/state")),
         ("XDG_CACHE_HOME".into(), home(".cache")),
         ("SHELL".into(), "/bin/bash".into()),
-        (SANDBOX_VARIABLE.into(), sandbox_id.into()),
+        (SANDBOX_VARIABLE.into(), config.sandbox_id.clone().into()),
     ]);
     for (name, value) in [("LANG", "C.UTF-8"), ("TERM", "xterm-256color"), ("USER", "agent")] {
         if !variables.iter().any(|(known, _)| known == name) {
@@ -152,20 +161,9 @@ fn own_programs_first(places: &Places) -> OsString {
     std::env::join_paths(folders).unwrap_or(path)
 }
 
-/// Variables for hooks, the agent and all that they start.
-pub fn base(
-    places: &Places,
-    sandbox_id: &str,
-    users: &BTreeMap<String, String>,
-    socket: &Path,
-    program: &Path,
-) -> Vec<(OsString, OsString)> {
-    of(Recipient::Agent, &Sources { places, sandbox_id, users, socket, program })
-}
-
-/// What hooks and the agent are told of the boot beyond that. The users' own variables of these names stand.
-pub fn with_boot(mut base: Vec<(OsString, OsString)>, config: &CreateSandboxRequest) -> Vec<(OsString, OsString)> {
-    base.push(("OPENINSPECT_BOOT_MODE".into(), config.boot.name().into()));
+/// What is told of the boot. The users' own variables of these names stand.
+fn boot(variables: &mut Vec<(OsString, OsString)>, config: &CreateSandboxRequest) {
+    variables.push(("OPENINSPECT_BOOT_MODE".into(), config.boot.name().into()));
     let primary = config.repositories.first();
     let facts = [
         ("REPO_OWNER", primary.map(|repository| &repository.repo_owner)),
@@ -175,24 +173,11 @@ pub fn with_boot(mut base: Vec<(OsString, OsString)>, config: &CreateSandboxRequ
     ];
     for (name, value) in facts {
         if let Some(value) = value.filter(|value| !value.is_empty() && !value.contains('\0'))
-            && !base.iter().any(|(known, _)| known == name)
+            && !variables.iter().any(|(known, _)| known == name)
         {
-            base.push((name.into(), value.into()));
+            variables.push((name.into(), value.into()));
         }
     }
-    base
-}
-
-/// The same for git that the platform runs itself: without the users' variables, but with those of a backend's image by
-/// which the code host is reached.
-pub fn for_git(
-    places: &Places,
-    sandbox_id: &str,
-    users: &BTreeMap<String, String>,
-    socket: &Path,
-    program: &Path,
-) -> Vec<(OsString, OsString)> {
-    of(Recipient::PlatformGit, &Sources { places, sandbox_id, users, socket, program })
 }
 
 /// Git's settings as variables: nothing is written to a file. The first, empty helper drops those of the system.
@@ -238,15 +223,20 @@ pub fn for_opencode(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use oi_protocol::local_backend::SandboxServices;
 
     use super::*;
 
     fn variables(users: &[(&str, &str)]) -> BTreeMap<String, String> {
-        built(users, base)
+        built(users, Recipient::Agent)
     }
 
-    type Build = fn(&Places, &str, &BTreeMap<String, String>, &Path, &Path) -> Vec<(OsString, OsString)>;
+    fn config(users: &[(&str, &str)]) -> CreateSandboxRequest {
+        let env = users.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        CreateSandboxRequest { sandbox_id: "sb".to_owned(), env, ..CreateSandboxRequest::default() }
+    }
 
     fn places() -> Places {
         Places {
@@ -259,10 +249,10 @@ mod tests {
         }
     }
 
-    fn built(users: &[(&str, &str)], build: Build) -> BTreeMap<String, String> {
-        let places = places();
-        let users = users.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        build(&places, "sb", &users, Path::new("/r/s"), Path::new("/it's/sandbox-bridge"))
+    fn built(users: &[(&str, &str)], recipient: Recipient) -> BTreeMap<String, String> {
+        let (places, config) = (places(), config(users));
+        let (socket, program) = (Path::new("/r/s"), Path::new("/it's/sandbox-bridge"));
+        of(recipient, &Sources { places: &places, config: &config, socket, program })
             .into_iter()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .collect()
@@ -294,7 +284,7 @@ mod tests {
     fn the_platforms_own_git_gets_no_variable_of_the_users() {
         let users =
             [("MY_SECRET", "v"), ("GIT_DIR", "/evil"), ("https_proxy", "http://proxy"), ("SSL_CERT_FILE", "/ca")];
-        let variables = built(&users, for_git);
+        let variables = built(&users, Recipient::PlatformGit);
         assert!(!variables.contains_key("MY_SECRET") && !variables.contains_key("GIT_DIR"));
         assert_eq!((variables["https_proxy"].as_str(), variables["SSL_CERT_FILE"].as_str()), ("http://proxy", "/ca"));
         assert_eq!((variables["HOME"].as_str(), variables["GIT_CONFIG_COUNT"].as_str()), ("/h", "3"));
@@ -326,21 +316,18 @@ mod tests {
         "GIT_CONFIG_VALUE_2",
     ];
 
+    const BOOT: [&str; 3] = ["OPENINSPECT_BOOT_MODE", "VCS_HOST", "SANDBOX_ID"];
+
     #[test]
     fn who_gets_which_variables() {
         let places = places();
-        let users: BTreeMap<String, String> = [("MY_SECRET", "v"), ("HTTPS_PROXY", "http://proxy"), ("OI_X", "v")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
-        let sources = Sources {
-            places: &places,
-            sandbox_id: "sb",
-            users: &users,
-            socket: Path::new("/r/s"),
-            program: Path::new("/sandbox-bridge"),
-        };
+        let services = SandboxServices { vnc_password: Some("p".to_owned()), ..SandboxServices::default() };
+        let users = config(&[("MY_SECRET", "v"), ("HTTPS_PROXY", "http://proxy"), ("OI_X", "v")]);
+        let config = CreateSandboxRequest { vcs_host: "git.example".to_owned(), services, ..users };
+        let (socket, program) = (Path::new("/r/s"), Path::new("/sandbox-bridge"));
+        let sources = Sources { places: &places, config: &config, socket, program };
         let git: &[&[&str]] = &[&SYSTEM, &BROKER, &["HTTPS_PROXY"]];
-        let people: &[&[&str]] = &[&SYSTEM, &BROKER, &["HTTPS_PROXY", "MY_SECRET"]];
+        let people: &[&[&str]] = &[&SYSTEM, &BROKER, &BOOT, &["HTTPS_PROXY", "MY_SECRET", "DISPLAY"]];
         for (recipient, expected, own_programs) in [
             (Recipient::PlatformGit, git, false),
             (Recipient::Hook, people, true),
@@ -352,6 +339,8 @@ mod tests {
             let variables = of(recipient, &sources);
             let names: BTreeSet<&str> = variables.iter().filter_map(|(name, _)| name.to_str()).collect();
             assert_eq!(names.len(), variables.len(), "{recipient:?} has a name twice");
+            // Where this machine has a browser.
+            let names: BTreeSet<&str> = names.into_iter().filter(|name| !name.starts_with("AGENT_BROWSER_")).collect();
             assert_eq!(names, expected.concat().into_iter().collect(), "{recipient:?}");
             let path = variables.iter().find(|(name, _)| name == "PATH").expect("there");
             assert_eq!(path.1.to_string_lossy().starts_with("/r/bin:"), own_programs, "{recipient:?}");

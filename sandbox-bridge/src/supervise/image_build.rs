@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::SuperviseError;
 use super::boot::RUNTIME_VERSION;
 use super::boot_plan::BootPlan;
-use super::environment;
+use super::environment::{self, Recipient, Sources};
 use super::failure::BootError;
 use super::hooks::Hooks;
 use super::places::{self, Places};
@@ -98,11 +98,12 @@ async fn workspace_boot(
     program: &std::path::Path,
 ) -> WorkspaceBoot {
     let plan = BootPlan::of(&config.boot);
-    let base = environment::base(places, &config.sandbox_id, &config.env, socket, program);
-    let git = Git::new(environment::for_git(places, &config.sandbox_id, &config.env, socket, program));
+    let sources = Sources { places, config: &config, socket, program };
+    let git = Git::new(environment::of(Recipient::PlatformGit, &sources));
+    let environment = environment::of(Recipient::Hook, &sources);
     let found = sync::look(&git, &places.workspace, &config.repositories).await;
     // Its output may hold secrets, and an image is for many.
-    let hooks = Hooks { environment: environment::with_boot(base, &config), logs: None, hidden: Vec::new() };
+    let hooks = Hooks { environment, logs: None, hidden: Vec::new() };
     let teller = Teller { outbox: None, stamp: Stamp { sandbox_id: config.sandbox_id.clone() } };
     WorkspaceBoot { config, places: places.clone(), git, teller, plan, found, hooks }
 }

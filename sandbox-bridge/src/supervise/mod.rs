@@ -61,6 +61,7 @@ use crate::secret::Secret;
 use crate::services;
 use boot::{Boot, Told, ready_event};
 use boot_plan::BootPlan;
+use environment::{Recipient, Sources};
 use failure::BootError;
 use hooks::Hooks;
 use last_work::LastWork;
@@ -152,10 +153,8 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
     let program = std::env::current_exe()?;
     own_programs::install(&places, &program)?;
     let socket = places.socket()?;
-    let base = environment::base(&places, &config.sandbox_id, &config.env, &socket, &program);
-    let environment = environment::with_boot(base, &config);
-    let environment = services::browser::with_browser(environment, config.services.vnc_password.is_some());
-    let git = Git::new(environment::for_git(&places, &config.sandbox_id, &config.env, &socket, &program));
+    let sources = Sources { places: &places, config: &config, socket: &socket, program: &program };
+    let git = Git::new(environment::of(Recipient::PlatformGit, &sources));
     let (files, files_seen) = watch::channel(None);
     let (synced, synced_seen) = watch::channel(None);
     let (edits, edits_seen) = watch::channel(false);
@@ -189,12 +188,12 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
         tokio::spawn(async move { broker.credentials.prefetch().await });
     }
 
-    let workspace = workspace_boot(&config, &places, &environment, &git, &teller).await;
+    let workspace = workspace_boot(&config, &sources, &git, &teller).await;
     let tell = teller.clone();
     let of_services = services::Surroundings {
         config: Arc::clone(&config),
         places: places.clone(),
-        environment: environment.clone(),
+        environment: &|recipient| environment::of(recipient, &sources),
         program: program.clone(),
         workspace: files_seen.clone(),
         tell: Arc::new(move |phase, status, began, detail| tell.phase(phase, status, began, detail)),
@@ -207,7 +206,7 @@ pub async fn run(config: CreateSandboxRequest, places: Places, options: AgentOpt
     let around = Surroundings {
         config: &config,
         places: &places,
-        environment: &environment,
+        environment: &environment::of(Recipient::Agent, &sources),
         program: &program,
         may_change: workspace.plan.has_files.then_some(edits_seen),
     };
@@ -300,11 +299,11 @@ async fn boot_failed(boot: &mut tokio::task::JoinHandle<bool>) {
 
 async fn workspace_boot(
     config: &Arc<CreateSandboxRequest>,
-    places: &Places,
-    environment: &[(std::ffi::OsString, std::ffi::OsString)],
+    sources: &Sources<'_>,
     git: &Git,
     teller: &Teller,
 ) -> WorkspaceBoot {
+    let places = sources.places;
     let mut plan = BootPlan::of(&config.boot);
     let mut found = sync::look(git, &places.workspace, &config.repositories).await;
     if places.has_begun(&config.sandbox_id) {
@@ -318,7 +317,8 @@ async fn workspace_boot(
     }
     plan.has_files &= !found.is_empty() && found.iter().all(|found| *found != Found::Nothing);
     let hidden = config.env.values().filter(|value| value.len() >= HIDDEN_MIN_BYTES).cloned().collect();
-    let hooks = Hooks { environment: environment.to_vec(), logs: Some(places.hook_logs()), hidden };
+    let environment = environment::of(Recipient::Hook, sources);
+    let hooks = Hooks { environment, logs: Some(places.hook_logs()), hidden };
     WorkspaceBoot {
         config: Arc::clone(config),
         places: places.clone(),

@@ -57,3 +57,33 @@ async fn code_server_runs_and_answers_and_ends_with_its_supervisor() {
     sandbox.ended().await;
     eventually("it is gone", WITHIN, || (!process.is_alive()).then_some(())).await;
 }
+
+#[tokio::test]
+async fn the_desktop_is_not_told_the_users_variables() {
+    let (session, opencode) = (Session::start().await, FakeOpenCode::start().await);
+    let tools = tempfile::tempdir().expect("a folder");
+    let tells = "env > \"$HOME/${0##*/}.new\"; mv \"$HOME/${0##*/}.new\" \"$HOME/${0##*/}\"; exec sleep 300";
+    for name in ["code-server", "Xvfb", "fluxbox", "x11vnc", "websockify"] {
+        tool(tools.path(), name, tells);
+    }
+    let services = SandboxServices {
+        code_server_password: Some("of the editor".to_owned()),
+        vnc_password: Some("desktop".to_owned()),
+        ..SandboxServices::default()
+    };
+    let config = CreateSandboxRequest { services, ..config(&session, None, "http://127.0.0.1:9/v1") };
+    let agent = stand_in(tools.path(), &says_it_listens(&opencode.url));
+    let tool_path = tools.path().display().to_string();
+    let sandbox = Sandbox::configured(config, &agent, &["--tool-path", &tool_path]);
+    session.booted().await;
+    let told = async |name: &str| {
+        let file = sandbox.path("home").join(name);
+        eventually(name, WITHIN, || std::fs::read_to_string(&file).ok()).await
+    };
+    let (editor, display) = (told("code-server").await, told("Xvfb").await);
+    assert!(editor.contains("MY_OWN=user value\n"), "{editor}");
+    assert!(display.contains("\nDISPLAY=:1\n") || display.starts_with("DISPLAY=:1\n"), "{display}");
+    for absent in ["MY_OWN", "user value", "OI_SOCKET", "GIT_CONFIG"] {
+        assert!(!display.contains(absent), "{absent}: {display}");
+    }
+}
