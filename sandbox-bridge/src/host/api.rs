@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, delete, get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
 use http::StatusCode;
 use http::header::AUTHORIZATION;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::registry::{CreateError, Registry};
-use super::{build_api, proxy, snapshot_api};
+use super::{build_api, snapshot_api};
 use crate::secret::Secret;
 
 const BODY_MAX_BYTES: usize = 8 << 20;
@@ -63,8 +63,6 @@ pub fn router(state: HostState) -> Router {
         .route_layer(middleware::from_fn(|request, next| in_time(COPIED_WITHIN, request, next)));
     let behind_the_secret = quick
         .merge(with_copies)
-        .route("/v1/sandboxes/{id}/ports/{port}", any(proxy::forward))
-        .route("/v1/sandboxes/{id}/ports/{port}/{*path}", any(proxy::forward))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "not_found", "There is no such route.") })
         .method_not_allowed_fallback(|| async {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The route does not have this method.")

@@ -14,7 +14,6 @@ mod keeper;
 pub mod limits;
 pub mod network;
 pub mod processes;
-mod proxy;
 pub mod record;
 pub mod registry;
 mod snapshot_api;

@@ -21,9 +21,6 @@ pub struct Record {
     /// The leader of its process group, while it runs.
     #[serde(default)]
     pub process: Option<ProcessId>,
-    /// Ports that the proxy reaches.
-    #[serde(default)]
-    pub ports: Vec<u16>,
     /// The build that it is for, in place of a session.
     #[serde(default)]
     pub build_id: Option<String>,
@@ -47,7 +44,6 @@ impl Record {
                 access: None,
             },
             process: None,
-            ports: Vec::new(),
             build_id: None,
             stopped_at: None,
         }

@@ -147,11 +147,6 @@ impl Registry {
         self.lock().get(id).map(|entry| entry.record.sandbox.clone())
     }
 
-    /// Whether the proxy may reach a port of a sandbox that runs.
-    pub fn allows_port(&self, id: &str, port: u16) -> bool {
-        self.lock().get(id).is_some_and(|entry| entry.stop.is_some() && entry.record.ports.contains(&port))
-    }
-
     /// Where a sandbox's ports are.
     pub fn inside(&self, id: &str) -> Option<Inside> {
         let entries = self.lock();
