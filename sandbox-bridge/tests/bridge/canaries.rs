@@ -75,7 +75,9 @@ async fn the_scan_finds_what_is_planted() {
             let path = sandbox.path(left);
             drop(if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) });
         }
-        assert_eq!(scan(), Findings::new(), "after {place}");
+        // What a shell has just started has the shell's arguments for a moment, and outlives it.
+        let gone = || scan().is_empty().then_some(());
+        crate::support::eventually(&format!("nothing after {place}"), Duration::from_secs(5), gone).await;
     }
 }
 
