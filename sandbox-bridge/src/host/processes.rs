@@ -138,8 +138,8 @@ pub fn own_share_bytes(pid: u32) -> u64 {
     }
 }
 
-/// Processes of a sandbox that have left its group; only without a process namespace do they survive it.
-fn marked(sandbox_id: &str) -> Vec<u32> {
+/// Processes that carry a sandbox's mark. Those that have left its group survive it where there is no process namespace.
+pub fn marked(sandbox_id: &str) -> Vec<u32> {
     let mark = format!("{SANDBOX_VARIABLE}={sandbox_id}").into_bytes();
     let carries = |pid: &u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

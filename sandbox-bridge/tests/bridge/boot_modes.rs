@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use oi_protocol::local_backend::{BootFrom, CheckoutRepository, CreateSandboxRequest};
+use sandbox_bridge::host::processes;
 use serde_json::Value;
 
 use crate::id;
@@ -65,10 +66,10 @@ fn state(checkout: &Path) -> (String, Vec<u8>) {
 
 /// Environments of what runs in a sandbox.
 fn environments(sandbox: &Sandbox) -> Vec<Vec<u8>> {
-    let mark = format!("OI_SANDBOX_ID={}", sandbox.config.sandbox_id);
-    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let all = all.map(|entry| std::fs::read(entry.path().join("environ")).unwrap_or_default());
-    all.filter(|environment| has(environment, &mark)).collect()
+    let all = processes::marked(&sandbox.config.sandbox_id).into_iter();
+    let all = all.map(|pid| std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default());
+    // One that has ended meanwhile has none.
+    all.filter(|environment| !environment.is_empty()).collect()
 }
 
 fn has(environment: &[u8], variable: &str) -> bool {

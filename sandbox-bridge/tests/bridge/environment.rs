@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sandbox_bridge::host::processes;
+
 use crate::id;
 use crate::support::forge::Forge;
 use crate::support::model::KEY;
@@ -48,20 +50,17 @@ pub fn assert_processes_are_clean(sandbox: &Sandbox) -> usize {
 
 /// The same of these secrets.
 pub fn assert_processes_hold_none_of(sandbox: &Sandbox, secrets: &[&str]) -> usize {
-    let mark = format!("OI_SANDBOX_ID={}", sandbox.config.sandbox_id);
-    let mut looked = 0;
-    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        let ours = environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
-        if ours || pid == sandbox.pid() {
-            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            assert_eq!(holds_one_of(&environment, secrets), None, "environment of {}", String::from_utf8_lossy(&line));
-            assert_eq!(holds_one_of(&line, secrets), None, "arguments of {pid}");
-            looked += 1;
-        }
+    let mut pids = processes::marked(&sandbox.config.sandbox_id);
+    if !pids.contains(&sandbox.pid()) {
+        pids.push(sandbox.pid());
     }
-    looked
+    for pid in &pids {
+        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let (environment, line) = (read("environ"), read("cmdline"));
+        assert_eq!(holds_one_of(&environment, secrets), None, "environment of {}", String::from_utf8_lossy(&line));
+        assert_eq!(holds_one_of(&line, secrets), None, "arguments of {pid}");
+    }
+    pids.len()
 }
 
 #[tokio::test]

@@ -176,17 +176,7 @@ pub fn isolations() -> Vec<&'static str> {
 
 /// Processes of a sandbox: those that carry its mark.
 pub fn alive(id: &str) -> Vec<ProcessId> {
-    let mark = format!("OI_SANDBOX_ID={id}");
-    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid: &u32| {
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
-        })
-        .filter_map(ProcessId::of)
-        .filter(|process| process.is_alive())
-        .collect()
+    processes::marked(id).into_iter().filter_map(ProcessId::of).filter(|process| process.is_alive()).collect()
 }
 
 pub fn supervisor(id: &str) -> Option<u32> {

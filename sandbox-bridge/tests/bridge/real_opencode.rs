@@ -19,7 +19,7 @@ pub fn opencode() -> PathBuf {
 
 async fn world() -> (Session, Forge, Sandbox) {
     let (session, forge) = (Session::start().await, Forge::start().await);
-    let sandbox = Sandbox::with_opencode(&session, &forge, &model::start().await, &opencode());
+    let sandbox = Sandbox::configured(config(&session, Some(&forge), &model::start().await), &opencode(), &[]);
     session.booted().await;
     (session, forge, sandbox)
 }

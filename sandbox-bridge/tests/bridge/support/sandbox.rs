@@ -91,12 +91,6 @@ impl Sandbox {
         Self::started(folder, config(session, None, "http://127.0.0.1:9/v1"), opencode)
     }
 
-    /// A sandbox with the real OpenCode.
-    pub fn with_opencode(session: &Session, forge: &Forge, model_url: &str, opencode: &Path) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        Self::started(folder, config(session, Some(forge), model_url), opencode.to_owned())
-    }
-
     /// A sandbox of this configuration, with what `prepare` puts into its folders first.
     pub fn prepared(config: CreateSandboxRequest, url: &str, prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
@@ -109,17 +103,17 @@ impl Sandbox {
     pub fn logged(config: CreateSandboxRequest, url: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let opencode = stand_in(folder.path(), &says_it_listens(url));
-        let mut sandbox = Self { folder, config, opencode, arguments: Vec::new(), child: None, keeps_log: true };
+        let mut sandbox = Self::new(folder, config, opencode);
+        sandbox.keeps_log = true;
         sandbox.start();
         sandbox
     }
 
-    /// A sandbox of this configuration, with the real OpenCode and further arguments of `supervise`.
+    /// A sandbox of this configuration, with this OpenCode and further arguments of `supervise`.
     pub fn configured(config: CreateSandboxRequest, opencode: &Path, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
-        let mut sandbox =
-            Self { folder, config, opencode: opencode.to_owned(), arguments, child: None, keeps_log: false };
+        let mut sandbox = Self::new(folder, config, opencode.to_owned());
+        sandbox.arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
         sandbox.start();
         sandbox
     }
@@ -136,8 +130,13 @@ impl Sandbox {
         super::sh(self.folder.path(), &format!("kill -TERM {}", self.pid()));
     }
 
+    /// One that is not started yet.
+    const fn new(folder: tempfile::TempDir, config: CreateSandboxRequest, opencode: PathBuf) -> Self {
+        Self { folder, config, opencode, arguments: Vec::new(), child: None, keeps_log: false }
+    }
+
     fn started(folder: tempfile::TempDir, config: CreateSandboxRequest, opencode: PathBuf) -> Self {
-        let mut sandbox = Self { folder, config, opencode, arguments: Vec::new(), child: None, keeps_log: false };
+        let mut sandbox = Self::new(folder, config, opencode);
         sandbox.start();
         sandbox
     }
