@@ -102,6 +102,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::host::processes::ProcessId;
 
     #[test]
     fn the_package_of_an_npx_command_is_found_unless_it_is_something_else() {
@@ -143,5 +144,35 @@ mod tests {
         assert_eq!(packages, ["one two", "three"]);
         let failure = install(&["broken".to_owned()], &prefix, &environment).await.expect_err("npm fails");
         assert!(failure.contains("exit status: 7"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn an_installation_that_is_given_up_ends_with_all_that_it_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let npm = folder.path().join("npm");
+        std::fs::write(&npm, "#!/bin/sh\nsleep 300 &\necho $! > new; mv new started; wait\n").expect("written");
+        std::fs::set_permissions(&npm, std::fs::Permissions::from_mode(0o755)).expect("set");
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let environment = [("PATH".into(), path.into())];
+        let started = async {
+            loop {
+                if let Ok(pid) = std::fs::read_to_string(folder.path().join("started")) {
+                    break ProcessId::of(pid.trim().parse().expect("a number")).expect("it runs");
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let packages = ["one".to_owned()];
+        let started = tokio::select! {
+            _ = install(&packages, folder.path(), &environment) => panic!("it has no end"),
+            started = started => started,
+        };
+        for _ in 0..500 {
+            if !started.is_alive() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("what it started lives on");
     }
 }
