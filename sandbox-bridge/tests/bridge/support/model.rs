@@ -85,9 +85,10 @@ fn script(request: &Value) -> (Vec<Value>, &'static str) {
     let steps = [
         ("read", json!({"filePath": "a.txt"})),
         ("edit", json!({"filePath": "a.txt", "oldString": "two", "newString": "zwei"})),
+        // Of much output the end is shown: its own environment comes last.
         (
             "bash",
-            json!({"command": "git checkout -q -b change && git commit -qam 'Change two' && env && cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'", "description": "commit"}),
+            json!({"command": "git checkout -q -b change && git commit -qam 'Change two' && cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n' && env", "description": "commit"}),
         ),
         ("oi_create-pull-request", json!({"title": "Change two", "body": "As asked."})),
     ];
