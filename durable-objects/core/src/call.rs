@@ -112,6 +112,9 @@ pub struct InitSession {
     pub spawn_source: SpawnSource,
     /// Whether to start a sandbox at once.
     pub warm: bool,
+    /// How long its sandbox lives and a prompt of it may run, in ms, where people set it; a child has its parent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox_timeout_ms: Option<i64>,
     /// For a session that another one's agent started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child_of: Option<ChildOf>,

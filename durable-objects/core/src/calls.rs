@@ -268,6 +268,8 @@ impl Turn<'_, '_> {
             spawn_source: init.spawn_source,
             parent_session_id: init.child_of.as_ref().map(|child| child.parent_session_id.clone()),
             environment: init.environment,
+            // A time that nothing can be done in would end each prompt at once.
+            sandbox_timeout_ms: init.sandbox_timeout_ms.filter(|timeout| *timeout >= 1_000),
             total_cost: 0.0,
             total_tokens: 0,
             message_count: 0,

@@ -126,6 +126,9 @@ pub struct SpawnContext {
     /// The environment that the parent was made of.
     #[serde(default)]
     pub environment: Option<InitEnvironment>,
+    /// How long the parent's sandboxes live, in ms, where people set it.
+    #[serde(default)]
+    pub sandbox_timeout_ms: Option<i64>,
     /// Who prompted.
     pub prompt_author: Person,
 }
@@ -147,6 +150,7 @@ pub(crate) fn spawn_context(sql: &dyn Sql, hot: &Hot) -> Result<CallReply, SqlEr
         reasoning_effort: session.reasoning_effort.clone(),
         base_branch: primary.map(|repository| repository.base_branch),
         environment: session.environment.clone(),
+        sandbox_timeout_ms: session.sandbox_timeout_ms,
         prompt_author: person(&author),
     };
     Ok(CallReply::json(200, &context))

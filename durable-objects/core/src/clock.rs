@@ -76,9 +76,9 @@ impl Config {
 }
 
 impl Config {
-    /// How long a sandbox lives, in seconds.
-    pub fn life_seconds(&self) -> u32 {
-        self.backend.max_life_seconds.map_or(self.sandbox_life_seconds, |most| most.min(self.sandbox_life_seconds))
+    /// As much of a wanted life as the backend gives, in seconds.
+    pub fn bounded_life(&self, seconds: u32) -> u32 {
+        self.backend.max_life_seconds.map_or(seconds, |most| most.min(seconds))
     }
 }
 

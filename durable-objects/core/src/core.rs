@@ -7,7 +7,7 @@ use oi_protocol::{MessageId, UnixMillis};
 use crate::archive::Archived;
 use crate::budgets::Spent;
 use crate::call::{CallReply, SessionCall};
-use crate::clock::Cx;
+use crate::clock::{Config, Cx};
 use crate::family::FamilyRow;
 use crate::gather::batch_frames;
 use crate::held_calls::HeldCalls;
@@ -103,6 +103,22 @@ pub(crate) struct Hot {
 }
 
 impl Hot {
+    /// What people set as the time of this session, in ms.
+    fn timeout_ms(&self) -> Option<i64> {
+        self.session.as_ref()?.sandbox_timeout_ms
+    }
+
+    /// How long a sandbox of this session lives, in seconds.
+    pub fn life_seconds(&self, config: &Config) -> u32 {
+        let set = self.timeout_ms().map(|ms| u32::try_from(ms / 1_000).unwrap_or(u32::MAX));
+        config.bounded_life(set.unwrap_or(config.sandbox_life_seconds))
+    }
+
+    /// How long a prompt of this session may run, in ms.
+    pub fn execution_timeout_ms(&self, config: &Config) -> i64 {
+        self.timeout_ms().unwrap_or(config.execution_timeout_ms)
+    }
+
     fn empty(now: UnixMillis) -> Self {
         Self {
             session: None,

@@ -61,7 +61,7 @@ fn stop_deadline(hot: &Hot) -> Option<UnixMillis> {
 /// When the running prompt has run too long. The time in which its agent waits for a person does not count.
 fn execution_deadline(hot: &Hot, config: &crate::clock::Config) -> Option<UnixMillis> {
     let running = hot.running.as_ref().filter(|running| running.asking_since.is_none())?;
-    Some(running.started_at.plus(config.execution_timeout_ms + running.asked_ms))
+    Some(running.started_at.plus(hot.execution_timeout_ms(config) + running.asked_ms))
 }
 
 fn boot_deadline(hot: &Hot) -> Option<UnixMillis> {

@@ -174,7 +174,7 @@ impl Turn<'_, '_> {
             });
             (sandbox_id, Some(token::token_hash(&token)), 0, from)
         };
-        let life_seconds = self.cx.config.life_seconds();
+        let life_seconds = self.hot.life_seconds(self.cx.config);
         let sandbox = &mut self.hot.sandbox;
         sandbox.generation = generation;
         sandbox.sandbox_id = Some(sandbox_id.clone());
@@ -234,6 +234,7 @@ impl Turn<'_, '_> {
     /// waited long enough.
     pub(crate) fn start_is_held(&mut self, until: UnixMillis, error: &str) -> bool {
         let now = self.cx.now;
+        let life_ms = i64::from(self.hot.life_seconds(self.cx.config)) * 1_000;
         let sandbox = &mut self.hot.sandbox;
         if sandbox.status != SandboxStatus::Spawning {
             // An attempt that was not heard of started it: it is there, and the next attempt finds it.
@@ -246,7 +247,7 @@ impl Turn<'_, '_> {
         // Its time begins when it is tried again.
         sandbox.created_at = until;
         sandbox.boot_deadline = Some(until.plus(self.cx.config.connect_timeout_ms));
-        sandbox.expires_at = Some(until.plus(i64::from(self.cx.config.life_seconds()) * 1_000));
+        sandbox.expires_at = Some(until.plus(life_ms));
         let wait = until.since(now).max(1_000) / 1_000;
         self.report_spawn_error(&format!(
             "Sandboxes cannot be started at the moment: {error}. Prompts wait and go on by themselves; the next try is in \
@@ -664,6 +665,6 @@ pub(crate) fn stale_deadline(hot: &crate::core::Hot) -> Option<UnixMillis> {
 pub(crate) fn life_deadline(hot: &crate::core::Hot, config: &crate::clock::Config) -> Option<UnixMillis> {
     // A stop of what runs has a deadline of its own.
     let lives = hot.sandbox.status == SandboxStatus::Ready && hot.snapshots.taking.is_none() && hot.stopping.is_none();
-    let life = i64::from(config.life_seconds()) * 1_000;
+    let life = i64::from(hot.life_seconds(config)) * 1_000;
     hot.sandbox.expires_at.filter(|_| lives).map(|at| at.plus(-RESERVE_MAX_MS.min(life / 4)))
 }

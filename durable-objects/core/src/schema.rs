@@ -166,6 +166,10 @@ pub(crate) const STEPS: &[&[&str]] = &[
         // What search finds of a turn, as it ended: `{answer, paths}`.
         "ALTER TABLE messages ADD COLUMN searchable TEXT",
     ],
+    &[
+        // How long its sandboxes live, where people set it.
+        "ALTER TABLE session ADD COLUMN sandbox_timeout_ms INTEGER",
+    ],
 ];
 
 const STEPS_DONE: &str = "CREATE TABLE schema_steps (one INTEGER PRIMARY KEY CHECK (one = 1), done INTEGER NOT NULL)";

@@ -17,6 +17,7 @@ pub(crate) struct SessionRow {
     pub spawn_source: SpawnSource,
     pub parent_session_id: Option<SessionId>,
     pub environment: Option<InitEnvironment>,
+    pub sandbox_timeout_ms: Option<i64>,
     pub total_cost: f64,
     pub total_tokens: i64,
     pub message_count: i64,
@@ -32,7 +33,7 @@ impl SessionRow {
         let rows = sql.run(
             "SELECT session_id, title, model, reasoning_effort, status, spawn_source, parent_session_id, total_cost,
                 message_count, pr_count, active_duration_ms, index_counter, created_at, updated_at, total_tokens,
-                environment_id, environment_name FROM session",
+                environment_id, environment_name, sandbox_timeout_ms FROM session",
             &[],
         )?;
         rows.into_iter().next().map(Self::from_row).transpose()
@@ -60,6 +61,7 @@ impl SessionRow {
                 (Some(id), Some(name)) => EnvironmentId::parse(&id).ok().map(|id| InitEnvironment { id, name }),
                 _ => None,
             },
+            sandbox_timeout_ms: c.opt_int()?,
         })
     }
 
@@ -67,8 +69,8 @@ impl SessionRow {
         sql.run(
             "INSERT OR REPLACE INTO session (one, session_id, title, model, reasoning_effort, status, spawn_source,
                 parent_session_id, total_cost, message_count, pr_count, active_duration_ms, index_counter, created_at,
-                updated_at, total_tokens, environment_id, environment_name)
-                VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                updated_at, total_tokens, environment_id, environment_name, sandbox_timeout_ms)
+                VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 self.session_id.as_str(),
                 self.title.clone(),
@@ -87,6 +89,7 @@ impl SessionRow {
                 self.total_tokens,
                 self.environment.as_ref().map(|environment| environment.id.as_str()),
                 self.environment.as_ref().map(|environment| environment.name.as_str()),
+                self.sandbox_timeout_ms,
             ],
         )?;
         Ok(())

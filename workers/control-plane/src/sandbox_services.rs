@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::integration_settings::{Integration, Layers};
 use crate::sandbox_backend::Passwords;
+use crate::store::children::ChildLimits;
 use crate::store::integration_settings::{self, OfTarget};
 use crate::store::{D1, Database, sessions};
 
@@ -64,6 +65,19 @@ impl Settings {
         self.sandbox.get("buildTimeoutSeconds")?.as_u64().and_then(|seconds| u32::try_from(seconds).ok())
     }
 
+    fn timeout_ms(&self) -> Option<i64> {
+        self.sandbox.get("sandboxTimeoutMs")?.as_i64()
+    }
+
+    fn child_limits(&self) -> ChildLimits {
+        let usual = ChildLimits::default();
+        let count = |name: &str| self.sandbox.get(name).and_then(Value::as_i64);
+        let total = count("maxTotalChildSessions").unwrap_or(usual.total);
+        let concurrent = count("maxConcurrentChildSessions").unwrap_or(usual.concurrent);
+        // Each is within the other where it was set; lying on each other, they need not be.
+        ChildLimits { concurrent: concurrent.min(total), total }
+    }
+
     fn limits(&self) -> SandboxLimits {
         let number = |name: &str| self.sandbox.get(name);
         SandboxLimits {
@@ -105,11 +119,29 @@ pub async fn build_seconds(
     Ok(of_target(db, repository, environment).await?.build_seconds())
 }
 
+/// How long sandboxes of a new session live and its prompts may run, in ms, where people set it. A session keeps it.
+pub async fn timeout_ms(
+    db: &impl Database,
+    repository: Option<&str>,
+    environment: Option<&str>,
+) -> Result<Option<i64>, Failure> {
+    Ok(of_target(db, repository, environment).await?.timeout_ms())
+}
+
+/// How many children a session may have, by the settings as they are now.
+pub async fn child_limits(db: &impl Database, id: &SessionId) -> Result<ChildLimits, Failure> {
+    let settings = of_session(db, id).await?;
+    Ok(settings.map_or_else(ChildLimits::default, |settings| settings.child_limits()))
+}
+
+async fn of_session(db: &impl Database, id: &SessionId) -> Result<Option<Settings>, Failure> {
+    let Some(target) = sessions::target(db, id).await? else { return Ok(None) };
+    of_target(db, target.repository().as_deref(), target.environment_id.as_deref()).await.map(Some)
+}
+
 /// Whether a session has terminals, by the settings as they are now; `None` where there is no such session.
 pub async fn has_terminal(db: &impl Database, id: &SessionId) -> Result<Option<bool>, Failure> {
-    let Some(target) = sessions::target(db, id).await? else { return Ok(None) };
-    let settings = of_target(db, target.repository().as_deref(), target.environment_id.as_deref()).await?;
-    Ok(Some(settings.services(None).terminal))
+    Ok(of_session(db, id).await?.map(|settings| settings.services(None).terminal))
 }
 
 #[cfg(test)]
@@ -153,6 +185,20 @@ mod tests {
         assert_eq!((services.code_server_port, services.vnc_port), (Some(9000), None));
         assert_eq!(services.tunnel_ports, [4000], "what clashes gives way");
         assert_eq!(settings.limits(), SandboxLimits { cpu_cores: Some(1.5), memory_mib: Some(2048) });
+    }
+
+    #[test]
+    fn children_and_time_are_bounded_as_people_set_it() {
+        let of = |settings: Value| resolve(&[document("sandbox", "repository", settings)], Some("acme/app"));
+        let limits = |settings: Value| {
+            let limits = of(settings).child_limits();
+            (limits.concurrent, limits.total)
+        };
+        assert_eq!(limits(json!({})), (5, 15));
+        assert_eq!(limits(json!({"maxConcurrentChildSessions": 8})), (8, 15));
+        assert_eq!(limits(json!({"maxTotalChildSessions": 3})), (3, 3));
+        assert_eq!(of(json!({})).timeout_ms(), None);
+        assert_eq!(of(json!({"sandboxTimeoutMs": 60_000})).timeout_ms(), Some(60_000));
     }
 
     #[test]

@@ -120,6 +120,7 @@ impl<'s> Played<'s> {
                 base_sha: None,
             }],
             environment: None,
+            sandbox_timeout_ms: None,
             model: "demo/scripted".to_owned(),
             reasoning_effort: None,
             owner: person(),

@@ -39,6 +39,7 @@ mod sandbox_wire;
 mod search;
 #[path = "../../../../fuzz/src/seeds.rs"]
 mod seeds;
+mod set_timeouts;
 mod snapshots;
 mod text;
 mod timeline;

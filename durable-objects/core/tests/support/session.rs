@@ -72,6 +72,7 @@ pub fn init(warm: bool) -> InitSession {
             base_sha: None,
         }],
         environment: None,
+        sandbox_timeout_ms: None,
         model: "demo/scripted".to_owned(),
         reasoning_effort: None,
         owner: person("Ada"),

@@ -1,5 +1,6 @@
 //! Children of a session: started, listed, looked at, prompted and cancelled by its agent, or by people.
 
+use futures_util::future::join;
 use oi_protocol::rest::CreateSessionResponse;
 use oi_protocol::session_state::{PromptSource, SessionStatus, SpawnSource};
 use oi_protocol::text::utf16_len;
@@ -20,6 +21,7 @@ use crate::identity;
 use crate::models::Models;
 use crate::policy::Caller;
 use crate::request::Cx;
+use crate::sandbox_services;
 use crate::session_client;
 use crate::source_control::require_forge;
 use crate::store::children::{self, ChildLimits, MAX_DEPTH, Member, Standing};
@@ -127,8 +129,10 @@ fn cancelled() -> Refusal {
 pub(super) async fn spawn(cx: &Cx<'_>) -> Result<Response, Failure> {
     let spawn = spawn_body(&cx.body)?;
     let parent = parent_of(cx).await?;
-    let (db, most) = (cx.db()?, ChildLimits::default());
-    let standing = children::standing(&db, &parent, clock::now()).await?;
+    let db = cx.db()?;
+    let (standing, most) =
+        join(children::standing(&db, &parent, clock::now()), sandbox_services::child_limits(&db, &parent)).await;
+    let (standing, most) = (standing?, most?);
     let standing = standing.ok_or_else(|| Refusal::not_found("Session not found"))?;
     if let Some(refusal) = used_up(&standing, most) {
         return Err(refusal.into());
@@ -174,6 +178,7 @@ pub(super) async fn spawn(cx: &Cx<'_>) -> Result<Response, Failure> {
         title: new.title.clone(),
         repositories: new.repositories.clone(),
         environment: context.environment,
+        sandbox_timeout_ms: context.sandbox_timeout_ms,
         model: new.model.clone(),
         reasoning_effort: new.reasoning_effort.clone(),
         owner: author.clone(),
@@ -410,6 +415,7 @@ mod tests {
             reasoning_effort: None,
             base_branch: repository.then(|| "main".to_owned()),
             environment: None,
+            sandbox_timeout_ms: None,
             prompt_author: identity::anonymous(),
         };
         let ask = |owner: Option<&str>, name: Option<&str>| Spawn {

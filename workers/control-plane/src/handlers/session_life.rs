@@ -15,7 +15,7 @@ use serde_json::json;
 use worker::Response;
 
 use super::sandbox_broker::listed_session;
-use super::sessions::begin_plain;
+use super::sessions::{begin_plain, set_timeout};
 use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_claims};
 use crate::media_store::MediaStore;
 use crate::models::Models;
@@ -87,11 +87,13 @@ pub(super) async fn fork(cx: &Cx<'_>) -> Result<Response, Failure> {
         user_id: owner.canonical_user_id.clone(),
         scm_login: owner.scm_login.clone(),
     };
+    let sandbox_timeout_ms = set_timeout(cx, &point.repositories, new.environment_id.as_ref()).await?;
     let init = InitSession {
         session_id: new.id.clone(),
         title: new.title.clone(),
         repositories: point.repositories,
         environment: point.environment,
+        sandbox_timeout_ms,
         model: new.model.clone(),
         reasoning_effort: new.reasoning_effort.clone(),
         owner,

@@ -16,6 +16,7 @@ use crate::identity::{self, NOT_IN_A_NEW_SESSION, Shown, acting_person, refuse_c
 use crate::models::Models;
 use crate::provider_accounts::selection::{self, Selections};
 use crate::request::Cx;
+use crate::sandbox_services;
 use crate::session_client;
 use crate::session_target::{self, KnownForge, Named};
 use crate::skills::resolve::{self as skills, Selection};
@@ -128,9 +129,9 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
         return Err(Refusal::forbidden("A user identity is required to create a session").into());
     }
     let (repositories, environment) = resolve(cx, wanted.target).await?;
-    let owner = acting_person(cx, &shown)
-        .await?
-        .ok_or_else(|| Refusal::forbidden("A user identity is required to create a session"))?;
+    let set = set_timeout(cx, &repositories, environment.as_ref().map(|environment| &environment.id));
+    let (owner, sandbox_timeout_ms) = join(acting_person(cx, &shown), set).await;
+    let owner = owner?.ok_or_else(|| Refusal::forbidden("A user identity is required to create a session"))?;
     let new = NewSession {
         id: SessionId::from_bytes(random::bytes()),
         title: wanted.title,
@@ -147,6 +148,7 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
         title: new.title.clone(),
         repositories,
         environment,
+        sandbox_timeout_ms: sandbox_timeout_ms?,
         model: new.model.clone(),
         reasoning_effort: new.reasoning_effort.clone(),
         owner,
@@ -156,6 +158,17 @@ pub(super) async fn create(cx: &Cx<'_>) -> Result<Response, Failure> {
         fork_of: None,
     };
     begin(cx, new, init, pins).await
+}
+
+/// The time that people set for sessions of this target, in ms.
+pub(super) async fn set_timeout(
+    cx: &Cx<'_>,
+    repositories: &[InitRepository],
+    environment: Option<&EnvironmentId>,
+) -> Result<Option<i64>, Failure> {
+    let primary = repositories.first().map(InitRepository::path);
+    let environment = environment.map(EnvironmentId::as_str);
+    sandbox_services::timeout_ms(&cx.db()?, primary.as_deref(), environment).await
 }
 
 /// What is pinned to a session for its whole life: how it reaches providers, and its skills.
