@@ -38,6 +38,8 @@ pub struct Sandbox {
     pub tags: BTreeMap<String, String>,
     /// The snapshot that it began with.
     pub source: Option<String>,
+    /// Its processors, where they were asked for.
+    pub vcpus: Option<u32>,
     /// What was run in it.
     pub ran: Vec<Ran>,
 }
@@ -108,7 +110,6 @@ struct Source {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "what is named here is what is let through")]
 struct Resources {
     vcpus: u32,
 }
@@ -166,7 +167,7 @@ impl Vercel {
 
     fn session(sandbox: &Sandbox) -> Value {
         json!({
-            "id": sandbox.session, "memory": 4096, "vcpus": 2, "region": "iad1", "runtime": "node24",
+            "id": sandbox.session, "memory": 4096, "vcpus": sandbox.vcpus.unwrap_or(2), "region": "iad1", "runtime": "node24",
             "timeout": MAX_TIMEOUT_MS, "status": sandbox.status, "requestedAt": 1, "createdAt": 1, "updatedAt": 1,
             "cwd": "/vercel/sandbox",
         })
@@ -224,6 +225,7 @@ impl Vercel {
             env: new.env,
             tags: new.tags,
             source: new.source.map(|source| source.snapshot_id),
+            vcpus: new.resources.map(|resources| resources.vcpus),
             ran: Vec::new(),
         };
         let said = Said::json(200, &Self::whole(&sandbox));

@@ -195,8 +195,7 @@ impl Cloud for ModalApp {
 pub(crate) async fn stack_on(cloud: &impl Cloud, more: &[(&str, &str)]) -> Outcome<Stack> {
     // The local backend stays away.
     let unused = Backend::start().await?;
-    let fixed =
-        [("SANDBOX_INACTIVITY_TIMEOUT_MS", "4000"), ("SANDBOX_CODE_SERVER", "true"), ("SANDBOX_TUNNEL_PORTS", "3000")];
+    let fixed = [("SANDBOX_INACTIVITY_TIMEOUT_MS", "4000")];
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let mut vars: Vec<(String, String)> = fixed.iter().chain(more).map(owned).collect();
     vars.extend(cloud.vars().into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -291,9 +290,19 @@ async fn live(cloud: &impl Cloud) -> Outcome {
 
 async fn live_on<C: Cloud>(cloud: &C, stack: &Stack) -> Outcome {
     let ada = Person::sign_in(&stack.ready, "ada").await?;
+    let settings = [
+        ("sandbox", json!({"tunnelPorts": [3000], "sandboxTimeoutMs": 1_200_000})),
+        ("code-server", json!({"enabled": true})),
+    ];
+    for (name, defaults) in settings {
+        let body = json!({"settings": {"defaults": defaults}});
+        let put = ada.call(Method::PUT, &format!("/api/integration-settings/{name}"), Some(&body)).await?;
+        check_eq!(put.status.as_u16(), 200, "settings of {name} ({})", put.text);
+    }
     let session = ada.create_session().await?;
     let first = ada.prompt(&session, "one").await?;
     let told = environment(cloud, 0).await?;
+    check_eq!(told.get("SANDBOX_TIMEOUT_SECONDS").map(String::as_str), Some("1200"), "its life");
     check_eq!(told.get("RESTORED_FROM_SNAPSHOT"), None, "it begins with the repositories");
     let mut bridge = bridge_in(&told)?;
     connect(&mut bridge, stack).await?;
@@ -301,6 +310,8 @@ async fn live_on<C: Cloud>(cloud: &C, stack: &Stack) -> Outcome {
     let (url, password) = (access.json["codeServer"]["url"].as_str(), access.json["codeServer"]["password"].as_str());
     check!(url.is_some_and(|url| url.starts_with("https://")), "code-server's address: {}", access.text);
     check_eq!(password, told.get("CODE_SERVER_PASSWORD").map(String::as_str), "code-server's password");
+    let port = ada.snapshot(&session).await?["session"]["tunnelUrls"]["3000"].clone();
+    check!(port.as_str().is_some_and(|url| url.starts_with("https://")), "the port's address: {port}");
     work(&mut bridge, 1).await?;
     ada.wait_for_end(&session, &first, SOON).await?;
 

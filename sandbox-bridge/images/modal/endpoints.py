@@ -22,7 +22,8 @@ FIELDS: dict[str, dict[str, bool]] = json.loads(pathlib.Path(__file__).with_name
 
 CODE_SERVER_PORT = 8080
 DESKTOP_PORT = 6080
-TAKEN_PORTS = {CODE_SERVER_PORT, DESKTOP_PORT, 4096, 5900, 7680, 7681}
+# Where the desktop and the terminal listen inside.
+RESERVED_PORTS = {5900, 7681}
 MAX_TUNNELS = 10
 MAX_LIFE_SECONDS = 86_400
 SNAPSHOT_SECONDS = 300
@@ -190,13 +191,42 @@ def seconds(body: Json, name: str, default: int) -> int:
     return value
 
 
-def tunnel_ports(settings: Json) -> list[int]:
-    """Ports of the users' own programs."""
-    ports = settings.get("tunnelPorts") or []
-    is_fine = isinstance(ports, list) and len(ports) <= MAX_TUNNELS and len(set(map(str, ports))) == len(ports)
-    if not is_fine or not all(isinstance(p, int) and 1 <= p <= 65535 and p not in TAKEN_PORTS for p in ports):
-        raise Refused(400, "`tunnelPorts` are not up to ten ports that are free")
-    return ports
+@dataclasses.dataclass(frozen=True)
+class Doors:
+    """Ports that are open: of code-server and the desktop's page, where they run, and of the users' own programs."""
+
+    code_server: int | None
+    desktop: int | None
+    tunnels: tuple[int, ...]
+
+    @property
+    def ports(self) -> list[int]:
+        return [port for port in (self.code_server, self.desktop, *self.tunnels) if port is not None]
+
+
+def doors(body: Json) -> Doors:
+    """By what a call says. No two are one."""
+    settings = body.get("sandbox_settings") or {}
+    if not isinstance(settings, dict):
+        raise Refused(400, "`sandbox_settings` is no object")
+
+    def service(enabled: str, name: str, default: int) -> int | None:
+        given = settings.get(name)
+        return (default if given is None else given) if body.get(enabled) is True else None
+
+    tunnels = settings.get("tunnelPorts") or []
+    if not isinstance(tunnels, list) or len(tunnels) > MAX_TUNNELS:
+        raise Refused(400, "`tunnelPorts` is no list of up to ten ports")
+    opened = Doors(
+        service("code_server_enabled", "codeServerPort", CODE_SERVER_PORT),
+        service("vnc_enabled", "vncPort", DESKTOP_PORT),
+        tuple(tunnels),
+    )
+    if not all(isinstance(p, int) and 1 <= p <= 65535 and p not in RESERVED_PORTS for p in opened.ports):
+        raise Refused(400, "a port is none, or is reserved")
+    if len(set(opened.ports)) != len(opened.ports):
+        raise Refused(400, "two ports are one")
+    return opened
 
 
 class App:
@@ -257,10 +287,8 @@ class App:
         url = text(body, "control_plane_url")
         if urlsplit(url).netloc not in self.settings.allowed_hosts:
             raise Refused(400, "`control_plane_url` is not one of ALLOWED_CONTROL_PLANE_HOSTS")
+        sandbox_id, opened = text(body, "sandbox_id"), doors(body)
         given = body.get("sandbox_settings") or {}
-        if not isinstance(given, dict):
-            raise Refused(400, "`sandbox_settings` is no object")
-        sandbox_id, tunnels = text(body, "sandbox_id"), tunnel_ports(given)
         life = seconds(body, "timeout_seconds", 7200)
         environment = self._environment(texts(body, "user_env_vars"), config)
         environment |= {
@@ -270,21 +298,18 @@ class App:
             "SANDBOX_TIMEOUT_SECONDS": str(life),
             **boot,
         }
-        ports = list(tunnels)
         if body.get("agent_slack_notify_enabled") is True:
             environment["AGENT_SLACK_NOTIFY_ENABLED"] = "true"
         if given.get("terminalEnabled") is True:
             environment["TERMINAL_ENABLED"] = "true"
-        if body.get("code_server_enabled") is True:
-            ports.append(CODE_SERVER_PORT)
-            environment["CODE_SERVER_PORT"] = str(CODE_SERVER_PORT)
+        if opened.code_server is not None:
+            environment["CODE_SERVER_PORT"] = str(opened.code_server)
             environment["CODE_SERVER_PASSWORD"] = self._code_server_password(sandbox_id)
-        if body.get("vnc_enabled") is True:
-            ports.append(DESKTOP_PORT)
-            environment["NOVNC_PORT"] = str(DESKTOP_PORT)
+        if opened.desktop is not None:
+            environment["NOVNC_PORT"] = str(opened.desktop)
             environment["VNC_PASSWORD"] = self._desktop_password(sandbox_id)
-        if tunnels:
-            environment["EXPECTED_TUNNEL_PORTS"] = ",".join(map(str, tunnels))
+        if opened.tunnels:
+            environment["EXPECTED_TUNNEL_PORTS"] = ",".join(map(str, opened.tunnels))
         handle = self.cloud.start(
             Order(
                 name=named(sandbox_id),
@@ -292,31 +317,31 @@ class App:
                 environment=environment,
                 image_id=image,
                 timeout=life,
-                ports=ports,
+                ports=opened.ports,
                 tags={
                     "openinspect_kind": "session",
                     "openinspect_session_id": label(str(config.get("session_id") or "")),
-                    "openinspect_code_server": str(CODE_SERVER_PORT in ports).lower(),
-                    "openinspect_desktop": str(DESKTOP_PORT in ports).lower(),
+                    "openinspect_code_server": str(opened.code_server is not None).lower(),
+                    "openinspect_desktop": str(opened.desktop is not None).lower(),
                 },
                 cpu=given.get("cpuCores"),
                 memory=given.get("memoryMib"),
             )
         )
-        urls = self._urls(handle, ports)
-        if tunnels:
+        urls = self._urls(handle, opened.ports)
+        if opened.tunnels:
             lines = [f"TUNNEL_SANDBOX_ID={sandbox_id}"]
-            lines += [f"TUNNEL_{port}={urls[port]}" for port in tunnels if port in urls]
+            lines += [f"TUNNEL_{port}={urls[port]}" for port in opened.tunnels if port in urls]
             handle.write(TUNNELS_FILE, "\n".join(lines) + "\n")
-        return self._described(sandbox_id, handle, urls)
+        return self._described(sandbox_id, handle, opened, urls)
 
     def find_sandbox(self, body: Json) -> Json | None:
-        sandbox_id = text(body, "sandbox_id")
+        sandbox_id, opened = text(body, "sandbox_id"), doors(body)
         try:
             handle = self.cloud.by_name(named(sandbox_id))
         except Missing:
             return None
-        return self._described(sandbox_id, handle, dict(handle.tunnels())) | {"running": True}
+        return self._described(sandbox_id, handle, opened, dict(handle.tunnels())) | {"running": True}
 
     def stop_sandbox(self, body: Json) -> Json | None:
         object_id = text(body, "provider_object_id")
@@ -445,9 +470,9 @@ class App:
                 break
         return urls
 
-    def _described(self, sandbox_id: str, handle: Handle, urls: Mapping[int, str]) -> Json:
-        ours = (CODE_SERVER_PORT, DESKTOP_PORT)
-        code_server, desktop = (urls.get(port) for port in ours)
+    def _described(self, sandbox_id: str, handle: Handle, opened: Doors, urls: Mapping[int, str]) -> Json:
+        code_server = urls.get(opened.code_server) if opened.code_server is not None else None
+        desktop = urls.get(opened.desktop) if opened.desktop is not None else None
         return {
             "sandbox_id": sandbox_id,
             "modal_object_id": handle.object_id,
@@ -458,5 +483,5 @@ class App:
             "vnc_password": self._desktop_password(sandbox_id) if desktop else None,
             # The terminal comes through the bridge.
             "ttyd_url": None,
-            "tunnel_urls": {str(port): url for port, url in urls.items() if port not in ours},
+            "tunnel_urls": {str(port): urls[port] for port in opened.tunnels if port in urls},
         }

@@ -112,8 +112,10 @@ class Endpoints(unittest.TestCase):
         first = self.data("api-create-sandbox", create())
         again = self.data("api-create-sandbox", create())
         self.assertEqual((len(self.cloud.machines), again), (1, first))
-        found = self.data("api-find-sandbox", {"sandbox_id": "sandbox-1"})
-        self.assertEqual(found["code_server_password"], first["code_server_password"])
+        names = ("sandbox_id", "code_server_enabled", "vnc_enabled", "sandbox_settings")
+        found = self.data("api-find-sandbox", {name: create()[name] for name in names})
+        for name in ("code_server_url", "code_server_password", "vnc_url", "tunnel_urls"):
+            self.assertEqual(found[name], first[name])
         self.data("api-stop-sandbox", {"sandbox_id": "sandbox-1"})
         self.assertIsNone(self.data("api-find-sandbox", {"sandbox_id": "sandbox-1"}))
         self.assertEqual(self.data("api-stop-sandbox", {"sandbox_id": "sandbox-1"}), {"terminated": True})
@@ -149,6 +151,10 @@ class Endpoints(unittest.TestCase):
             {"user_env_vars": ["A"]},
             {"sandbox_settings": {"tunnelPorts": [8080]}},
             {"sandbox_settings": {"tunnelPorts": [3000, 3000]}},
+            {"sandbox_settings": {"tunnelPorts": [7681]}},
+            {"sandbox_settings": {"codeServerPort": 6080}},
+            {"sandbox_settings": {"codeServerPort": "9000"}},
+            {"sandbox_settings": "none"},
             {"sandbox_settings": {"tunnelPorts": ["3000"]}},
             {"sandbox_settings": {"tunnelPorts": list(range(1, 12))}},
         ):
@@ -157,6 +163,18 @@ class Endpoints(unittest.TestCase):
         for body in bodies:
             self.assertEqual(self.call("api-create-sandbox", body)[0], 400, body)
         self.assertEqual(self.cloud.machines, [])
+
+    def test_services_are_at_the_ports_that_the_settings_name(self) -> None:
+        settings = {"codeServerPort": 9000, "vncPort": 9001, "tunnelPorts": [8080]}
+        data = self.data("api-create-sandbox", create(sandbox_settings=settings))
+        order = self.cloud.machines[0].order
+        told = {name: order.environment[name] for name in ("CODE_SERVER_PORT", "NOVNC_PORT", "EXPECTED_TUNNEL_PORTS")}
+        self.assertEqual(told, {"CODE_SERVER_PORT": "9000", "NOVNC_PORT": "9001", "EXPECTED_TUNNEL_PORTS": "8080"})
+        self.assertEqual(sorted(order.ports), [8080, 9000, 9001])
+        self.assertEqual(data["code_server_url"], "https://sb-1-9000.modal.example")
+        self.assertEqual(data["tunnel_urls"], {"8080": "https://sb-1-8080.modal.example"})
+        off = self.data("api-create-sandbox", create(sandbox_id="sandbox-2", code_server_enabled=False, vnc_enabled=None))
+        self.assertEqual((off["code_server_url"], off["vnc_password"]), (None, None))
 
     def test_addresses_that_come_late_are_waited_for_and_some_are_better_than_none(self) -> None:
         self.cloud.tunnels_after = 2

@@ -167,8 +167,8 @@ pub trait SandboxBackend {
         Err(BackendError::Setup("The backend keeps no files".to_owned()))
     }
 
-    /// The sandbox of a logical id.
-    async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError>;
+    /// The sandbox of a request's logical id, reached as the request says.
+    async fn find(&self, request: &CreateSandboxRequest) -> Result<Option<BackendSandbox>, BackendError>;
 
     /// Stops it. One that is not there is stopped.
     async fn stop(&self, sandbox_id: &str, provider_object_id: Option<&str>, fate: Fate) -> Result<(), BackendError>;
@@ -259,8 +259,8 @@ impl SandboxBackend for Backend {
         of_each!(self, it => it.delete_snapshot(image_id).await)
     }
 
-    async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError> {
-        of_each!(self, it => it.find(sandbox_id).await)
+    async fn find(&self, request: &CreateSandboxRequest) -> Result<Option<BackendSandbox>, BackendError> {
+        of_each!(self, it => it.find(request).await)
     }
 
     async fn stop(&self, sandbox_id: &str, provider_object_id: Option<&str>, fate: Fate) -> Result<(), BackendError> {

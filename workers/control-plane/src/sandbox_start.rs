@@ -98,14 +98,6 @@ pub(crate) async fn run(env: &Env, start: &StartSandbox, claimed: &ClaimedJob) -
 async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobResult, NotStarted> {
     let (db, backend_name) = (D1::of(env).map_err(Failed::from)?, sandbox_backend::name(env));
     let backend = sandbox_backend::configured(env)?;
-    // A stopped one is there; that it goes on is asked for again.
-    if look_first
-        && !matches!(start.from, StartFrom::Parked { .. })
-        && backend.capabilities().find
-        && let Some(found) = backend.find(&start.sandbox_id).await?
-    {
-        return Ok(started(env, start, found)?);
-    }
     // The users' secrets go from here to the backend and are kept nowhere on the way.
     let (variables, settings, image) = join3(
         secret_injection::variables(env, start),
@@ -115,6 +107,14 @@ async fn ask(env: &Env, start: &StartSandbox, look_first: bool) -> Result<JobRes
     .await;
     let request = CreateSandboxRequest { env: variables?, ..create_request(env, start)? };
     let request = with_settings(env, settings.map_err(Failed::from)?, request);
+    // A stopped one is there; that it goes on is asked for again.
+    if look_first
+        && !matches!(start.from, StartFrom::Parked { .. })
+        && backend.capabilities().find
+        && let Some(found) = backend.find(&request).await?
+    {
+        return Ok(started(env, start, found)?);
+    }
     let sandbox = match &start.from {
         StartFrom::Fresh => create(&db, &backend, image, request, clock::now()).await?,
         StartFrom::Snapshot { image_id, .. } => backend.restore(&request, Restored::Image(image_id)).await?,

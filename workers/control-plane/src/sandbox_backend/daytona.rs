@@ -17,12 +17,12 @@ use super::vendor_environment::{self as environment, Environment, Files};
 use super::vendor_http::{
     Ask, Auth, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, base_url, handle, required,
 };
+use crate::sandbox_access::BackendAccess;
+
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
 
 /// How often a snapshot that is being made is asked for.
 const ASKED_EVERY: Duration = Duration::from_secs(2);
-/// Life of a port's address when the sandbox's own is not known, in seconds.
-const URL_LIFE: u32 = 3_900;
 
 /// The client.
 pub struct Daytona<T> {
@@ -32,7 +32,6 @@ pub struct Daytona<T> {
     auto_stop_minutes: i64,
     auto_archive_minutes: i64,
     takes_snapshots: bool,
-    doors: Doors,
 }
 
 #[derive(Serialize)]
@@ -104,7 +103,6 @@ impl<T: Transport> Daytona<T> {
             auto_stop_minutes: vars.positive_or("DAYTONA_AUTO_STOP_INTERVAL_MINUTES", 120),
             auto_archive_minutes: vars.positive_or("DAYTONA_AUTO_ARCHIVE_INTERVAL_MINUTES", 10_080),
             takes_snapshots: vars.is_true("DAYTONA_SNAPSHOTS"),
-            doors: Doors::of(vars)?,
         })
     }
 
@@ -120,7 +118,7 @@ impl<T: Transport> Daytona<T> {
         files: Files,
     ) -> Result<BackendSandbox, BackendError> {
         let id = &request.sandbox_id;
-        let env = environment::environment(request, files, &self.doors, &Passwords::of(&self.vendor.key, id));
+        let env = environment::environment(request, files, &Passwords::of(&self.vendor.key, id));
         let operation = self.vendor.begin("create the sandbox", START_WITHIN).hiding(environment::secrets(&env));
         let repository = request.repositories.first().map(|r| format!("{}/{}", r.repo_owner, r.repo_name));
         let mut labels = BTreeMap::from([
@@ -146,12 +144,12 @@ impl<T: Transport> Daytona<T> {
         if reply.status == 409
             && let Some(sandbox) = self.named(&operation, id).await?
         {
-            return self.facts(&operation, id, sandbox, request.timeout_seconds).await;
+            return self.facts(&operation, request, sandbox).await;
         }
         if !reply.is_success() {
             return Err(operation.refused(&reply));
         }
-        self.facts(&operation, id, reply.json()?, request.timeout_seconds).await
+        self.facts(&operation, request, reply.json()?).await
     }
 
     /// The sandbox of a name, when it is ours.
@@ -165,28 +163,33 @@ impl<T: Transport> Daytona<T> {
     async fn facts(
         &self,
         operation: &Operation<'_, T>,
-        sandbox_id: &str,
+        request: &CreateSandboxRequest,
         sandbox: Sandbox,
-        life: u32,
     ) -> Result<BackendSandbox, BackendError> {
         let running = sandbox.runs();
         let provider_object_id = handle(sandbox.id)?;
-        let urls = if running { self.urls(operation, &provider_object_id, life).await } else { BTreeMap::new() };
-        let access = self.doors.access(&urls, &Passwords::of(&self.vendor.key, sandbox_id));
+        let access = if running { self.access(operation, request, &provider_object_id).await } else { None };
         Ok(BackendSandbox { provider_object_id, running, access })
     }
 
-    /// Addresses of the ports. A sandbox that works without one is better than none.
-    async fn urls(&self, operation: &Operation<'_, T>, id: &str, life: u32) -> BTreeMap<u16, String> {
-        let life = life.clamp(900, 86_400).to_string();
-        let asked = self.doors.ports().into_iter().map(async |port| {
+    /// How its ports are reached. A sandbox that works without an address is better than none.
+    async fn access(
+        &self,
+        operation: &Operation<'_, T>,
+        request: &CreateSandboxRequest,
+        id: &str,
+    ) -> Option<Box<BackendAccess>> {
+        let doors = Doors::of(&request.services);
+        let life = request.timeout_seconds.saturating_add(300).clamp(900, 86_400).to_string();
+        let asked = doors.ports().into_iter().map(async |port| {
             let text = port.to_string();
             let parts = ["sandbox", id, "ports", &text, "signed-preview-url"];
             let url = self.vendor.url(&parts, &[("expiresInSeconds", &life)]);
             let preview: Preview = operation.done(Ask::get(url)).await.ok()?.json().ok()?;
             Some((port, preview.url))
         });
-        futures_util::future::join_all(asked).await.into_iter().flatten().collect()
+        let urls = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        doors.access(&urls, &Passwords::of(&self.vendor.key, &request.sandbox_id))
     }
 
     async fn go_on(&self, request: &CreateSandboxRequest, id: &str) -> Result<BackendSandbox, BackendError> {
@@ -203,8 +206,7 @@ impl<T: Transport> Daytona<T> {
         } else if !matches!(sandbox.state(), "started" | "starting" | "restoring" | "resuming") {
             operation.done(Ask::post(self.sandbox(id, &["start"])).within(60)).await?;
         }
-        let urls = self.urls(&operation, id, request.timeout_seconds.saturating_add(300)).await;
-        let access = self.doors.access(&urls, &Passwords::of(&self.vendor.key, &request.sandbox_id));
+        let access = self.access(&operation, request, id).await;
         Ok(BackendSandbox { provider_object_id: id.to_owned(), running: true, access })
     }
 
@@ -277,10 +279,10 @@ impl<T: Transport> SandboxBackend for Daytona<T> {
         operation.done_or_gone(Ask::delete(url)).await.map(drop)
     }
 
-    async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError> {
+    async fn find(&self, request: &CreateSandboxRequest) -> Result<Option<BackendSandbox>, BackendError> {
         let operation = self.vendor.begin("look for the sandbox", START_WITHIN);
-        match self.named(&operation, sandbox_id).await? {
-            Some(sandbox) => self.facts(&operation, sandbox_id, sandbox, URL_LIFE).await.map(Some),
+        match self.named(&operation, &request.sandbox_id).await? {
+            Some(sandbox) => self.facts(&operation, request, sandbox).await.map(Some),
             None => Ok(None),
         }
     }

@@ -38,7 +38,6 @@ pub struct E2b<T> {
     auto_pause: bool,
     /// One address for all sandboxes, of a gateway that tells them apart by headers.
     gateway: Option<String>,
-    doors: Doors,
 }
 
 #[derive(Serialize)]
@@ -79,6 +78,13 @@ struct Machine {
     state: Option<String>,
 }
 
+impl Machine {
+    /// The domain of its addresses.
+    fn domain(&self) -> &str {
+        self.domain.as_deref().filter(|domain| !domain.is_empty()).unwrap_or("e2b.app")
+    }
+}
+
 impl<T: Transport> E2b<T> {
     /// From the `E2B_…` variables.
     pub fn of(vars: &impl Vars, transport: T) -> Result<Self, BackendError> {
@@ -92,7 +98,6 @@ impl<T: Transport> E2b<T> {
             life_seconds: u32::try_from(life).unwrap_or(7_200),
             auto_pause: vars.get_or("E2B_AUTO_PAUSE", "true") == "true",
             gateway,
-            doors: Doors::of(vars)?,
         })
     }
 
@@ -115,15 +120,10 @@ impl<T: Transport> E2b<T> {
         operation.done_or_gone(ask).await.map(drop)
     }
 
-    /// Runs a script in a machine; its id and the domain of its addresses.
-    async fn exec(
-        &self,
-        operation: &Operation<'_, T>,
-        machine: Machine,
-        script: &str,
-    ) -> Result<(String, String), BackendError> {
+    /// Runs a script in a machine.
+    async fn exec(&self, operation: &Operation<'_, T>, machine: Machine, script: &str) -> Result<(), BackendError> {
+        let domain = machine.domain().to_owned();
         let id = handle(machine.sandbox_id)?;
-        let domain = machine.domain.filter(|domain| !domain.is_empty()).unwrap_or_else(|| "e2b.app".to_owned());
         let token = machine.envd_access_token.filter(|token| !token.is_empty());
         let token =
             token.ok_or_else(|| BackendError::Refused(operation.sentence("the sandbox has no access token")))?;
@@ -141,21 +141,24 @@ impl<T: Transport> E2b<T> {
             ask = ask.header("E2b-Sandbox-Id", &id).header("E2b-Sandbox-Port", ENVD_PORT);
         }
         let reply = operation.done(ask).await?;
-        envd::read_start(&reply.body).map_err(|why| BackendError::Refused(operation.sentence(&why)))?;
-        Ok((id, domain))
+        envd::read_start(&reply.body).map_err(|why| BackendError::Refused(operation.sentence(&why)))
     }
 
     /// Starts the runtime, unless it runs.
     async fn run(
         &self,
         operation: &Operation<'_, T>,
-        sandbox_id: &str,
+        request: &CreateSandboxRequest,
         machine: Machine,
     ) -> Result<BackendSandbox, BackendError> {
-        let script = environment::start_script(sandbox_id, Start::Detached);
-        let (id, domain) = self.exec(operation, machine, &script).await?;
-        let urls = self.doors.ports().into_iter().map(|port| (port, format!("https://{port}-{id}.{domain}"))).collect();
-        let access = self.doors.access(&urls, &self.passwords(sandbox_id));
+        let doors = Doors::of(&request.services);
+        let id = handle(machine.sandbox_id.clone())?;
+        let domain = machine.domain();
+        let urls = doors.ports().into_iter().map(|port| (port, format!("https://{port}-{id}.{domain}"))).collect();
+        let tunnels = doors.tunnels_script(&request.sandbox_id, &urls);
+        let script = tunnels + &environment::start_script(&request.sandbox_id, Start::Detached);
+        self.exec(operation, machine, &script).await?;
+        let access = doors.access(&urls, &self.passwords(&request.sandbox_id));
         Ok(BackendSandbox { provider_object_id: id, running: true, access })
     }
 
@@ -181,20 +184,19 @@ impl<T: Transport> E2b<T> {
     async fn go_on(
         &self,
         operation: &Operation<'_, T>,
-        sandbox_id: &str,
+        request: &CreateSandboxRequest,
         id: &str,
-        seconds: u32,
     ) -> Result<BackendSandbox, BackendError> {
         let ask = self.keyed(Ask::get(self.sandbox(id, &[])));
         let machine: Machine = operation.done(ask).await?.json()?;
-        let life = json!({ "timeout": seconds });
+        let life = json!({ "timeout": request.timeout_seconds.min(self.life_seconds) });
         if machine.state.as_deref() == Some("running") {
             operation.done(self.keyed(Ask::post(self.sandbox(id, &["timeout"])).json(&life))).await?;
-            return self.run(operation, sandbox_id, machine).await;
+            return self.run(operation, request, machine).await;
         }
         let ask = self.keyed(Ask::post(self.sandbox(id, &["connect"])).json(&life)).within(60);
         let machine: Machine = operation.done(ask).await?.json()?;
-        self.run(operation, sandbox_id, machine).await
+        self.run(operation, request, machine).await
     }
 }
 
@@ -212,7 +214,8 @@ impl<T: Transport> SandboxBackend for E2b<T> {
 
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
         let id = &request.sandbox_id;
-        let mut env = environment::environment(request, Files::Fresh, &self.doors, &self.passwords(id));
+        let mut env = environment::environment(request, Files::Fresh, &self.passwords(id));
+        Doors::of(&request.services).expect_tunnels(&mut env);
         env.insert("HOME".to_owned(), HOME.to_owned());
         let operation = self.vendor.begin("create the sandbox", START_WITHIN).hiding(environment::secrets(&env));
         let body = NewSandbox {
@@ -231,7 +234,7 @@ impl<T: Transport> SandboxBackend for E2b<T> {
         let ask = Ask::post(self.vendor.url(&["sandboxes"], &[])).json(&body).within(90);
         let machine: Machine = operation.done(self.keyed(ask)).await?.json()?;
         let vendors_id = handle(machine.sandbox_id.clone())?;
-        match self.run(&operation, id, machine).await {
+        match self.run(&operation, request, machine).await {
             // Nobody would end it.
             Err(error) if !error.is_transient() => {
                 let _ = self.kill(&operation, &vendors_id).await;
@@ -250,17 +253,16 @@ impl<T: Transport> SandboxBackend for E2b<T> {
         match from {
             Restored::Parked(id) => {
                 let operation = self.vendor.begin("let the sandbox go on", START_WITHIN);
-                let seconds = request.timeout_seconds.min(self.life_seconds);
-                self.go_on(&operation, &request.sandbox_id, id, seconds).await
+                self.go_on(&operation, request, id).await
             }
             Restored::Image(_) => Err(BackendError::Setup("E2B keeps no files of sessions".to_owned())),
         }
     }
 
-    async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError> {
+    async fn find(&self, request: &CreateSandboxRequest) -> Result<Option<BackendSandbox>, BackendError> {
         let operation = self.vendor.begin("look for the sandbox", START_WITHIN);
-        let Some(id) = self.labelled(&operation, sandbox_id).await? else { return Ok(None) };
-        self.go_on(&operation, sandbox_id, &id, self.life_seconds).await.map(Some)
+        let Some(id) = self.labelled(&operation, &request.sandbox_id).await? else { return Ok(None) };
+        self.go_on(&operation, request, &id).await.map(Some)
     }
 
     async fn stop(&self, sandbox_id: &str, provider_object_id: Option<&str>, fate: Fate) -> Result<(), BackendError> {
@@ -303,7 +305,7 @@ impl<T: Transport> SandboxBackend for E2b<T> {
         let operation = self.vendor.begin("start the build", START_WITHIN).hiding(request.secrets());
         let found: Machine = operation.done(self.keyed(Ask::get(self.sandbox(machine, &[])))).await?.json()?;
         let script = environment::build_script(request, machine, Start::Detached);
-        self.exec(&operation, found, &script).await.map(drop)
+        self.exec(&operation, found, &script).await
     }
 
     /// The machine is paused without its memory first: what begins with the image must not go on with the build's

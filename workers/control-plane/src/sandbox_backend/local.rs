@@ -109,8 +109,8 @@ impl SandboxBackend for Local {
         if answer.is_success() { self.facts(&answer) } else { Err(refused(&answer)) }
     }
 
-    async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError> {
-        let answer = Call::get(self.one(sandbox_id)).bearer(&self.secret).within(CALL_WITHIN).send().await?;
+    async fn find(&self, request: &CreateSandboxRequest) -> Result<Option<BackendSandbox>, BackendError> {
+        let answer = Call::get(self.one(&request.sandbox_id)).bearer(&self.secret).within(CALL_WITHIN).send().await?;
         match answer.status {
             200 => self.facts(&answer).map(Some),
             404 => Ok(None),

@@ -13,7 +13,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::builds::{BuildMachine, BuildRequest, machine_name};
-use super::vendor_doors::Doors;
 use super::vendor_environment as environment;
 use super::vendor_http::{
     Ask, Auth, BUILD_SNAPSHOT_WITHIN, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor,
@@ -31,7 +30,6 @@ const PASSING: [&str; 6] = ["502", "503", "504", "bad gateway", "service unavail
 pub struct Modal<T> {
     vendor: Vendor<T>,
     endpoints: Endpoints,
-    doors: Doors,
 }
 
 /// Where the app's endpoints are.
@@ -100,7 +98,7 @@ impl<T: Transport> Modal<T> {
             Endpoints::Hosts(format!("https://{workspace}{suffix}--open-inspect-"))
         };
         let vendor = Vendor::new("Modal", transport, String::new(), secret, Auth::ByCall, vars);
-        Ok(Self { vendor, endpoints, doors: Doors::of(vars)? })
+        Ok(Self { vendor, endpoints })
     }
 
     pub(super) fn url(&self, endpoint: &str) -> String {
@@ -175,40 +173,40 @@ impl<T: Transport> Modal<T> {
         })
     }
 
-    /// What a start from anything is told.
-    fn described(&self, request: &CreateSandboxRequest) -> Value {
-        json!({
-            "sandbox_id": request.sandbox_id,
-            "control_plane_url": request.control_plane_url,
-            "sandbox_auth_token": request.auth_token,
-            "user_env_vars": environment::users(request),
-            "timeout_seconds": request.timeout_seconds.min(MAX_LIFE),
-            "code_server_enabled": self.doors.code_server,
-            "vnc_enabled": self.doors.desktop,
-            "agent_slack_notify_enabled": request.slack_notify,
-            "sandbox_settings": self.settings(request),
-        })
-    }
-
-    fn settings(&self, request: &CreateSandboxRequest) -> Value {
-        let mut settings = json!({"tunnelPorts": self.doors.tunnels});
-        if let Some(cores) = request.limits.cpu_cores {
-            settings["cpuCores"] = json!(cores);
-        }
-        if let Some(memory) = request.limits.memory_mib {
-            settings["memoryMib"] = json!(memory);
-        }
-        if request.services.terminal {
-            settings["terminalEnabled"] = json!(true);
-        }
-        settings
-    }
-
     fn operation(&self, request: &CreateSandboxRequest) -> Operation<'_, T> {
         let users = environment::users(request);
         let hidden = environment::secrets(&users).chain([request.auth_token.as_str()]);
         self.vendor.begin("create the sandbox", START_WITHIN).hiding(hidden)
     }
+}
+
+/// What a start from anything is told.
+fn described(request: &CreateSandboxRequest) -> Value {
+    json!({
+        "sandbox_id": request.sandbox_id,
+        "control_plane_url": request.control_plane_url,
+        "sandbox_auth_token": request.auth_token,
+        "user_env_vars": environment::users(request),
+        "timeout_seconds": request.timeout_seconds.min(MAX_LIFE),
+        "code_server_enabled": request.services.code_server_password.is_some(),
+        "vnc_enabled": request.services.vnc_password.is_some(),
+        "agent_slack_notify_enabled": request.slack_notify,
+        "sandbox_settings": settings(request),
+    })
+}
+
+/// Settings of a request, as the app has them.
+fn settings(request: &CreateSandboxRequest) -> Value {
+    let (services, limits) = (&request.services, &request.limits);
+    let given = [
+        ("tunnelPorts", Some(json!(services.tunnel_ports))),
+        ("terminalEnabled", services.terminal.then_some(Value::Bool(true))),
+        ("codeServerPort", services.code_server_port.map(Value::from)),
+        ("vncPort", services.vnc_port.map(Value::from)),
+        ("cpuCores", limits.cpu_cores.map(Value::from)),
+        ("memoryMib", limits.memory_mib.map(Value::from)),
+    ];
+    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 fn read<D: serde::de::DeserializeOwned>(answer: Value) -> Result<D, BackendError> {
@@ -236,7 +234,7 @@ impl<T: Transport> SandboxBackend for Modal<T> {
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
         let operation = self.operation(request);
         let config = environment::session_config(request);
-        let mut body = self.described(request);
+        let mut body = described(request);
         body["session_id"] = json!(request.session_id);
         for field in ["repo_owner", "repo_name", "branch", "provider", "model"] {
             body[field] = config[field].clone();
@@ -260,7 +258,7 @@ impl<T: Transport> SandboxBackend for Modal<T> {
             return Err(BackendError::Setup("A stopped Modal sandbox does not go on".to_owned()));
         };
         let operation = self.operation(request);
-        let mut body = self.described(request);
+        let mut body = described(request);
         body["snapshot_image_id"] = json!(image);
         body["session_config"] = environment::session_config(request);
         Self::facts(self.must(&operation, "api-restore-sandbox", 60, &body).await?)
@@ -285,9 +283,15 @@ impl<T: Transport> SandboxBackend for Modal<T> {
         self.call(&operation, "api-delete-provider-image", 60, &body).await.map(drop)
     }
 
-    async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError> {
+    async fn find(&self, request: &CreateSandboxRequest) -> Result<Option<BackendSandbox>, BackendError> {
         let operation = self.vendor.begin("look for the sandbox", STOP_WITHIN);
-        let found = self.call(&operation, "api-find-sandbox", 28, &json!({ "sandbox_id": sandbox_id })).await?;
+        let body = json!({
+            "sandbox_id": request.sandbox_id,
+            "code_server_enabled": request.services.code_server_password.is_some(),
+            "vnc_enabled": request.services.vnc_password.is_some(),
+            "sandbox_settings": settings(request),
+        });
+        let found = self.call(&operation, "api-find-sandbox", 28, &body).await?;
         found.filter(|answer| !answer.is_null()).map(Self::facts).transpose()
     }
 

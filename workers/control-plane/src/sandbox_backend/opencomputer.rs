@@ -39,7 +39,6 @@ const KEPT: u32 = 30;
 pub struct OpenComputer<T> {
     vendor: Vendor<T>,
     template: String,
-    doors: Doors,
 }
 
 #[derive(Serialize)]
@@ -116,7 +115,6 @@ impl<T: Transport> OpenComputer<T> {
         Ok(Self {
             vendor: Vendor::new("OpenComputer", transport, url, key, Auth::Header("X-API-Key"), vars),
             template: required(vars, "OPENCOMPUTER_TEMPLATE")?,
-            doors: Doors::of(vars)?,
         })
     }
 
@@ -136,7 +134,8 @@ impl<T: Transport> OpenComputer<T> {
         checkpoint: Option<&str>,
     ) -> Result<BackendSandbox, BackendError> {
         let id = &request.sandbox_id;
-        let mut env = environment::environment(request, files, &self.doors, &self.passwords(id));
+        let mut env = environment::environment(request, files, &self.passwords(id));
+        Doors::of(&request.services).expect_tunnels(&mut env);
         env.insert("HOME".to_owned(), HOME.to_owned());
         env.insert("IMAGE_BUILD_MODE".to_owned(), "false".to_owned());
         for name in NOT_INHERITED {
@@ -160,7 +159,7 @@ impl<T: Transport> OpenComputer<T> {
         };
         let machine: Machine = operation.done(Ask::post(url).json(&body).within(90)).await?.json()?;
         let vendors_id = handle(machine.sandbox_id.clone())?;
-        let result = self.run(&operation, id, machine).await;
+        let result = self.run(&operation, request, machine).await;
         if result.is_err() {
             // Nobody could find it later.
             let _ = operation.done_or_gone(Ask::delete(self.sandbox(&vendors_id, &[]))).await;
@@ -172,13 +171,16 @@ impl<T: Transport> OpenComputer<T> {
     async fn run(
         &self,
         operation: &Operation<'_, T>,
-        sandbox_id: &str,
+        request: &CreateSandboxRequest,
         machine: Machine,
     ) -> Result<BackendSandbox, BackendError> {
+        let doors = Doors::of(&request.services);
         let id = handle(machine.sandbox_id)?;
-        self.exec(operation, &id, &environment::start_script(sandbox_id, Start::Detached)).await?;
-        let urls = self.urls(operation, &id, machine.sandbox_domain.as_deref()).await;
-        let access = self.doors.access(&urls, &self.passwords(sandbox_id));
+        let urls = self.urls(operation, &id, &doors.ports(), machine.sandbox_domain.as_deref()).await;
+        let tunnels = doors.tunnels_script(&request.sandbox_id, &urls);
+        let script = tunnels + &environment::start_script(&request.sandbox_id, Start::Detached);
+        self.exec(operation, &id, &script).await?;
+        let access = doors.access(&urls, &self.passwords(&request.sandbox_id));
         Ok(BackendSandbox { provider_object_id: id, running: true, access })
     }
 
@@ -193,17 +195,18 @@ impl<T: Transport> OpenComputer<T> {
     }
 
     /// Addresses of the ports. A sandbox that works without one is better than none.
-    async fn urls(&self, operation: &Operation<'_, T>, id: &str, domain: Option<&str>) -> BTreeMap<u16, String> {
+    async fn urls(
+        &self,
+        operation: &Operation<'_, T>,
+        id: &str,
+        ports: &[u16],
+        domain: Option<&str>,
+    ) -> BTreeMap<u16, String> {
         let domain = domain.filter(|domain| !domain.is_empty() && encode_component(domain) == *domain);
         if let (Some(domain), true) = (domain, encode_component(id) == id) {
-            return self
-                .doors
-                .ports()
-                .into_iter()
-                .map(|port| (port, format!("https://{id}-p{port}.{domain}")))
-                .collect();
+            return ports.iter().map(|port| (*port, format!("https://{id}-p{port}.{domain}"))).collect();
         }
-        let asked = self.doors.ports().into_iter().map(async |port| {
+        let asked = ports.iter().map(async |&port| {
             let ask = Ask::post(self.sandbox(id, &["preview"])).json(&json!({ "port": port }));
             let preview: Preview = operation.done(ask).await.ok()?.json().ok()?;
             let url = preview.url.or_else(|| preview.hostname.map(|host| format!("https://{host}")))?;
@@ -247,12 +250,12 @@ impl<T: Transport> OpenComputer<T> {
         let life = json!({ "timeout": request.timeout_seconds });
         if machine.status.as_deref() == Some("running") {
             operation.done(Ask::post(self.sandbox(id, &["timeout"])).json(&life)).await?;
-            return self.run(&operation, &request.sandbox_id, machine).await;
+            return self.run(&operation, request, machine).await;
         }
         let woken: Machine =
             operation.done(Ask::post(self.sandbox(id, &["wake"])).json(&life).within(60)).await?.json()?;
         let domain = woken.sandbox_domain.or(machine.sandbox_domain);
-        self.run(&operation, &request.sandbox_id, Machine { sandbox_domain: domain, ..woken }).await
+        self.run(&operation, request, Machine { sandbox_domain: domain, ..woken }).await
     }
 }
 
@@ -294,7 +297,7 @@ impl<T: Transport> SandboxBackend for OpenComputer<T> {
         operation.done_or_gone(Ask::delete(url).within(28)).await.map(drop)
     }
 
-    async fn find(&self, _sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError> {
+    async fn find(&self, _request: &CreateSandboxRequest) -> Result<Option<BackendSandbox>, BackendError> {
         Ok(None)
     }
 

@@ -2,66 +2,76 @@
 
 use std::collections::BTreeMap;
 
+use oi_protocol::local_backend::SandboxServices;
 use oi_worker_kit::mac;
-use oi_worker_kit::vars::Vars;
 
-use super::BackendError;
+use super::vendor_environment::{Environment, quoted};
 use crate::sandbox_access::{BackendAccess, Door};
 
-/// code-server.
-pub const CODE_SERVER_PORT: u16 = 8080;
-/// The desktop's page.
-pub const DESKTOP_PORT: u16 = 6080;
-/// Ports of ours within the sandbox: the agent, the desktop behind its page, the terminal and its proxy.
-const TAKEN: [u16; 6] = [CODE_SERVER_PORT, DESKTOP_PORT, 4096, 5900, 7680, 7681];
-/// Ports that may be opened beside those.
-const MAX_TUNNELS: usize = 10;
+/// code-server's port, unless the settings have another.
+const CODE_SERVER_PORT: u16 = 8080;
+/// The port of the desktop's page, unless the settings have another.
+const DESKTOP_PORT: u16 = 6080;
+/// Where the runtime looks for the addresses of ports.
+const TUNNELS_FILE: &str = "/workspace/.tunnels.env";
 
 /// What is open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Doors {
-    /// code-server runs.
-    pub code_server: bool,
-    /// The desktop runs.
-    pub desktop: bool,
+    /// code-server's port, where it runs.
+    pub code_server: Option<u16>,
+    /// The port of the desktop's page, where that runs.
+    pub desktop: Option<u16>,
     /// Ports of the users' own programs, in order.
     pub tunnels: Vec<u16>,
 }
 
 impl Doors {
-    /// From `SANDBOX_CODE_SERVER`, `SANDBOX_DESKTOP` and `SANDBOX_TUNNEL_PORTS`.
-    pub fn of(vars: &impl Vars) -> Result<Self, BackendError> {
-        let refused = |what: &str| BackendError::Setup(format!("SANDBOX_TUNNEL_PORTS {what}"));
-        let mut tunnels = Vec::new();
-        for text in vars.list("SANDBOX_TUNNEL_PORTS") {
-            let port = text.parse().ok().filter(|port| *port > 0).ok_or_else(|| refused("names what is no port"))?;
-            if TAKEN.contains(&port) || tunnels.contains(&port) {
-                return Err(refused(&format!("names {port}, which is taken")));
-            }
-            tunnels.push(port);
+    /// By the settings of a sandbox, whose ports do not clash.
+    pub fn of(services: &SandboxServices) -> Self {
+        let port =
+            |password: &Option<String>, set: Option<u16>, usual: u16| password.is_some().then(|| set.unwrap_or(usual));
+        Self {
+            code_server: port(&services.code_server_password, services.code_server_port, CODE_SERVER_PORT),
+            desktop: port(&services.vnc_password, services.vnc_port, DESKTOP_PORT),
+            tunnels: services.tunnel_ports.clone(),
         }
-        if tunnels.len() > MAX_TUNNELS {
-            return Err(refused("names more than 10 ports"));
-        }
-        Ok(Self { code_server: vars.is_true("SANDBOX_CODE_SERVER"), desktop: vars.is_true("SANDBOX_DESKTOP"), tunnels })
     }
 
     /// All ports, ours first.
     pub fn ports(&self) -> Vec<u16> {
-        let ours = [(self.code_server, CODE_SERVER_PORT), (self.desktop, DESKTOP_PORT)];
-        let ours = ours.into_iter().filter_map(|(open, port)| open.then_some(port));
-        ours.chain(self.tunnels.iter().copied()).collect()
+        self.code_server.into_iter().chain(self.desktop).chain(self.tunnels.iter().copied()).collect()
+    }
+
+    /// Tells a sandbox that it is going to be told the addresses of its tunnels, so that its boot waits for them.
+    pub fn expect_tunnels(&self, environment: &mut Environment) {
+        if !self.tunnels.is_empty() {
+            let ports: Vec<String> = self.tunnels.iter().map(u16::to_string).collect();
+            environment.insert("EXPECTED_TUNNEL_PORTS".to_owned(), ports.join(","));
+        }
+    }
+
+    /// A shell script that tells a sandbox the addresses of its tunnels; nothing where it has none.
+    pub fn tunnels_script(&self, sandbox_id: &str, urls: &BTreeMap<u16, String>) -> String {
+        if self.tunnels.is_empty() {
+            return String::new();
+        }
+        let named = self.tunnels.iter().filter_map(|port| Some(format!("TUNNEL_{port}={}\n", urls.get(port)?)));
+        let text = format!("TUNNEL_SANDBOX_ID={sandbox_id}\n") + &named.collect::<String>();
+        // Moved to its place whole: the boot reads it as soon as it is there.
+        let (new, text) = (format!("{TUNNELS_FILE}.new"), quoted(&text));
+        format!("{{ mkdir -p /workspace && printf %s {text} >{new} && mv {new} {TUNNELS_FILE}; }} || exit 1\n")
     }
 
     /// With the addresses that the vendor has for the ports. One without an address is left out.
     pub fn access(&self, urls: &BTreeMap<u16, String>, passwords: &Passwords) -> Option<Box<BackendAccess>> {
-        let door = |open: bool, port: u16, secret: &str| {
-            let url = urls.get(&port).filter(|_| open)?;
+        let door = |port: Option<u16>, secret: &str| {
+            let url = urls.get(&port?)?;
             Some(Door { url: url.clone(), secret: secret.to_owned() })
         };
         let access = BackendAccess {
-            code_server: door(self.code_server, CODE_SERVER_PORT, &passwords.code_server),
-            vnc: door(self.desktop, DESKTOP_PORT, &passwords.desktop),
+            code_server: door(self.code_server, &passwords.code_server),
+            vnc: door(self.desktop, &passwords.desktop),
             ttyd: None,
             dashboard_url: None,
             tunnel_urls: self.tunnels.iter().filter_map(|port| Some((*port, urls.get(port)?.clone()))).collect(),
@@ -94,23 +104,41 @@ impl Passwords {
 mod tests {
     use super::*;
 
-    fn doors(pairs: &[(&'static str, &'static str)]) -> Result<Doors, BackendError> {
-        Doors::of(&pairs.iter().copied().collect::<BTreeMap<_, _>>())
-    }
-
-    #[test]
-    fn doors_are_opened_by_variables_and_bad_ones_are_refused() {
-        assert_eq!(doors(&[]), Ok(Doors::default()));
-        let open = doors(&[("SANDBOX_CODE_SERVER", "true"), ("SANDBOX_TUNNEL_PORTS", " 3000, 5173 ")]).expect("fine");
-        assert_eq!(open.ports(), [8080, 3000, 5173]);
-        for bad in ["0", "65536", "http", "3000,3000", "8080", "7681", "1,2,3,4,5,6,7,9,10,11,12"] {
-            assert!(doors(&[("SANDBOX_TUNNEL_PORTS", bad)]).is_err(), "{bad}");
+    fn services() -> SandboxServices {
+        SandboxServices {
+            code_server_password: Some("theirs".to_owned()),
+            code_server_port: Some(9000),
+            vnc_password: Some("theirs".to_owned()),
+            tunnel_ports: vec![3000, 5173],
+            ..SandboxServices::default()
         }
     }
 
     #[test]
+    fn what_the_settings_turn_on_is_open_at_the_ports_that_they_name() {
+        assert!(Doors::of(&SandboxServices::default()).ports().is_empty());
+        assert_eq!(Doors::of(&services()).ports(), [9000, 6080, 3000, 5173]);
+        let off = SandboxServices { code_server_password: None, ..services() };
+        assert_eq!(Doors::of(&off).ports(), [6080, 3000, 5173]);
+    }
+
+    #[test]
+    fn a_shell_writes_the_tunnels_file_whatever_is_in_it() {
+        let doors = Doors::of(&services());
+        let urls = BTreeMap::from([(3000, "https://it's/$(id)".to_owned()), (9000, "https://c".to_owned())]);
+        let folder = std::env::temp_dir().join(format!("oi-tunnels-{}", std::process::id()));
+        let script = doors.tunnels_script("sandbox-1", &urls).replace("/workspace", &folder.display().to_string());
+        let ran = std::process::Command::new("sh").args(["-c", &script]).status().expect("a shell");
+        assert!(ran.success(), "{script}");
+        let written = std::fs::read_to_string(folder.join(".tunnels.env")).expect("it is there");
+        std::fs::remove_dir_all(&folder).expect("removed");
+        assert_eq!(written, "TUNNEL_SANDBOX_ID=sandbox-1\nTUNNEL_3000=https://it's/$(id)\n");
+        assert_eq!(Doors::default().tunnels_script("sandbox-1", &urls), "");
+    }
+
+    #[test]
     fn a_page_without_an_address_is_not_shown() {
-        let doors = Doors { code_server: true, desktop: true, tunnels: vec![3000, 3001] };
+        let doors = Doors { code_server: Some(8080), desktop: Some(6080), tunnels: vec![3000, 3001] };
         let passwords = Passwords::of("key", "sandbox-1");
         let urls = BTreeMap::from([(8080, "https://c".to_owned()), (3001, "https://t".to_owned())]);
         let access = doors.access(&urls, &passwords).expect("two of four");

@@ -7,7 +7,7 @@ use oi_protocol::local_backend::{BootFrom, CheckoutRepository, CreateSandboxRequ
 use serde_json::{Value, json};
 
 use super::builds::BuildRequest;
-use super::vendor_doors::{CODE_SERVER_PORT, DESKTOP_PORT, Doors, Passwords};
+use super::vendor_doors::{Doors, Passwords};
 
 /// What the image runs.
 pub const RUNTIME: [&str; 3] = ["sandbox-bridge", "supervise", "--config-env"];
@@ -153,8 +153,8 @@ pub fn users(request: &CreateSandboxRequest) -> Environment {
 }
 
 /// The whole environment.
-pub fn environment(request: &CreateSandboxRequest, files: Files, doors: &Doors, passwords: &Passwords) -> Environment {
-    let mut environment = users(request);
+pub fn environment(request: &CreateSandboxRequest, files: Files, passwords: &Passwords) -> Environment {
+    let (mut environment, doors) = (users(request), Doors::of(&request.services));
     let primary = request.repositories.first();
     let mut set = |name: &str, value: &str| drop(environment.insert(name.to_owned(), value.to_owned()));
     set("PYTHONUNBUFFERED", "1");
@@ -182,12 +182,12 @@ pub fn environment(request: &CreateSandboxRequest, files: Files, doors: &Doors, 
     if request.slack_notify {
         set("AGENT_SLACK_NOTIFY_ENABLED", "true");
     }
-    if doors.code_server {
-        set("CODE_SERVER_PORT", &CODE_SERVER_PORT.to_string());
+    if let Some(port) = doors.code_server {
+        set("CODE_SERVER_PORT", &port.to_string());
         set("CODE_SERVER_PASSWORD", &passwords.code_server);
     }
-    if doors.desktop {
-        set("NOVNC_PORT", &DESKTOP_PORT.to_string());
+    if let Some(port) = doors.desktop {
+        set("NOVNC_PORT", &port.to_string());
         set("VNC_PASSWORD", &passwords.desktop);
     }
     environment
@@ -225,9 +225,13 @@ pub fn of_build(request: &BuildRequest) -> Environment {
 /// A shell script that lets a build's machine begin, once. The handle is none of its own variables, since it is known
 /// only when it is there.
 pub fn build_script(request: &BuildRequest, machine: &str, start: Start) -> String {
-    // A handle is one word of printable letters; quoted, no shell reads anything into it.
-    let quoted = machine.replace('\'', "'\\''");
-    format!("export OI_REPO_IMAGE_PROVIDER_SESSION_ID='{quoted}'; {}", start_script(&request.machine_name(), start))
+    let script = start_script(&request.machine_name(), start);
+    format!("export OI_REPO_IMAGE_PROVIDER_SESSION_ID={}; {script}", quoted(machine))
+}
+
+/// As one word, into which no shell reads anything.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// How the runtime is started.
@@ -288,8 +292,7 @@ mod tests {
     use oi_protocol::local_backend::{ModelProvider, SandboxMcpServer};
 
     fn built(request: &CreateSandboxRequest, files: Files) -> Environment {
-        let doors = Doors { code_server: true, desktop: true, tunnels: Vec::new() };
-        environment(request, files, &doors, &Passwords::of("key", &request.sandbox_id))
+        environment(request, files, &Passwords::of("key", &request.sandbox_id))
     }
 
     #[test]

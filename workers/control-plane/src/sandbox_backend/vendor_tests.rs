@@ -7,7 +7,7 @@ use std::time::Duration;
 use devkit::vendors::edge::{Fake, Trouble, Vendor};
 use futures_util::StreamExt;
 use oi_protocol::UnixMillis;
-use oi_protocol::local_backend::{CheckoutRepository, CreateSandboxRequest};
+use oi_protocol::local_backend::{CheckoutRepository, CreateSandboxRequest, SandboxServices};
 use oi_worker_kit::http_client::CallError;
 
 use super::vendor_http::{Ask, Reply, Transport};
@@ -46,6 +46,12 @@ pub fn request() -> CreateSandboxRequest {
         }],
         model: "anthropic/claude-sonnet-4-6".to_owned(),
         model_providers: Vec::new(),
+        services: SandboxServices {
+            code_server_password: Some("of the settings".to_owned()),
+            vnc_password: Some("of the settings".to_owned()),
+            tunnel_ports: vec![3000],
+            ..SandboxServices::default()
+        },
         env: BTreeMap::from([("USER_SECRET".to_owned(), USER_SECRET.to_owned())]),
         ..CreateSandboxRequest::default()
     }

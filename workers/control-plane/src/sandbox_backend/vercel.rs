@@ -2,9 +2,8 @@
 //! given from here. Taking a snapshot ends the sandbox.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
-use oi_protocol::local_backend::CreateSandboxRequest;
+use oi_protocol::local_backend::{CreateSandboxRequest, SandboxLimits};
 use oi_worker_kit::http_client::CallError;
 use oi_worker_kit::vars::Vars;
 use serde::{Deserialize, Serialize};
@@ -23,8 +22,6 @@ use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxB
 const MAX_LIFE: u32 = 45 * 60;
 /// Time for the tunnels file to be written, in ms.
 const FILE_WITHIN_MS: u32 = 30_000;
-/// Where the runtime looks for the addresses of ports.
-const TUNNELS_FILE: &str = "/workspace/.tunnels.env";
 /// The home of who runs the runtime.
 const HOME: &str = "/root";
 /// The label that says whose a sandbox is.
@@ -38,7 +35,6 @@ pub struct Vercel<T> {
     base: BaseSnapshot,
     runtime: String,
     expiration_ms: i64,
-    doors: Doors,
 }
 
 /// What a fresh sandbox begins with.
@@ -56,11 +52,27 @@ struct NewSandbox<'a> {
     runtime: &'a str,
     timeout: u64,
     ports: Vec<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<Resources>,
     env: &'a Environment,
     tags: BTreeMap<&'static str, &'a str>,
     /// We keep its files ourselves.
     persistent: bool,
     source: Source<'a>,
+}
+
+#[derive(Serialize)]
+struct Resources {
+    vcpus: u32,
+}
+
+/// The least machine that has so much: each of its processors comes with 2 GiB.
+fn resources(limits: &SandboxLimits) -> Result<Option<Resources>, BackendError> {
+    let by_memory = limits.memory_mib.map(|mib| f64::from(mib.div_ceil(2_048)));
+    let Some(wanted) = limits.cpu_cores.into_iter().chain(by_memory).reduce(f64::max) else { return Ok(None) };
+    let fits = [1, 2, 4, 8].into_iter().find(|vcpus| f64::from(*vcpus) >= wanted);
+    let too_much = || BackendError::Refused("Vercel has no sandbox of more than 8 processors and 16 GiB".to_owned());
+    fits.map(|vcpus| Some(Resources { vcpus })).ok_or_else(too_much)
 }
 
 #[derive(Serialize)]
@@ -162,7 +174,6 @@ impl<T: Transport> Vercel<T> {
             base,
             runtime: vars.get_or("VERCEL_RUNTIME", "node24"),
             expiration_ms: vars.positive_or("VERCEL_SNAPSHOT_EXPIRATION_MS", 0),
-            doors: Doors::of(vars)?,
         })
     }
 
@@ -214,12 +225,10 @@ impl<T: Transport> Vercel<T> {
         image: Option<&str>,
     ) -> Result<BackendSandbox, BackendError> {
         let id = &request.sandbox_id;
-        let mut env = environment::environment(request, files, &self.doors, &self.passwords(id));
+        let doors = Doors::of(&request.services);
+        let mut env = environment::environment(request, files, &self.passwords(id));
         env.insert("HOME".to_owned(), HOME.to_owned());
-        if !self.doors.tunnels.is_empty() {
-            let ports: Vec<String> = self.doors.tunnels.iter().map(u16::to_string).collect();
-            env.insert("EXPECTED_TUNNEL_PORTS".to_owned(), ports.join(","));
-        }
+        doors.expect_tunnels(&mut env);
         let operation = self.vendor.begin("create the sandbox", START_WITHIN).hiding(environment::secrets(&env));
         let source = match image {
             Some(image) => image.to_owned(),
@@ -230,7 +239,8 @@ impl<T: Transport> Vercel<T> {
             name: id,
             runtime: &self.runtime,
             timeout: u64::from(request.timeout_seconds.min(MAX_LIFE)) * 1_000,
-            ports: self.doors.ports(),
+            ports: doors.ports(),
+            resources: resources(&request.limits)?,
             env: &env,
             tags: BTreeMap::from([
                 ("openinspect_framework", "open-inspect"),
@@ -245,14 +255,14 @@ impl<T: Transport> Vercel<T> {
         if reply.status == 409
             && let Some(created) = self.named(&operation, id).await?
         {
-            return self.run(&operation, id, created).await;
+            return self.run(&operation, request, created).await;
         }
         if !reply.is_success() {
             return Err(operation.refused(&reply));
         }
         let created: Created = reply.json()?;
         let session = handle(created.session.id.clone())?;
-        match self.run(&operation, id, created).await {
+        match self.run(&operation, request, created).await {
             Err(error) if !error.is_transient() => {
                 let _ = self.end(&operation, &session).await;
                 Err(error)
@@ -285,9 +295,10 @@ impl<T: Transport> Vercel<T> {
     async fn run(
         &self,
         operation: &Operation<'_, T>,
-        sandbox_id: &str,
+        request: &CreateSandboxRequest,
         created: Created,
     ) -> Result<BackendSandbox, BackendError> {
+        let doors = Doors::of(&request.services);
         let running = is_alive(&created.session);
         let session = handle(created.session.id)?;
         let urls: BTreeMap<u16, String> = created
@@ -296,34 +307,26 @@ impl<T: Transport> Vercel<T> {
             .map(|route| (route.port, route.url.unwrap_or_else(|| format!("https://{}.vercel.run", route.subdomain))))
             .collect();
         if running {
-            self.write_tunnels(operation, sandbox_id, &session, &urls).await?;
-            let script = environment::start_script(sandbox_id, Start::InPlace);
+            let tunnels = doors.tunnels_script(&request.sandbox_id, &urls);
+            if !tunnels.is_empty() {
+                self.write_tunnels(operation, &session, &tunnels).await?;
+            }
+            let script = environment::start_script(&request.sandbox_id, Start::InPlace);
             let body = json!({"command": "sudo", "args": ["-E", "sh", "-c", script], "cwd": "/workspace"});
             let url = self.url(&["sessions", &session, "cmd"], &[]);
             operation.done(Self::ask(Ask::post(url).json(&body))).await?;
         }
-        let access = self.doors.access(&urls, &self.passwords(sandbox_id));
+        let access = doors.access(&urls, &self.passwords(&request.sandbox_id));
         Ok(BackendSandbox { provider_object_id: session, running, access })
     }
 
     async fn write_tunnels(
         &self,
         operation: &Operation<'_, T>,
-        sandbox_id: &str,
         session: &str,
-        urls: &BTreeMap<u16, String>,
+        script: &str,
     ) -> Result<(), BackendError> {
-        if self.doors.tunnels.is_empty() {
-            return Ok(());
-        }
-        let mut text = format!("TUNNEL_SANDBOX_ID={sandbox_id}\n");
-        for port in &self.doors.tunnels {
-            if let Some(url) = urls.get(port) {
-                let _ = writeln!(text, "TUNNEL_{port}={url}");
-            }
-        }
-        let script = format!("mkdir -p /workspace && printf %s \"$1\" >{TUNNELS_FILE}");
-        let args = json!(["sh", "-c", script, "sh", text]);
+        let args = json!(["sh", "-c", script]);
         let body = json!({"command": "sudo", "args": args, "cwd": "/", "wait": true, "timeout": FILE_WITHIN_MS});
         let url = self.url(&["sessions", session, "cmd"], &[]);
         let ask = Self::ask(Ask::post(url).json(&body)).within(u64::from(FILE_WITHIN_MS / 1_000) + 10);
@@ -412,10 +415,10 @@ impl<T: Transport> SandboxBackend for Vercel<T> {
         operation.done_or_gone(Self::ask(Ask::delete(url))).await.map(drop)
     }
 
-    async fn find(&self, sandbox_id: &str) -> Result<Option<BackendSandbox>, BackendError> {
+    async fn find(&self, request: &CreateSandboxRequest) -> Result<Option<BackendSandbox>, BackendError> {
         let operation = self.vendor.begin("look for the sandbox", START_WITHIN);
-        match self.named(&operation, sandbox_id).await? {
-            Some(created) => self.run(&operation, sandbox_id, created).await.map(Some),
+        match self.named(&operation, &request.sandbox_id).await? {
+            Some(created) => self.run(&operation, request, created).await.map(Some),
             None => Ok(None),
         }
     }
@@ -444,6 +447,7 @@ impl<T: Transport> SandboxBackend for Vercel<T> {
             runtime: &self.runtime,
             timeout: u64::from(request.life_seconds.min(MAX_LIFE)) * 1_000,
             ports: Vec::new(),
+            resources: None,
             env: &env,
             tags: request.labels(),
             persistent: false,

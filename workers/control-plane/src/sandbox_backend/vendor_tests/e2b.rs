@@ -14,7 +14,6 @@ async fn start(more: &[(&str, &str)]) -> (Fake<Cloud>, E2b<Native>) {
         ("E2B_SANDBOX_URL", fake.url.as_str()),
         ("E2B_API_KEY", KEY),
         ("E2B_TEMPLATE_ID", "tmpl"),
-        ("SANDBOX_CODE_SERVER", "true"),
     ]);
     vars.extend(more.iter().copied());
     let backend = E2b::of(&vars, Native::new()).expect("configured");
@@ -35,6 +34,10 @@ async fn a_sandbox_is_created_and_its_runtime_started() {
             ("/home/user", "sandbox-acme-app-1")
         );
         assert!(made.scripts[0].contains("sandbox-bridge supervise --config-env"), "{:?}", made.scripts);
+        let told = format!("TUNNEL_SANDBOX_ID=sandbox-acme-app-1\nTUNNEL_3000=https://3000-{id}.e2b.example\n");
+        let at = |text: &str| made.scripts[0].find(text).expect("it is there");
+        assert!(at(&told) < at("sandbox-bridge supervise --config-env"), "what it reads is there before it");
+        assert_eq!(made.env["EXPECTED_TUNNEL_PORTS"], "3000");
         assert!(!made.scripts[0].contains(TOKEN), "what a process is started with is logged");
     });
     no_secret_is_in_an_address(&fake);
@@ -60,12 +63,15 @@ async fn a_start_whose_answer_was_lost_is_found_and_its_runtime_started() {
     let (fake, backend) = start(&[SHORT]).await;
     fake.order_after("POST", "/sandboxes", Trouble::Hang, 1);
     assert!(backend.create(&request()).await.is_err_and(|error| error.is_transient()));
-    let found = backend.find(&request().sandbox_id).await.expect("answers").expect("it is there");
+    let found = backend.find(&request()).await.expect("answers").expect("it is there");
     assert!(found.running);
     assert_eq!(fake.with(|cloud| (cloud.sandboxes.len(), cloud.sandboxes[0].scripts.len())), (1, 1));
-    assert_eq!(backend.find("sandbox-of-others?x=1&y").await, Ok(None));
+    assert_eq!(backend.find(&named("sandbox-of-others?x=1&y")).await, Ok(None));
     backend.create(&named("odd/na me&=%1")).await.expect("starts");
-    assert!(backend.find("odd/na me&=%1").await.is_ok_and(|found| found.is_some()), "a label of any letters is found");
+    assert!(
+        backend.find(&named("odd/na me&=%1")).await.is_ok_and(|found| found.is_some()),
+        "a label of any letters is found"
+    );
     backend.stop("odd/na me&=%1", None, Fate::Discarded).await.expect("killed");
     // Nor is one that nobody's handle was heard of left running.
     backend.stop(&request().sandbox_id, None, Fate::Discarded).await.expect("killed");

@@ -9,13 +9,7 @@ use crate::sandbox_backend::{Fate, Restored};
 
 async fn start(more: &[(&str, &str)]) -> (Fake<Cloud>, Modal<Native>) {
     let fake = Fake::start(Cloud::new(KEY)).await.expect("listens");
-    let mut vars = BTreeMap::from([
-        ("MODAL_API_URL", fake.url.as_str()),
-        ("MODAL_API_SECRET", KEY),
-        ("SANDBOX_CODE_SERVER", "true"),
-        ("SANDBOX_DESKTOP", "true"),
-        ("SANDBOX_TUNNEL_PORTS", "3000"),
-    ]);
+    let mut vars = BTreeMap::from([("MODAL_API_URL", fake.url.as_str()), ("MODAL_API_SECRET", KEY)]);
     vars.extend(more.iter().copied());
     let backend = Modal::of(&vars, Native::new()).expect("configured");
     (fake, backend)
@@ -70,9 +64,9 @@ async fn a_start_whose_answer_was_lost_is_found_and_not_doubled() {
     let (fake, backend) = start(&[]).await;
     fake.order_after("POST", "/api-create-sandbox", Trouble::CutOff, 1);
     assert!(backend.create(&request()).await.is_err_and(|error| error.is_transient()));
-    let found = backend.find(&request().sandbox_id).await.expect("answers").expect("it is there");
+    let found = backend.find(&request()).await.expect("answers").expect("it is there");
     assert_eq!(backend.create(&request()).await.expect("it is taken up"), found);
-    assert_eq!(backend.find("another").await, Ok(None));
+    assert_eq!(backend.find(&named("another")).await, Ok(None));
     for _ in 0..2 {
         backend.stop(&request().sandbox_id, None, Fate::Parked).await.expect("ends, and has ended");
     }
@@ -83,7 +77,7 @@ async fn a_start_whose_answer_was_lost_is_found_and_not_doubled() {
 async fn an_app_without_our_endpoints_does_without() {
     let (fake, backend) = start(&[]).await;
     fake.order("POST", "/api-find-sandbox", Trouble::Page(404), 1);
-    assert_eq!(backend.find("sandbox-1").await, Ok(None));
+    assert_eq!(backend.find(&named("sandbox-1")).await, Ok(None));
     fake.order("POST", "/api-stop-sandbox", Trouble::Page(404), 1);
     backend.stop("sandbox-1", None, Fate::Parked).await.expect("its time ends it");
 }

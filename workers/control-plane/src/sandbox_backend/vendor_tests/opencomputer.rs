@@ -13,7 +13,6 @@ async fn start(more: &[(&str, &str)]) -> (Fake<Cloud>, OpenComputer<Native>) {
         ("OPENCOMPUTER_API_URL", fake.url.as_str()),
         ("OPENCOMPUTER_API_KEY", KEY),
         ("OPENCOMPUTER_TEMPLATE", "open-inspect"),
-        ("SANDBOX_CODE_SERVER", "true"),
     ]);
     vars.extend(more.iter().copied());
     let backend = OpenComputer::of(&vars, Native::new()).expect("configured");
@@ -36,6 +35,7 @@ async fn a_sandbox_is_created_and_its_runtime_started() {
             (made.envs["VCS_CLONE_TOKEN"].as_str(), made.envs["OI_REPO_IMAGE_CALLBACK_TOKEN"].as_str()),
             ("", "")
         );
+        assert!(made.scripts[0].contains("\nTUNNEL_3000=https://sb-000001-p3000.workers.opencomputer.example\n"));
         assert!(made.scripts[0].contains("sandbox-bridge supervise --config-env") && !made.scripts[0].contains(TOKEN));
     });
     no_secret_is_in_an_address(&fake);
@@ -48,7 +48,8 @@ async fn addresses_are_asked_for_where_no_domain_is_told() {
     let sandbox = backend.create(&request()).await.expect("starts");
     assert_eq!(codes(&sandbox).0, "https://sb-000001-p8080.preview.opencomputer.example");
     fake.order("POST", "/preview", Trouble::Status(500, String::new()), 1);
-    assert_eq!(backend.create(&named("sandbox-2")).await.expect("starts").access, None);
+    let access = backend.create(&named("sandbox-2")).await.expect("starts").access.expect("the other ports");
+    assert!(access.code_server.is_none() && access.vnc.is_some() && access.tunnel_urls.contains_key(&3000));
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use devkit::vendors::edge::{Fake, Trouble};
 use devkit::vendors::vercel::Vercel as Cloud;
 
+use oi_protocol::local_backend::SandboxLimits;
+
 use super::*;
 use crate::sandbox_backend::vercel::Vercel;
 use crate::sandbox_backend::{Fate, Restored};
@@ -14,12 +16,32 @@ async fn start(more: &[(&str, &str)]) -> (Fake<Cloud>, Vercel<Native>) {
         ("VERCEL_TOKEN", KEY),
         ("VERCEL_PROJECT_ID", "prj_1"),
         ("VERCEL_BASE_SNAPSHOT_ID", "snap_base"),
-        ("SANDBOX_CODE_SERVER", "true"),
-        ("SANDBOX_TUNNEL_PORTS", "3000"),
     ]);
     vars.extend(more.iter().copied());
     let backend = Vercel::of(&vars, Native::new()).expect("configured");
     (fake, backend)
+}
+
+#[tokio::test]
+async fn a_machine_is_as_large_as_the_settings_want_it() {
+    let (fake, backend) = start(&[]).await;
+    let limits = |cpu_cores, memory_mib| SandboxLimits { cpu_cores, memory_mib };
+    let table = [
+        (limits(None, None), None),
+        (limits(Some(0.5), None), Some(1)),
+        (limits(Some(1.5), Some(2_048)), Some(2)),
+        (limits(Some(2.0), Some(4_097)), Some(4)),
+        (limits(None, Some(16_384)), Some(8)),
+    ];
+    for (index, (limits, vcpus)) in table.into_iter().enumerate() {
+        let asked = CreateSandboxRequest { limits, ..named(&format!("sandbox-{index}")) };
+        backend.create(&asked).await.expect("starts");
+        assert_eq!(fake.with(|cloud| cloud.sandboxes[index].vcpus), vcpus, "{:?}", asked.limits);
+    }
+    let too_much = CreateSandboxRequest { limits: limits(Some(8.5), None), ..named("sandbox-large") };
+    let error = backend.create(&too_much).await.expect_err("there is none");
+    // One repository's setting says nothing of the vendor.
+    assert!(!error.is_transient() && !error.is_outage(), "{error}");
 }
 
 #[tokio::test]
@@ -33,7 +55,7 @@ async fn a_sandbox_is_created_told_its_ports_and_started() {
         assert_eq!((made.name.as_str(), made.source.as_deref()), ("sandbox-acme-app-1", Some("snap_base")));
         assert_eq!(
             (made.ports.as_slice(), made.env["EXPECTED_TUNNEL_PORTS"].as_str()),
-            ([8080, 3000].as_slice(), "3000")
+            ([8080, 6080, 3000].as_slice(), "3000")
         );
         // The file of addresses is there before what reads it.
         let (file, runtime) = (&made.ran[0], &made.ran[1]);
@@ -87,12 +109,12 @@ async fn a_start_whose_answer_was_lost_is_found_and_started_once() {
     let (fake, backend) = start(&[]).await;
     fake.order_after("POST", "/v2/sandboxes", Trouble::CutOff, 1);
     assert!(backend.create(&request()).await.is_err_and(|error| error.is_transient()));
-    let found = backend.find(&request().sandbox_id).await.expect("answers").expect("it is there");
+    let found = backend.find(&request()).await.expect("answers").expect("it is there");
     let again = backend.create(&request()).await.expect("it is taken up");
     assert_eq!((&again, fake.with(|cloud| cloud.sandboxes.len())), (&found, 1));
-    assert_eq!(backend.find("sandbox/of others").await, Ok(None));
+    assert_eq!(backend.find(&named("sandbox/of others")).await, Ok(None));
     backend.stop(&request().sandbox_id, None, Fate::Parked).await.expect("ends");
-    assert_eq!(backend.find(&request().sandbox_id).await.expect("answers").map(|found| found.running), Some(false));
+    assert_eq!(backend.find(&request()).await.expect("answers").map(|found| found.running), Some(false));
     backend.stop(&request().sandbox_id, None, Fate::Parked).await.expect("has ended");
 }
 
