@@ -46,7 +46,7 @@ struct Route {
 pub struct Coverage(Vec<Route>);
 
 /// How many names a template stands for, when a path has its form.
-fn names_of(template: &str, path: &str) -> Option<usize> {
+pub fn names_of(template: &str, path: &str) -> Option<usize> {
     let (mut names, mut segments) = (template.split('/'), path.split('/'));
     let mut found = 0;
     loop {

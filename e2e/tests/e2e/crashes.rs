@@ -197,20 +197,30 @@ pub async fn killing_workerd_in_a_stream_loses_nothing_acknowledged(world: &Worl
 }
 
 /// The process that started another; none when it has ended.
-fn parent(pid: u32) -> Option<u32> {
+pub fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in parentheses and may hold anything, parentheses too.
     stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The command line of a process, with spaces between its words; empty when it has ended.
+pub fn command_line(pid: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+/// All processes of this machine.
+pub fn processes() -> Outcome<Vec<u32>> {
+    let entries = std::fs::read_dir("/proc")?.flatten();
+    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 /// Process ids whose command line contains all the words, among what this process started: others of this machine may
 /// run the same programs.
 pub fn find_processes(words: &[&str], below: u32) -> Outcome<Vec<u32>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let Ok(line) = std::fs::read(entry.path().join("cmdline")) else { continue };
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    for pid in processes()? {
+        let line = command_line(pid);
         let is_ours = || std::iter::successors(Some(pid), |pid| parent(*pid)).take(64).any(|pid| pid == below);
         if words.iter().all(|word| line.contains(word)) && !line.contains("bwrap ") && is_ours() {
             found.push(pid);

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use e2e::api::Person;
+use e2e::coverage;
 use e2e::service_auth::{Signed, nonce, now_ms};
 use e2e::stack::Ready;
 use e2e::{Failed, Outcome, check, check_eq};
@@ -33,13 +34,6 @@ fn unknown(kind: &str) -> &'static str {
         "key" => "UNKNOWN",
         _ => UNKNOWN,
     }
-}
-
-/// Whether a path has the form of a template.
-fn fits(template: &str, path: &str) -> bool {
-    let (names, segments): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
-    names.len() == segments.len()
-        && names.iter().zip(&segments).all(|(name, segment)| name.starts_with('{') || name == segment)
 }
 
 /// An operation of the document.
@@ -446,7 +440,8 @@ pub async fn every_path_says_which_methods_it_takes(world: &World) -> Outcome {
         let plain = path.split('?').next().unwrap_or_default();
         // A path may have the form of two templates: it is that of the one with the fewest names.
         let names = |template: &str| template.matches('{').count();
-        let fitting: Vec<&Route> = routes.iter().filter(|other| fits(&other.template, plain)).collect();
+        let fitting: Vec<&Route> =
+            routes.iter().filter(|other| coverage::names_of(&other.template, plain).is_some()).collect();
         let fewest = fitting.iter().map(|other| names(&other.template)).min();
         let has_it = |other: &&&Route| Some(names(&other.template)) == fewest;
         let takes: BTreeSet<&str> = fitting.iter().filter(has_it).map(|other| other.method.as_str()).collect();

@@ -51,7 +51,7 @@ pub async fn killing_a_sandboxs_processes_at_seeded_moments_loses_and_doubles_no
 async fn kill_often(world: &World, kills: u64, seed: u64) -> Outcome {
     let mut moments = Moments::new(seed);
     let ada = Person::sign_in(&world.stack.ready, "ada").await?;
-    let mut watched: Option<Watched<'_>> = None;
+    let (mut watched, mut hits): (Option<Watched<'_>>, u64) = (None, 0);
     for kill in 0..kills {
         if kill % KILLS_OF_ONE == 0 {
             if let Some(done) = watched.take() {
@@ -62,13 +62,16 @@ async fn kill_often(world: &World, kills: u64, seed: u64) -> Outcome {
         let Some(current) = &mut watched else { continue };
         let (work, (who, victims)) = (PROMPTS[moments.below(3) as usize], VICTIMS[moments.below(3) as usize]);
         let after = Duration::from_millis(moments.below(LATEST_MS));
-        one_kill(world, &ada, current, work, victims, after)
+        let killed = one_kill(world, &ada, current, work, victims, after)
             .await
             .map_err(|failed| Failed(format!("kill {kill} ({who}, {after:?} after `{work}`): {}", failed.0)))?;
+        hits += u64::from(killed > 0);
     }
     if let Some(done) = watched {
         settle(world, &ada, done).await?;
     }
+    // One that the kill before took along, or that is being started, is not there; most are.
+    check!(hits * 2 > kills, "of {kills} kills only {hits} met a process");
     Ok(())
 }
 
@@ -104,14 +107,14 @@ async fn one_kill(
     work: &str,
     victims: &[&[&str]],
     after: Duration,
-) -> Outcome {
+) -> Outcome<usize> {
     let message = ada.prompt(&watched.session, work).await?;
     watched.page.follow(after).await?;
     let host = world.stack.pid("sandbox-host").await?;
+    let mut killed = 0;
     for words in victims {
-        // One that the kill before took along, or that is being started, is not there.
         for pid in find_processes(words, host)? {
-            drop(world.stack.kill(pid).await);
+            killed += usize::from(world.stack.kill(pid).await.is_ok());
         }
     }
     let ended = wait(ada, watched, &message).await?;
@@ -119,7 +122,7 @@ async fn one_kill(
         check!(ended["errorMessage"].as_str().is_some_and(|e| !e.is_empty()), "a failure says why: {ended}");
     }
     watched.prompts.push(message);
-    Ok(())
+    Ok(killed)
 }
 
 /// What the ticks of a text say: each once, in order, from the first on.

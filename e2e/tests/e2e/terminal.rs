@@ -19,6 +19,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::World;
 use crate::browser::run_script;
+use crate::crashes::{command_line, parent, processes};
 
 const UP_WITHIN: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
@@ -159,21 +160,12 @@ async fn end(person: &Person, session: &str) -> Outcome {
 
 /// The supervisor of one sandbox: by its own command line, or by that of the process that set it apart.
 fn supervisor_of(sandbox: &str) -> Outcome<u32> {
-    let line = |pid: u32| {
-        let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).replace('\0', " ")
-    };
-    let parent = |pid: u32| -> Option<u32> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat[stat.rfind(')')? + 2..].split(' ').nth(1)?.parse().ok()
-    };
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let words = line(pid);
+    for pid in processes()? {
+        let words = command_line(pid);
         let is_supervisor = words.split(' ').next().is_some_and(|program| program.ends_with("sandbox-bridge"))
             && words.split(' ').nth(1) == Some("supervise");
         let above = [Some(pid), parent(pid), parent(pid).and_then(parent)];
-        if is_supervisor && above.into_iter().flatten().any(|pid| line(pid).contains(sandbox)) {
+        if is_supervisor && above.into_iter().flatten().any(|pid| command_line(pid).contains(sandbox)) {
             return Ok(pid);
         }
     }
