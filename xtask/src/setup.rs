@@ -3,6 +3,7 @@
 
 mod cargo_tools;
 mod debian;
+mod development_tools;
 mod node_tools;
 mod python_tools;
 mod vendor_clients;
@@ -24,7 +25,7 @@ use crate::progress;
 /// What a chore needs beyond the compilers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wants {
-    /// What a sandbox runs with: git, ssh-keygen, bubblewrap, ripgrep.
+    /// What a sandbox runs with: git, ssh-keygen, bubblewrap, ripgrep, and what people and the agent use in it.
     pub sandbox: bool,
     /// A browser, for the tests.
     pub browser: bool,
@@ -41,6 +42,8 @@ impl Wants {
 pub struct Ready {
     pub places: Places,
     pub node: NodeTools,
+    /// A folder with code-server and agent-browser, where sandboxes are wanted.
+    pub development: Option<PathBuf>,
     pub wasm: WasmToolchain,
     pub worker_build: PathBuf,
     pub wasm_bindgen: PathBuf,
@@ -58,12 +61,20 @@ pub fn prepare(places: &Places, wants: Wants) -> Result<Ready> {
     let _lock = Lock::take(places)?;
     debian::programs(places, wants)?;
     let node = node_tools::install(places)?;
+    let development = wants.sandbox.then(|| development_tools::install(places, &node)).transpose()?;
     let cargo = cargo_tools::install(places)?;
     let wasm = wasm::install(places)?;
     if wants.web {
         web::dependencies(places, &node)?;
     }
-    Ok(Ready { places: places.clone(), node, wasm, worker_build: cargo.worker_build, wasm_bindgen: cargo.wasm_bindgen })
+    Ok(Ready {
+        places: places.clone(),
+        node,
+        development,
+        wasm,
+        worker_build: cargo.worker_build,
+        wasm_bindgen: cargo.wasm_bindgen,
+    })
 }
 
 /// `cargo-fuzz`, and the C++ compiler that libFuzzer is built with. Only `cargo xtask fuzz` needs them.

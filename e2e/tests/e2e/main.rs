@@ -11,6 +11,7 @@ mod bad_input;
 mod boot_modes;
 mod browser;
 mod crashes;
+mod development;
 mod diffs;
 mod endurance;
 mod family;
@@ -149,6 +150,8 @@ const REAL: &[(&str, Test)] = tests![
     main_job::a_follow_up_waits_for_its_turn_and_stop_stops,
     secrets::a_hook_and_the_agent_see_the_secrets_and_nobody_else_does,
     boot_modes::hooks_run_as_each_boot_mode_has_it,
+    development::the_editor_of_a_sandbox_is_opened_and_changes_its_files,
+    development::the_agent_looks_at_a_page_and_shows_a_picture_of_it,
     browser::two_browsers_do_the_main_job_by_hand,
     terminal::two_people_share_a_terminal_and_a_restart_is_told,
     terminal::a_terminal_is_for_people_at_our_own_pages_where_it_is_turned_on,

@@ -39,10 +39,15 @@ pub const INSIDE: &str = "/opt/open-inspect";
 /// System folders that hold programs and libraries.
 const SYSTEM: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
 /// Settings that programs need; the rest of `/etc` may hold secrets.
-const SETTINGS: [&str; 19] = [
+const SETTINGS: [&str; 22] = [
+    // The desktop's programs.
+    "/etc/X11",
     "/etc/alternatives",
     "/etc/ca-certificates",
+    // Debian's Chromium does not start without.
+    "/etc/chromium.d",
     "/etc/crypto-policies",
+    "/etc/fonts",
     "/etc/group",
     "/etc/host.conf",
     "/etc/hosts",

@@ -59,6 +59,10 @@ impl CodeServer {
                 "password",
                 "--disable-telemetry",
                 "--disable-update-check",
+                // It can do nothing here that the agent and its tools cannot.
+                "--disable-workspace-trust",
+                // Ports have origins of their own: on the editor's they could act as it does.
+                "--disable-proxy",
                 "--bind-addr",
                 &address,
             ]),
@@ -188,7 +192,8 @@ mod tests {
         let expected = [
             (
                 "code-server",
-                "--auth password --disable-telemetry --disable-update-check --bind-addr 127.0.0.1:9000",
+                "--auth password --disable-telemetry --disable-update-check --disable-workspace-trust --disable-proxy \
+                 --bind-addr 127.0.0.1:9000",
                 Readiness::Started,
             ),
             ("Xvfb", ":1 -screen 0 1280x720x24 -nolisten tcp", socket),

@@ -225,6 +225,12 @@ impl Stack<'_> {
         })
     }
 
+    /// Folders for the `PATH` of sandboxes.
+    fn tool_path(&self) -> OsString {
+        let folders = std::iter::once(self.ready.node.bin_dir()).chain(self.ready.development.as_deref());
+        std::env::join_paths(folders).unwrap_or_else(|_| self.ready.node.bin_dir().into())
+    }
+
     fn sandbox_host(&self) -> Option<Spec> {
         let port = self.ports.sandbox_host?;
         let node = &self.ready.node;
@@ -239,7 +245,7 @@ impl Stack<'_> {
                 ("LOCAL_SANDBOX_SECRET".into(), self.secrets.sandbox_host_secret.clone().into()),
                 ("OPENCODE_BIN".into(), node.opencode().into()),
                 // What the agent and the projects it works on may expect to find.
-                ("OI_TOOL_PATH".into(), node.bin_dir().into()),
+                ("OI_TOOL_PATH".into(), self.tool_path()),
             ],
             // The model's key comes with each sandbox's configuration, and only its supervisor holds it.
             unset: MODEL_VARIABLES.to_vec(),

@@ -1,0 +1,99 @@
+//! What people and the agent use in a sandbox beside the agent itself, as the real programs: code-server, and the agent's
+//! browser.
+
+use std::time::{Duration, Instant};
+
+use e2e::api::Person;
+use e2e::{Failed, Outcome, check, check_eq};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::World;
+use crate::browser::run_script;
+
+const UP_WITHIN: Duration = Duration::from_secs(60);
+const RUN_WITHIN: Duration = Duration::from_secs(120);
+/// Another repository than other tests turn terminals on for.
+const SETTINGS: &str = "/api/integration-settings/code-server/repos/acme/handbook";
+
+async fn session(ada: &Person) -> Outcome<String> {
+    let body = json!({"repoOwner": "acme", "repoName": "handbook"});
+    let answer = ada.call(Method::POST, "/api/sessions", Some(&body)).await?;
+    check_eq!(answer.status.as_u16(), 201, "a session ({})", answer.text);
+    Ok(answer.json["sessionId"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The address of the session's editor, and its password.
+async fn editor(ada: &Person, session: &str) -> Outcome<(String, String)> {
+    let begun = Instant::now();
+    let mut last = String::new();
+    while begun.elapsed() < UP_WITHIN {
+        let answer = ada.call(Method::GET, &format!("/api/sessions/{session}/sandbox-access"), None).await?;
+        let door = &answer.json["codeServer"];
+        if let (Some(url), Some(password)) = (door["url"].as_str(), door["password"].as_str()) {
+            return Ok((url.to_owned(), password.to_owned()));
+        }
+        last = answer.text;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    Err(Failed(format!("there is no editor: {last}")))
+}
+
+pub async fn the_editor_of_a_sandbox_is_opened_and_changes_its_files(world: &World) -> Outcome {
+    let ada = Person::sign_in(&world.stack.ready, "ada").await?;
+    let on = json!({"settings": {"enabled": true}});
+    let put = ada.call(Method::PUT, SETTINGS, Some(&on)).await?;
+    check_eq!(put.status.as_u16(), 200, "code-server is turned on ({})", put.text);
+    let session = session(&ada).await?;
+    let (url, password) = editor(&ada, &session).await?;
+    let variables = [("EDITOR_URL", url.as_str()), ("EDITOR_PASSWORD", &password)];
+    run_script(world, "editor.mjs", Duration::from_secs(150), &variables).await?;
+    let seen = run(
+        &ada,
+        &session,
+        "echo seen=$(grep -c written written-in-the-editor) secrets=$(env | grep -Ec '^(CODE_SERVER_)?PASSWORD=')",
+    )
+    .await?;
+    let output = seen["output"].as_str().unwrap_or_default();
+    check!(output.contains("seen=1"), "the agent sees what was written: {seen}");
+    check!(output.contains("secrets=0"), "and not the editor's password: {seen}");
+    let off = ada.call(Method::DELETE, SETTINGS, None).await?;
+    check_eq!(off.status.as_u16(), 200, "code-server is turned off ({})", off.text);
+    ada.call(Method::POST, &format!("/api/sessions/{session}/archive"), Some(&json!({}))).await?;
+    Ok(())
+}
+
+/// The tool call of a command that the agent ran.
+async fn run(ada: &Person, session: &str, command: &str) -> Outcome<Value> {
+    let message = ada.prompt(session, &format!("BASH {command}")).await?;
+    let ended = ada.wait_for_end(session, &message, RUN_WITHIN).await?;
+    check_eq!(ended["status"], "completed", "{command} ({ended})");
+    let events = ada.call(Method::GET, &format!("/api/sessions/{session}/events?limit=200"), None).await?;
+    let events = events.json["events"].as_array().cloned().unwrap_or_default();
+    let call = events.into_iter().map(|mut row| row["data"].take());
+    let found = call.into_iter().find(|event| event["type"] == "tool_call" && event["messageId"] == message);
+    found.ok_or_else(|| Failed(format!("`{command}` was not run")))
+}
+
+pub async fn the_agent_looks_at_a_page_and_shows_a_picture_of_it(world: &World) -> Outcome {
+    let ada = Person::sign_in(&world.stack.ready, "ada").await?;
+    let session = session(&ada).await?;
+    let command = "mkdir -p /tmp/site && echo '<h1>A heading</h1>' > /tmp/site/index.html && \
+        (python3 -m http.server 3123 --bind 127.0.0.1 --directory /tmp/site >/tmp/site.log 2>&1 &) ; sleep 1; \
+        agent-browser open http://127.0.0.1:3123/ && agent-browser snapshot && \
+        agent-browser screenshot page.png && upload-media page.png --caption 'The page'; agent-browser close";
+    let seen = run(&ada, &session, command).await?;
+    let output = seen["output"].as_str().unwrap_or_default();
+    check!(output.contains("heading \"A heading\""), "what the browser read: {seen}");
+    let snapshot = ada.snapshot(&session).await?;
+    let artifacts = snapshot["artifacts"].as_array().cloned().unwrap_or_default();
+    let picture = artifacts.iter().find(|artifact| artifact["type"] == "screenshot");
+    let picture = picture.ok_or_else(|| Failed(format!("there is no picture: {seen}; {artifacts:?}")))?;
+    let id = picture["id"].as_str().unwrap_or_default();
+    let kept = ada.call(Method::GET, &format!("/api/sessions/{session}/media/{id}"), None).await?;
+    // As text, the first byte of a PNG is none.
+    let is_png = kept.text.starts_with("\u{fffd}PNG\r\n") && kept.text.len() > 1_000;
+    check!(kept.status.is_success() && is_png, "the picture ({}, {} bytes)", kept.status, kept.text.len());
+    ada.call(Method::POST, &format!("/api/sessions/{session}/archive"), Some(&json!({}))).await?;
+    Ok(())
+}
