@@ -41,6 +41,7 @@ fn generate() -> String {
     collector.visit::<session_state::SpawnSource>();
     collector.visit::<rest::CreateSessionRequest>();
     collector.visit::<rest::CreateSessionResponse>();
+    collector.visit::<rest::SandboxAccess>();
     collector.visit::<rest::PromptRequest>();
     collector.visit::<rest::PromptResponse>();
     collector.visit::<rest::WsTokenResponse>();

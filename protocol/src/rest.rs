@@ -49,6 +49,42 @@ pub struct CreateSessionRequest {
     pub environment_id: Option<EnvironmentId>,
 }
 
+/// A page of a sandbox that asks for a password. It has no `Debug`, so that the password is in no log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PageWithPassword {
+    /// Its address.
+    pub url: String,
+    /// Its password.
+    pub password: String,
+}
+
+/// A page of a sandbox that asks for a token. It has no `Debug`, so that the token is in no log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PageWithToken {
+    /// Its address.
+    pub url: String,
+    /// Its token.
+    pub token: String,
+}
+
+/// `GET /sessions/:id/sandbox-access`: pages of the sandbox, those that there are, with what they ask for.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SandboxAccess {
+    /// code-server.
+    pub code_server: Option<PageWithPassword>,
+    /// The desktop.
+    pub vnc: Option<PageWithPassword>,
+    /// A terminal of the vendor's.
+    pub ttyd: Option<PageWithToken>,
+}
+
 /// Answer of `POST /sessions`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
 
 const PORT = Number(process.env.PORT ?? 8799);
-const DIST = join(fileURLToPath(new URL(".", import.meta.url)), "../dist");
+const DIST = process.env.DIST ?? join(fileURLToPath(new URL(".", import.meta.url)), "../dist");
 const POLICY = "default-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self' ws: wss:";
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2" };
 const now = Date.now();
@@ -244,6 +244,10 @@ async function prepare() {
     long.put({ type: "part", messageId, partId: id(), kind: "text", text: `Module ${turn} now stands on its own.\n\n| check | result |\n| --- | --- |\n| unit tests | pass |\n| types | pass |\n\n> One public function was renamed; all callers were updated.` });
     long.put({ type: "execution_complete", messageId, success: true, outcome: "done", timestamp: now / 1000 - (61 - turn) * 600 + 130 });
   }
+  Object.assign(long.info, {
+    codeServerUrl: "http://p8080-mock.localhost:9000/?token=t", vncUrl: "http://p6080-mock.localhost:9000/?token=t",
+    tunnelUrls: { 3000: "http://p3000-mock.localhost:9000/?token=t", 5173: "http://p5173-mock.localhost:9000/?token=t" },
+  });
   add("empty", { title: null, sandboxStatus: "pending" });
   for (let index = 1; index <= 40; index += 1) {
     const status = ["completed", "completed", "failed", "archived", "active"][index % 5];
@@ -291,6 +295,11 @@ async function answer(request, url, body) {
   }
   const session = match === null ? undefined : sessions.get(match[1]);
   if (session === undefined) return [404, { error: "There is no such session.", code: "NOT_FOUND" }];
+  if (match[2] === "sandbox-access") {
+    if (process.env.MOCK_FAIL === "access") return [503, { error: "The session did not answer in time. Try again.", code: "UPSTREAM_FAILED", requestId: id() }];
+    const page = (url) => (url === null ? null : { url, password: "hunter2-hunter2" });
+    return [200, { codeServer: page(session.info.codeServerUrl), vnc: page(session.info.vncUrl), ttyd: null }];
+  }
   if (match[2] === "ws-token") return [200, { token: "0".repeat(64), participantId: PEOPLE.ada.participantId }];
   if (match[2] === "prompt") return [200, { messageId: session.enqueue(body.content), status: "queued" }];
   if (match[2] === "archive") return [200, { status: "archived" }];

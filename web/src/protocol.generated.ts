@@ -1431,6 +1431,32 @@ text: string, };
 export type Outcome = "done" | "failed" | "stopped" | "timed_out" | "cancelled";
 
 /**
+ * A page of a sandbox that asks for a password. It has no `Debug`, so that the password is in no log.
+ */
+export type PageWithPassword = { 
+/**
+ * Its address.
+ */
+url: string, 
+/**
+ * Its password.
+ */
+password: string, };
+
+/**
+ * A page of a sandbox that asks for a token. It has no `Debug`, so that the token is in no log.
+ */
+export type PageWithToken = { 
+/**
+ * Its address.
+ */
+url: string, 
+/**
+ * Its token.
+ */
+token: string, };
+
+/**
  * A finished part of the assistant's text or reasoning.
  */
 export type Part = { 
@@ -2050,6 +2076,23 @@ metadata: RepositoryMetadata | null, };
  * What a person may do.
  */
 export type Role = "member" | "admin";
+
+/**
+ * `GET /sessions/:id/sandbox-access`: pages of the sandbox, those that there are, with what they ask for.
+ */
+export type SandboxAccess = { 
+/**
+ * code-server.
+ */
+codeServer: PageWithPassword | null, 
+/**
+ * The desktop.
+ */
+vnc: PageWithPassword | null, 
+/**
+ * A terminal of the vendor's.
+ */
+ttyd: PageWithToken | null, };
 
 /**
  * Status of the session's sandbox.

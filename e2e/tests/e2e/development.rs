@@ -1,7 +1,7 @@
 //! What people and the agent use in a sandbox beside the agent itself, as the real programs: code-server, and the agent's
 //! browser.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::api::Person;
 use e2e::{Failed, Outcome, check, check_eq};
@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use crate::World;
 use crate::browser::run_script;
 
-const UP_WITHIN: Duration = Duration::from_secs(60);
 const RUN_WITHIN: Duration = Duration::from_secs(120);
 /// Another repository than other tests turn terminals on for.
 const SETTINGS: &str = "/api/integration-settings/code-server/repos/acme/handbook";
@@ -23,31 +22,13 @@ async fn session(ada: &Person) -> Outcome<String> {
     Ok(answer.json["sessionId"].as_str().unwrap_or_default().to_owned())
 }
 
-/// The address of the session's editor, and its password.
-async fn editor(ada: &Person, session: &str) -> Outcome<(String, String)> {
-    let begun = Instant::now();
-    let mut last = String::new();
-    while begun.elapsed() < UP_WITHIN {
-        let answer = ada.call(Method::GET, &format!("/api/sessions/{session}/sandbox-access"), None).await?;
-        let door = &answer.json["codeServer"];
-        if let (Some(url), Some(password)) = (door["url"].as_str(), door["password"].as_str()) {
-            return Ok((url.to_owned(), password.to_owned()));
-        }
-        last = answer.text;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
-    Err(Failed(format!("there is no editor: {last}")))
-}
-
 pub async fn the_editor_of_a_sandbox_is_opened_and_changes_its_files(world: &World) -> Outcome {
     let ada = Person::sign_in(&world.stack.ready, "ada").await?;
     let on = json!({"settings": {"enabled": true}});
     let put = ada.call(Method::PUT, SETTINGS, Some(&on)).await?;
     check_eq!(put.status.as_u16(), 200, "code-server is turned on ({})", put.text);
     let session = session(&ada).await?;
-    let (url, password) = editor(&ada, &session).await?;
-    let variables = [("EDITOR_URL", url.as_str()), ("EDITOR_PASSWORD", &password)];
-    run_script(world, "editor.mjs", Duration::from_secs(150), &variables).await?;
+    run_script(world, "editor.mjs", Duration::from_secs(180), &[("SESSION", &session)]).await?;
     let seen = run(
         &ada,
         &session,

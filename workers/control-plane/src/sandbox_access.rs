@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use oi_protocol::SessionId;
+use oi_protocol::rest::{self, PageWithPassword, PageWithToken};
 use oi_session::access::SandboxAccess;
 use oi_worker_kit::sealed::{SealError, SealingKey};
 use serde::{Deserialize, Serialize};
@@ -74,34 +75,13 @@ pub fn seal(
     Ok(SandboxAccess { code_server_url, vnc_url, ttyd_url, dashboard_url, tunnel_urls, sealed })
 }
 
-#[derive(Serialize)]
-struct WithPassword {
-    url: String,
-    password: String,
-}
-
-#[derive(Serialize)]
-struct WithToken {
-    url: String,
-    token: String,
-}
-
-/// `GET /sessions/:id/sandbox-access`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct OpenedAccess {
-    code_server: Option<WithPassword>,
-    vnc: Option<WithPassword>,
-    ttyd: Option<WithToken>,
-}
-
 /// With the secrets in clear, for a person who may have them. A page whose secret is not known is left out.
 pub fn open(
     key: &SealingKey,
     session: &SessionId,
     sandbox_id: &str,
     access: SandboxAccess,
-) -> Result<OpenedAccess, SealError> {
+) -> Result<rest::SandboxAccess, SealError> {
     let secrets: Secrets = match &access.sealed {
         Some(sealed) => {
             let plain = key.open(sealed, &place(session, sandbox_id))?;
@@ -110,12 +90,12 @@ pub fn open(
         None => Secrets::default(),
     };
     let with_password = |url: Option<String>, secret: Option<String>| {
-        url.zip(secret).map(|(url, password)| WithPassword { url, password })
+        url.zip(secret).map(|(url, password)| PageWithPassword { url, password })
     };
-    Ok(OpenedAccess {
+    Ok(rest::SandboxAccess {
         code_server: with_password(access.code_server_url, secrets.code_server),
         vnc: with_password(access.vnc_url, secrets.vnc),
-        ttyd: access.ttyd_url.zip(secrets.ttyd).map(|(url, token)| WithToken { url, token }),
+        ttyd: access.ttyd_url.zip(secrets.ttyd).map(|(url, token)| PageWithToken { url, token }),
     })
 }
 

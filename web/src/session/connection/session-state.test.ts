@@ -51,6 +51,14 @@ function after(...messages: ServerMessage[]): SessionState {
 }
 
 describe("the state of a session", () => {
+  it("knows how the sandbox is reached until the sandbox goes", () => {
+    const up = after({ type: "sandbox_access_changed" }, { type: "tunnel_urls", urls: { "3000": "https://t.example" } });
+    expect([up.accessChanges, up.session?.tunnelUrls]).toEqual([1, { "3000": "https://t.example" }]);
+    const gone = reduce(up, { type: "sandbox_status", status: "stopped" }, 0).state;
+    expect([gone.session?.tunnelUrls, gone.session?.codeServerUrl]).toEqual([null, null]);
+    expect(reduce(up, { type: "sandbox_status", status: "snapshotting" }, 0).state.session?.tunnelUrls).not.toBeNull();
+  });
+
   it("applies every message of a batch, in order, and reports what one of them missed", () => {
     const start = after();
     const { state, missed } = reduce(

@@ -27,6 +27,8 @@ export interface SessionState {
   readonly sandboxError: string | undefined;
   /** The newest thing about the sandbox that people should know. */
   readonly sandboxWarning: string | undefined;
+  /** How often how the sandbox is reached has changed, as far as this page was told. */
+  readonly accessChanges: number;
 }
 
 export const EMPTY_SESSION: SessionState = {
@@ -39,6 +41,7 @@ export const EMPTY_SESSION: SessionState = {
   typing: new Map(),
   sandboxError: undefined,
   sandboxWarning: undefined,
+  accessChanges: 0,
 };
 
 /** How long a person counts as typing after they were last heard to, in ms. */
@@ -106,6 +109,10 @@ export function reduce(state: SessionState, message: ServerMessage, now: number)
       return settled({ ...withSandboxStatus(state, "failed"), sandboxError: message.error });
     case "sandbox_warning":
       return settled({ ...state, sandboxWarning: message.message });
+    case "sandbox_access_changed":
+      return settled({ ...state, accessChanges: state.accessChanges + 1 });
+    case "tunnel_urls":
+      return settled(withSession(state, (session) => ({ ...session, tunnelUrls: message.urls })));
     case "artifact_created":
     case "artifact_updated":
       return settled({ ...state, artifacts: withArtifact(state.artifacts, message.artifact) });
@@ -146,8 +153,14 @@ function withSession(state: SessionState, change: (session: SessionInfo) => Sess
   return state.session === undefined ? state : { ...state, session: change(state.session) };
 }
 
+/** Statuses of a sandbox that nobody reaches. */
+const GONE: ReadonlySet<SessionInfo["sandboxStatus"]> = new Set(["spawning", "stale", "stopped", "failed"]);
+const NO_ACCESS = { codeServerUrl: null, vncUrl: null, ttydUrl: null, tunnelUrls: null } as const;
+
 function withSandboxStatus(state: SessionState, sandboxStatus: SessionInfo["sandboxStatus"]): SessionState {
-  const changed = withSession(state, (session) => ({ ...session, sandboxStatus }));
+  // With the sandbox goes how it is reached.
+  const gone = GONE.has(sandboxStatus) ? NO_ACCESS : undefined;
+  const changed = withSession(state, (session) => ({ ...session, sandboxStatus, ...gone }));
   return sandboxStatus === "failed" ? changed : { ...changed, sandboxError: undefined };
 }
 

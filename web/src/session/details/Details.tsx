@@ -9,6 +9,7 @@ import { PullRequestBadge } from "../PullRequestBadge";
 import { useSession } from "../SessionContext";
 import type { ChangedFile } from "../timeline/conversation";
 import { LineCounts } from "../timeline/tools/ToolRow";
+import { Doors } from "./Doors";
 import styles from "./Details.module.css";
 
 /** More changed files than this are shown only when asked for. */
@@ -132,6 +133,7 @@ function Sandbox() {
       <p className={styles["quiet"]}>{words.long}</p>
       {warning !== undefined && <p className={styles["quiet"]}>{warning}</p>}
       {error !== undefined && <p className={styles["error"]}>{error}</p>}
+      <Doors />
     </Section>
   );
 }
