@@ -1,8 +1,10 @@
 //! What a boot asks and tells.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::{ControlPlane, ControlPlaneError, answer, read, refusal, until_answered};
@@ -14,6 +16,7 @@ const SKILLS_WITHIN: Duration = Duration::from_secs(15);
 const SKILLS_AGAIN: u32 = 2;
 const PAGE: u32 = 50;
 const PAGE_MAX_BYTES: usize = 32 << 20;
+const TUNNELS_WITHIN: Duration = Duration::from_secs(5);
 const FATAL_WITHIN: Duration = Duration::from_secs(5);
 
 impl ControlPlane {
@@ -41,6 +44,17 @@ impl ControlPlane {
             serde_json::from_slice(&bytes).map_err(|_| ControlPlaneError::Odd)
         })
         .await
+    }
+
+    /// Where the sandbox's ports are reached from outside, as far as its backend has said; control-plane.md 1.
+    pub async fn tunnel_urls(&self) -> Result<BTreeMap<u16, String>, ControlPlaneError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Known {
+            tunnel_urls: BTreeMap<u16, String>,
+        }
+        let request = self.request(Method::GET, "/tunnel-urls").timeout(TUNNELS_WITHIN);
+        answer::<Known>(request.send().await).await.map(|known| known.tunnel_urls)
     }
 
     /// Tells that the boot failed, where no socket could.

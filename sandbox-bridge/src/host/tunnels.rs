@@ -4,8 +4,6 @@
 //! `localhost` to this machine, and share no cookie and no storage between two of them, nor with the app's own address.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,11 +12,10 @@ use oi_protocol::local_backend::{LocalAccess, SandboxServices};
 
 use crate::random;
 use crate::secret::Secret;
+use crate::supervise::tunnels;
 
 /// Parameter that carries the token, once.
 pub const TOKEN_PARAMETER: &str = "oi_token";
-/// Where the sandbox reads them (sandbox.md 1.6).
-const FILE: &str = ".tunnels.env";
 const CODE_SERVER_PORT: u16 = 8080;
 const DESKTOP_PORT: u16 = 6080;
 
@@ -82,7 +79,7 @@ impl Tunnels {
             return;
         }
         if !access.tunnel_urls.is_empty()
-            && let Err(error) = write_file(&workspace.join(FILE), sandbox_id, &access.tunnel_urls)
+            && let Err(error) = tunnels::write(&workspace.join(tunnels::FILE), sandbox_id, &access.tunnel_urls)
         {
             tracing::warn!(event = "tunnels.not_written", sandbox_id, %error);
         }
@@ -113,21 +110,6 @@ impl Tunnels {
     }
 }
 
-/// The sandbox owns the folder: what is in the file's place is removed, and no link is followed.
-fn write_file(file: &Path, sandbox_id: &str, urls: &BTreeMap<u16, String>) -> std::io::Result<()> {
-    use std::io::Write as _;
-    match std::fs::remove_file(file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut text = format!("TUNNEL_SANDBOX_ID={sandbox_id}\n");
-    for (port, url) in urls {
-        let _ = writeln!(text, "TUNNEL_{port}={url}");
-    }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(file)?;
-    file.write_all(text.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,11 +124,11 @@ mod tests {
         let workspace = tempfile::tempdir().expect("a folder");
         let precious = workspace.path().join("precious");
         std::fs::write(&precious, "mine").expect("written");
-        std::os::unix::fs::symlink(&precious, workspace.path().join(FILE)).expect("linked");
+        std::os::unix::fs::symlink(&precious, workspace.path().join(tunnels::FILE)).expect("linked");
         let tunnels = Tunnels::new(4000);
         tunnels.open("sb-1", &services(vec![5173, 3000]), workspace.path());
         let access = tunnels.access("sb-1").expect("open");
-        let text = std::fs::read_to_string(workspace.path().join(FILE)).expect("there");
+        let text = std::fs::read_to_string(workspace.path().join(tunnels::FILE)).expect("there");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "TUNNEL_SANDBOX_ID=sb-1");
         assert_eq!(lines[1], format!("TUNNEL_3000={}", access.tunnel_urls[&3000]));

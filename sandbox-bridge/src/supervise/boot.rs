@@ -130,7 +130,7 @@ impl Boot {
 
     async fn finish_workspace(&self, workspace: &Workspace) -> Result<(), BootError> {
         self.workspace.set_up(workspace).await?;
-        self.workspace.wait_for_tunnels(workspace).await;
+        self.workspace.wait_for_tunnels(workspace, &self.control_plane).await;
         self.workspace.start(workspace).await
     }
 

@@ -1,14 +1,21 @@
 //! `/workspace/.tunnels.env`: where a sandbox's ports are reached from outside, written by its backend: sandbox.md,
 //! section 1.6.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::control_plane::{ControlPlane, ControlPlaneError};
+
+/// Its name in the workspace.
+pub const FILE: &str = ".tunnels.env";
 /// Longest file that is looked at: ten ports with an address each.
 const FILE_MAX_BYTES: u64 = 64 << 10;
 const POLL: Duration = Duration::from_millis(200);
+/// How often the control plane is asked.
+const ASK: Duration = Duration::from_secs(1);
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 /// Longest that a backend may ask for.
 const WAIT_MAX_SECONDS: f64 = 600.0;
@@ -27,7 +34,7 @@ impl Tunnels {
         let mut ports = ports.to_vec();
         ports.sort_unstable();
         ports.dedup();
-        Self { file: workspace.join(".tunnels.env"), sandbox_id: sandbox_id.to_owned(), ports }
+        Self { file: workspace.join(FILE), sandbox_id: sandbox_id.to_owned(), ports }
     }
 
     /// Ports that are expected.
@@ -73,6 +80,30 @@ impl Tunnels {
         self.ports.iter().all(|port| has(&format!("TUNNEL_{port}=")))
     }
 
+    /// Asks the control plane for the addresses until it has all of them, and writes the file: not every backend can. One
+    /// that knows no such question is not asked again.
+    pub async fn ask(&self, control_plane: &ControlPlane) {
+        loop {
+            match control_plane.tunnel_urls().await {
+                Ok(urls) if self.ports.iter().all(|port| urls.contains_key(port)) => {
+                    let urls = self.ports.iter().filter_map(|port| Some((*port, urls.get(port)?.clone()))).collect();
+                    if !self.are_known()
+                        && let Err(error) = write(&self.file, &self.sandbox_id, &urls)
+                    {
+                        tracing::warn!(event = "tunnel.env_file_not_written", %error);
+                    }
+                    return;
+                }
+                Err(error @ ControlPlaneError::Refused { status: 401 | 403 | 405, .. }) => {
+                    tracing::warn!(event = "tunnel.not_told", %error);
+                    return;
+                }
+                // A session whose backend has not answered yet has no sandbox, or no addresses.
+                _ => sleep(ASK).await,
+            }
+        }
+    }
+
     /// Waits until every expected port has its address; `false` when it did not within the limit.
     pub async fn wait(&self, limit: Duration) -> bool {
         let began = Instant::now();
@@ -89,6 +120,25 @@ impl Tunnels {
             sleep(POLL).await;
         }
     }
+}
+
+/// Writes the file of a sandbox. Who is in the sandbox owns the folder: what is in the file's place is removed, and no link
+/// is followed.
+pub fn write(file: &Path, sandbox_id: &str, urls: &BTreeMap<u16, String>) -> std::io::Result<()> {
+    use std::fmt::Write as _;
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut text = format!("TUNNEL_SANDBOX_ID={sandbox_id}\n");
+    for (port, url) in urls {
+        let _ = writeln!(text, "TUNNEL_{port}={url}");
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(file)?;
+    file.write_all(text.as_bytes())
 }
 
 /// `TUNNEL_WAIT_TIMEOUT_SECONDS`: seconds with a fraction; what is no such number counts as unset.

@@ -15,6 +15,7 @@ use super::teller::Teller;
 use super::tunnels::{Tunnels, wait_limit};
 use super::{assembly, manifest, workspace_file};
 use crate::agent::opencode::config;
+use crate::control_plane::ControlPlane;
 use crate::diff::OWN_FILES;
 use crate::git::sync::{self, Found, Stale, SyncLimits, Synced};
 use crate::git::{Checkout, Git, Workspace, checkout};
@@ -186,7 +187,7 @@ impl WorkspaceBoot {
     }
 
     /// Waits for the addresses of the ports, which start scripts may read.
-    pub async fn wait_for_tunnels(&self, workspace: &Workspace) {
+    pub async fn wait_for_tunnels(&self, workspace: &Workspace, control_plane: &ControlPlane) {
         let tunnels = self.tunnels();
         if tunnels.ports().is_empty() || workspace.checkouts.is_empty() {
             return;
@@ -194,7 +195,14 @@ impl WorkspaceBoot {
         let text = self.config.env.get("TUNNEL_WAIT_TIMEOUT_SECONDS");
         let limit = wait_limit(text.map(String::as_str));
         let work = async {
-            let known = tunnels.wait(limit).await;
+            let asked = async {
+                tunnels.ask(control_plane).await;
+                std::future::pending().await
+            };
+            let known = tokio::select! {
+                known = tunnels.wait(limit) => known,
+                never = asked => never,
+            };
             if known { Ok(()) } else { Err("Not every port has an address yet. The boot goes on.") }
         };
         // The phase has said it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oi_protocol::local_backend::{BootFrom, CheckoutRepository, CreateSandboxRequest};
 use sandbox_bridge::host::processes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::id;
 use crate::support::forge::Forge;
@@ -344,6 +344,27 @@ async fn start_waits_for_the_addresses_of_the_ports() {
     std::fs::write(sandbox.path("workspace/.tunnels.env"), &line).expect("written");
     world.session.booted().await;
     assert_eq!(std::fs::read_to_string(sandbox.path("workspace/seen")).expect("it ran"), line);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_that_the_backend_cannot_write_are_asked_for() {
+    let world = world().await;
+    world.forge.change("api", "mkdir .openinspect; echo 'cat ../.tunnels.env > ../seen' > .openinspect/start.sh;");
+    let mut config = world.config(BootFrom::Fresh);
+    config.services.tunnel_ports = vec![3000, 80];
+    let lines = format!(
+        "TUNNEL_SANDBOX_ID={}\nTUNNEL_80=https://b.example\nTUNNEL_3000=https://a.example\n",
+        config.sandbox_id
+    );
+    // Not all of them yet.
+    *world.session.inner.tunnel_urls.lock().expect("no panic") = json!({"80": "https://b.example"});
+    let sandbox = world.start(config, |_| {});
+    let waits = |f: &Value| f["phase"] == "tunnels" && f["status"] == "started";
+    world.session.frame("the wait", waits).await;
+    let urls = json!({"3000": "https://a.example", "80": "https://b.example", "9": "https://not-expected.example"});
+    *world.session.inner.tunnel_urls.lock().expect("no panic") = urls;
+    world.session.booted().await;
+    assert_eq!(std::fs::read_to_string(sandbox.path("workspace/seen")).expect("it ran"), lines);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,6 +44,14 @@ async fn a_caller_that_leaves_during_a_start_does_not_take_the_tunnels_along() {
     )
     .expect("sent");
     caller.write_all(&body).expect("sent");
+    // It leaves when the start has begun, and not before.
+    let path = format!("/v1/sandboxes/{id}");
+    for _ in 0..500 {
+        if host.call(Method::GET, &path, None).await.0 == StatusCode::OK {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     drop(caller);
     session.connected(1).await;
     let mut open = None;

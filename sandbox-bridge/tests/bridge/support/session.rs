@@ -85,6 +85,8 @@ pub struct Inner {
     /// The same for diffs.
     pub refuse_diffs_with: AtomicU16,
     pub pull_request_answers: Mutex<VecDeque<(u16, Value)>>,
+    /// Addresses of ports, once the backend has said them.
+    pub tunnel_urls: Mutex<Value>,
     /// Gets the sockets of terminals; without it they are refused.
     pub terminals: Mutex<Option<mpsc::UnboundedSender<(HeaderMap, WebSocket)>>>,
 }
@@ -114,6 +116,7 @@ impl Session {
             refuse_outputs_with: AtomicU16::new(0),
             refuse_diffs_with: AtomicU16::new(0),
             pull_request_answers: Mutex::default(),
+            tunnel_urls: Mutex::new(json!({})),
             terminals: Mutex::default(),
         });
         let session = Self { url, inner };
@@ -122,6 +125,7 @@ impl Session {
             .route("/sessions/{id}/terminal", get(terminal))
             .route("/sessions/{id}/scm-credentials", post(credentials))
             .route("/sessions/{id}/sandbox-skills", get(skills))
+            .route("/sessions/{id}/tunnel-urls", get(tunnel_urls))
             .route("/sandbox/{id}/error", post(boot_error))
             .route("/sessions/{id}/commit-signing", get(signing_key::setting).post(signing_key::sign))
             .route("/sessions/{id}/pr", post(pull_request))
@@ -415,6 +419,14 @@ async fn skills(State(session): State<Session>, headers: HeaderMap, uri: http::U
     let (status, body) =
         page.unwrap_or((200, json!({"schemaVersion": 1, "manifestSha256": "none", "skills": [], "nextCursor": null})));
     (StatusCode::from_u16(status).expect("a status"), Json(body)).into_response()
+}
+
+async fn tunnel_urls(State(session): State<Session>, headers: HeaderMap) -> Response {
+    if !has_token(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let urls = session.inner.tunnel_urls.lock().expect("no panic").clone();
+    Json(json!({"tunnelUrls": urls})).into_response()
 }
 
 async fn boot_error(

@@ -215,7 +215,6 @@ impl<T: Transport> SandboxBackend for E2b<T> {
     async fn create(&self, request: &CreateSandboxRequest) -> Result<BackendSandbox, BackendError> {
         let id = &request.sandbox_id;
         let mut env = environment::environment(request, Files::Fresh, &self.passwords(id));
-        Doors::of(&request.services).expect_tunnels(&mut env);
         env.insert("HOME".to_owned(), HOME.to_owned());
         let operation = self.vendor.begin("create the sandbox", START_WITHIN).hiding(environment::secrets(&env));
         let body = NewSandbox {

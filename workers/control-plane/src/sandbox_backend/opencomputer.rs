@@ -135,7 +135,6 @@ impl<T: Transport> OpenComputer<T> {
     ) -> Result<BackendSandbox, BackendError> {
         let id = &request.sandbox_id;
         let mut env = environment::environment(request, files, &self.passwords(id));
-        Doors::of(&request.services).expect_tunnels(&mut env);
         env.insert("HOME".to_owned(), HOME.to_owned());
         env.insert("IMAGE_BUILD_MODE".to_owned(), "false".to_owned());
         for name in NOT_INHERITED {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use oi_protocol::local_backend::SandboxServices;
 use oi_worker_kit::mac;
 
-use super::vendor_environment::{Environment, quoted};
+use super::vendor_environment::quoted;
 use crate::sandbox_access::{BackendAccess, Door};
 
 /// code-server's port, unless the settings have another.
@@ -41,14 +41,6 @@ impl Doors {
     /// All ports, ours first.
     pub fn ports(&self) -> Vec<u16> {
         self.code_server.into_iter().chain(self.desktop).chain(self.tunnels.iter().copied()).collect()
-    }
-
-    /// Tells a sandbox that it is going to be told the addresses of its tunnels, so that its boot waits for them.
-    pub fn expect_tunnels(&self, environment: &mut Environment) {
-        if !self.tunnels.is_empty() {
-            let ports: Vec<String> = self.tunnels.iter().map(u16::to_string).collect();
-            environment.insert("EXPECTED_TUNNEL_PORTS".to_owned(), ports.join(","));
-        }
     }
 
     /// A shell script that tells a sandbox the addresses of its tunnels; nothing where it has none.

@@ -190,6 +190,11 @@ pub fn environment(request: &CreateSandboxRequest, files: Files, passwords: &Pas
         set("NOVNC_PORT", &port.to_string());
         set("VNC_PASSWORD", &passwords.desktop);
     }
+    // Its boot waits for their addresses: it is told them here, or asks.
+    if !doors.tunnels.is_empty() {
+        let ports: Vec<String> = doors.tunnels.iter().map(u16::to_string).collect();
+        set("EXPECTED_TUNNEL_PORTS", &ports.join(","));
+    }
     environment
 }
 

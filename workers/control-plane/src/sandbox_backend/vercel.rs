@@ -228,7 +228,6 @@ impl<T: Transport> Vercel<T> {
         let doors = Doors::of(&request.services);
         let mut env = environment::environment(request, files, &self.passwords(id));
         env.insert("HOME".to_owned(), HOME.to_owned());
-        doors.expect_tunnels(&mut env);
         let operation = self.vendor.begin("create the sandbox", START_WITHIN).hiding(environment::secrets(&env));
         let source = match image {
             Some(image) => image.to_owned(),

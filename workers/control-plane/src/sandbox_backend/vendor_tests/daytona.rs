@@ -36,8 +36,7 @@ async fn a_sandbox_is_created_with_its_environment_and_reached() {
     });
     assert_eq!(codes(&sandbox).0, "https://8080-tok7500.proxy.daytona.example");
     assert_eq!(sandbox.access.as_ref().map(|access| access.tunnel_urls.len()), Some(1));
-    // Nobody could tell it the addresses, so that its boot must not wait for them.
-    assert!(fake.with(|cloud| !cloud.sandboxes[0].env.contains_key("EXPECTED_TUNNEL_PORTS")));
+    assert_eq!(fake.with(|cloud| cloud.sandboxes[0].env["EXPECTED_TUNNEL_PORTS"].clone()), "3000");
     let create = &fake.seen()[0];
     assert_eq!((create.method.as_str(), create.path.as_str()), ("POST", "/sandbox"));
     no_secret_is_in_an_address(&fake);
