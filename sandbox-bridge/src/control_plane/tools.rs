@@ -21,9 +21,14 @@ const NOTICE_WITHIN: Duration = Duration::from_secs(60);
 const TASK_ANSWER_MAX_BYTES: usize = 8 << 20;
 const NOTICE_ANSWER_MAX_BYTES: usize = 64 << 10;
 
-/// An id in a path, whatever the agent wrote.
-fn escaped(id: &str) -> String {
-    url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>().replace('+', "%20")
+/// The path of a child session, whatever the agent wrote as its id. A folder's name for itself or for the one above
+/// would be folded away, and the call would reach another route.
+fn child(id: &str, rest: &str) -> Result<String, ControlPlaneError> {
+    if matches!(id, "" | "." | "..") {
+        return Err(ControlPlaneError::Local("there is no such task".to_owned()));
+    }
+    let id = url::form_urlencoded::byte_serialize(id.as_bytes()).collect::<String>().replace('+', "%20");
+    Ok(format!("/children/{id}{rest}"))
 }
 
 async fn within<T>(
@@ -41,7 +46,7 @@ impl ControlPlane {
 
     /// The list of child sessions, or one of them, with what `query` asks for.
     pub async fn children(&self, id: Option<&str>, query: &[(&str, String)]) -> Result<Value, ControlPlaneError> {
-        let path = id.map_or_else(|| "/children".to_owned(), |id| format!("/children/{}", escaped(id)));
+        let path = id.map_or_else(|| Ok("/children".to_owned()), |id| child(id, ""))?;
         until_answered(TASK_WITHIN, Duration::from_millis(500), is_passing, || async {
             let sent = self.request(Method::GET, &path).query(query).send().await;
             let (status, bytes) = read(sent, TASK_ANSWER_MAX_BYTES).await?;
@@ -56,13 +61,13 @@ impl ControlPlane {
 
     /// Gives a child session another prompt. Not repeated: each time would be another prompt.
     pub async fn prompt_child(&self, id: &str, body: &Value) -> Result<Value, ControlPlaneError> {
-        let path = format!("/children/{}/prompt", escaped(id));
+        let path = child(id, "/prompt")?;
         within(TASK_WITHIN, async { answer(self.post(&path).json(body).send().await).await }).await
     }
 
     /// Cancels a child session.
     pub async fn cancel_child(&self, id: &str, body: &Value) -> Result<Value, ControlPlaneError> {
-        let path = format!("/children/{}/cancel", escaped(id));
+        let path = child(id, "/cancel")?;
         within(CANCEL_WITHIN, async { answer(self.post(&path).json(body).send().await).await }).await
     }
 
@@ -86,5 +91,26 @@ impl ControlPlane {
             Ok((status.as_u16(), serde_json::from_slice(&bytes).unwrap_or_default()))
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_one_segment_of_the_path_or_none_at_all() {
+        for id in ["", ".", ".."] {
+            assert!(matches!(child(id, "/prompt"), Err(ControlPlaneError::Local(_))), "{id:?}");
+        }
+        for id in ["c1", "...", "%2e%2e", ".%2E", "../x", "..\\", "..\t", " ..", "a?b", "a#b", "a+b", "\u{e4}\n"] {
+            let path = child(id, "/prompt").expect("a path");
+            let url = url::Url::parse(&format!("http://host/sessions/s{path}")).expect("an address");
+            let segments: Vec<&str> = url.path_segments().expect("a path").collect();
+            let [_, _, "children", segment, "prompt"] = segments.as_slice() else { panic!("{id:?}: {url}") };
+            let read =
+                url::form_urlencoded::parse(format!("id={segment}").as_bytes()).next().map(|(_, id)| id.into_owned());
+            assert_eq!((read.as_deref(), url.query(), url.fragment()), (Some(id), None, None));
+        }
     }
 }

@@ -107,6 +107,25 @@ async fn tasks_are_started_asked_after_prompted_and_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tasks_id_leads_to_no_other_route() {
+    let (session, _forge, sandbox) = world(false, true).await;
+    for route in ["POST prompt", "POST cancel"] {
+        session.taken().calls.answer(route, 200, json!({"messageId": "m"}));
+    }
+    // Without an id `get-task-status` lists all tasks.
+    let status = ["..", "."].map(|id| ("get-task-status", json!({"taskId": id})));
+    let others = ["..", ".", ""].into_iter().flat_map(|id| {
+        [("send-task-prompt", json!({"taskId": id, "prompt": "More"})), ("cancel-task", json!({"taskId": id}))]
+    });
+    for (name, arguments) in status.into_iter().chain(others) {
+        let (text, failed) = call(&sandbox, name, &arguments);
+        assert!(failed && text.contains("no such task"), "{name} {arguments}: {text}");
+    }
+    let made: Vec<String> = session.taken().calls.made.iter().map(|call| call.what.clone()).collect();
+    assert!(made.is_empty(), "{made:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_screenshot_is_uploaded_as_a_form_and_files_elsewhere_are_not() {
     let (session, _forge, sandbox) = world(false, true).await;
     session.taken().calls.answer(

@@ -50,7 +50,8 @@ impl Calls {
 }
 
 pub fn routes() -> Router<Session> {
-    let paths = ["children", "children/{*rest}", "media", "slack-notify", "provider-auth/{*rest}"];
+    // The last two are people's: no call of the sandbox may reach them.
+    let paths = ["children", "children/{*rest}", "media", "slack-notify", "provider-auth/{*rest}", "prompt", "cancel"];
     paths.into_iter().fold(Router::new(), |router, path| {
         router.route(&format!("/sessions/{{id}}/{path}"), any(take).layer(DefaultBodyLimit::max(128 << 20)))
     })
