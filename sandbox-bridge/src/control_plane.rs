@@ -16,8 +16,8 @@ use oi_protocol::rest::{CreatePullRequestRequest, CreatePullRequestResponse, Scm
 use oi_protocol::text::truncate_bytes;
 use reqwest::{RequestBuilder, Response};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep, timeout_at};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::secret::Secret;
 
@@ -142,7 +142,7 @@ impl ControlPlane {
         until_answered(OUTPUT_WITHIN, Duration::from_millis(500), is_passing, || {
             let request = self.request(Method::PUT, &format!("/outputs/{output_id}"));
             let request = request.header(CONTENT_TYPE, "text/plain; charset=utf-8").body(text.clone());
-            async { answer::<serde::de::IgnoredAny>(request.send().await).await.map(drop) }
+            async { done(request.send().await).await }
         })
         .await
     }
@@ -151,9 +151,7 @@ impl ControlPlane {
     pub async fn attachment(&self, attachment_id: &str) -> Result<Vec<u8>, ControlPlaneError> {
         let path = format!("/attachments/{attachment_id}");
         until_answered(ATTACHMENT_WITHIN, Duration::from_millis(500), is_passing, || async {
-            let (status, bytes) =
-                read(self.request(Method::GET, &path).send().await, limits::ATTACHMENT_MAX_BYTES).await?;
-            if status.is_success() { Ok(bytes) } else { Err(refusal(status.as_u16(), &bytes)) }
+            body(self.request(Method::GET, &path).send().await, limits::ATTACHMENT_MAX_BYTES).await
         })
         .await
     }
@@ -165,7 +163,7 @@ impl ControlPlane {
         until_answered(DIFF_WITHIN, Duration::from_millis(500), is_passing, || {
             let request = self.request(Method::PUT, "/diff").header(CONTENT_TYPE, "application/json");
             let request = request.body(json.clone());
-            async { answer::<serde::de::IgnoredAny>(request.send().await).await.map(drop) }
+            async { done(request.send().await).await }
         })
         .await
     }
@@ -175,7 +173,7 @@ impl ControlPlane {
         let error = truncate_bytes(error, limits::DIFF_ERROR_MAX_UTF16).to_owned();
         let failure = DiffFailure { error };
         until_answered(DIFF_WITHIN, Duration::from_millis(500), is_passing, || async {
-            answer::<serde::de::IgnoredAny>(self.post("/diff/failure").json(&failure).send().await).await.map(drop)
+            done(self.post("/diff/failure").json(&failure).send().await).await
         })
         .await
     }
@@ -235,6 +233,14 @@ async fn until_answered<T, F: Future<Output = Result<T, ControlPlaneError>>>(
     }
 }
 
+/// A call that is made once.
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, ControlPlaneError>>,
+) -> Result<T, ControlPlaneError> {
+    timeout(limit, call).await.unwrap_or(Err(ControlPlaneError::TimedOut(limit.as_secs())))
+}
+
 /// An answer's status and its body, when that is no longer than `max` bytes.
 async fn read(
     sent: Result<Response, reqwest::Error>,
@@ -253,12 +259,27 @@ async fn read(
     Ok((status, bytes))
 }
 
+/// The body of an answer that is no refusal, when it is no longer than `max` bytes.
+async fn body(sent: Result<Response, reqwest::Error>, max: usize) -> Result<Vec<u8>, ControlPlaneError> {
+    let (status, bytes) = read(sent, max).await?;
+    if status.is_success() { Ok(bytes) } else { Err(refusal(status.as_u16(), &bytes)) }
+}
+
+/// What an answer of at most `max` bytes says.
+async fn answer_of<T: DeserializeOwned>(
+    sent: Result<Response, reqwest::Error>,
+    max: usize,
+) -> Result<T, ControlPlaneError> {
+    serde_json::from_slice(&body(sent, max).await?).map_err(|_| ControlPlaneError::Odd)
+}
+
 async fn answer<T: DeserializeOwned>(sent: Result<Response, reqwest::Error>) -> Result<T, ControlPlaneError> {
-    let (status, bytes) = read(sent, ANSWER_MAX_BYTES).await?;
-    if status.is_success() {
-        return serde_json::from_slice(&bytes).map_err(|_| ControlPlaneError::Odd);
-    }
-    Err(refusal(status.as_u16(), &bytes))
+    answer_of(sent, ANSWER_MAX_BYTES).await
+}
+
+/// An answer that says no more than that it was done.
+async fn done(sent: Result<Response, reqwest::Error>) -> Result<(), ControlPlaneError> {
+    answer::<IgnoredAny>(sent).await.map(drop)
 }
 
 fn refusal(status: u16, bytes: &[u8]) -> ControlPlaneError {

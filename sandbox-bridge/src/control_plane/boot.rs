@@ -7,7 +7,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{ControlPlane, ControlPlaneError, answer, read, refusal, until_answered};
+use super::{ControlPlane, ControlPlaneError, answer_of, done, until_answered, within};
 use crate::supervise::skills::page::SkillsPage;
 
 /// For one attempt at a page of skills.
@@ -34,14 +34,7 @@ impl ControlPlane {
         until_answered(all, Duration::from_millis(250), again, || async {
             let request = self.request(Method::GET, "/sandbox-skills").query(&[("limit", PAGE)]);
             let request = if let Some(cursor) = cursor { request.query(&[("cursor", cursor)]) } else { request };
-            let fetch = async { read(request.send().await, PAGE_MAX_BYTES).await };
-            let (status, bytes) = tokio::time::timeout(SKILLS_WITHIN, fetch)
-                .await
-                .map_err(|_| ControlPlaneError::TimedOut(SKILLS_WITHIN.as_secs()))??;
-            if !status.is_success() {
-                return Err(refusal(status.as_u16(), &bytes));
-            }
-            serde_json::from_slice(&bytes).map_err(|_| ControlPlaneError::Odd)
+            within(SKILLS_WITHIN, async { answer_of(request.send().await, PAGE_MAX_BYTES).await }).await
         })
         .await
     }
@@ -63,6 +56,6 @@ impl ControlPlane {
         let url = format!("{base}/sandbox/{}/error", self.sandbox_id);
         let body = json!({"error": error, "fatal": true});
         let request = self.at(Method::POST, url).timeout(FATAL_WITHIN).json(&body);
-        answer::<serde::de::IgnoredAny>(request.send().await).await.map(drop)
+        done(request.send().await).await
     }
 }

@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::{ControlPlane, ControlPlaneError, is_passing, read, refusal, until_answered};
+use super::{ControlPlane, ControlPlaneError, body, is_passing, until_answered};
 use crate::git::sign::key::{PublicKey, TEXT_MAX_BYTES, is_signature};
 
 /// A prompt, or a commit, waits for it.
@@ -99,10 +99,7 @@ impl ControlPlane {
                 return Ok(SigningAnswer::Unchanged);
             }
             let tag = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-            let (status, bytes) = read(Ok(response), SETTING_MAX_BYTES).await?;
-            if !status.is_success() {
-                return Err(refusal(status.as_u16(), &bytes));
-            }
+            let bytes = body(Ok(response), SETTING_MAX_BYTES).await?;
             let setting = SigningSetting::read(&bytes).ok_or(ControlPlaneError::Odd)?;
             Ok(SigningAnswer::Setting(setting, tag))
         })
@@ -115,10 +112,7 @@ impl ControlPlane {
         until_answered(WITHIN, Duration::from_millis(250), is_passing, || async {
             let request = self.post("/commit-signing").header(CONTENT_TYPE, "application/octet-stream");
             let request = request.header("X-Open-Inspect-Signing-Fingerprint", fingerprint).body(payload.clone());
-            let (status, bytes) = read(request.send().await, TEXT_MAX_BYTES).await?;
-            if !status.is_success() {
-                return Err(refusal(status.as_u16(), &bytes));
-            }
+            let bytes = body(request.send().await, TEXT_MAX_BYTES).await?;
             String::from_utf8(bytes).ok().filter(|text| is_signature(text)).ok_or(ControlPlaneError::Odd)
         })
         .await

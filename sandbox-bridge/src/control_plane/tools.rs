@@ -9,7 +9,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use oi_protocol::rest::MediaResponse;
 use serde_json::Value;
 
-use super::{ControlPlane, ControlPlaneError, answer, is_passing, read, refusal, until_answered};
+use super::{ControlPlane, ControlPlaneError, answer, answer_of, is_passing, read, until_answered, within};
 
 const TASK_WITHIN: Duration = Duration::from_secs(60);
 /// A cascade of cancellations asks every descendant.
@@ -31,13 +31,6 @@ fn child(id: &str, rest: &str) -> Result<String, ControlPlaneError> {
     Ok(format!("/children/{id}{rest}"))
 }
 
-async fn within<T>(
-    limit: Duration,
-    work: impl Future<Output = Result<T, ControlPlaneError>>,
-) -> Result<T, ControlPlaneError> {
-    tokio::time::timeout(limit, work).await.unwrap_or(Err(ControlPlaneError::TimedOut(limit.as_secs())))
-}
-
 impl ControlPlane {
     /// Starts a child session. Not repeated: each time would start another.
     pub async fn spawn_child(&self, body: &Value) -> Result<Value, ControlPlaneError> {
@@ -49,12 +42,7 @@ impl ControlPlane {
         let path = id.map_or_else(|| Ok("/children".to_owned()), |id| child(id, ""))?;
         until_answered(TASK_WITHIN, Duration::from_millis(500), is_passing, || async {
             let sent = self.request(Method::GET, &path).query(query).send().await;
-            let (status, bytes) = read(sent, TASK_ANSWER_MAX_BYTES).await?;
-            if status.is_success() {
-                serde_json::from_slice(&bytes).map_err(|_| ControlPlaneError::Odd)
-            } else {
-                Err(refusal(status.as_u16(), &bytes))
-            }
+            answer_of(sent, TASK_ANSWER_MAX_BYTES).await
         })
         .await
     }
