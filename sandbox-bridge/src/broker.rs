@@ -156,14 +156,15 @@ async fn converse(stream: UnixStream, broker: &Broker) -> std::io::Result<()> {
 }
 
 /// The socket that the environment names.
-pub fn socket_from_environment() -> std::io::Result<PathBuf> {
+fn socket() -> std::io::Result<PathBuf> {
     let missing = || std::io::Error::other(format!("{SOCKET_VARIABLE} is not set: this is not a sandbox"));
     std::env::var_os(SOCKET_VARIABLE).filter(|path: &OsString| !path.is_empty()).map(PathBuf::from).ok_or_else(missing)
 }
 
-/// Asks and waits for the answer. For the small programs: they need no runtime for one line.
-pub fn ask(socket: &Path, question: &Question) -> std::io::Result<Answer> {
-    let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
+/// Asks at the socket that the environment names and waits for the answer. For the small programs: they need no runtime
+/// for one line.
+pub fn ask(question: &Question) -> std::io::Result<Answer> {
+    let mut stream = std::os::unix::net::UnixStream::connect(socket()?)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN + Duration::from_secs(5)))?;
     let mut line = serde_json::to_string(question)?;
     line.push('\n');

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use clap::Parser as _;
 
+use crate::broker::ask;
 use crate::broker::wire::{Answer, MediaKind, Question};
-use crate::broker::{ask, socket_from_environment};
 
 /// What the file is shown as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -155,7 +155,7 @@ fn by_the_supervisor(upload: Upload) -> Result<String, String> {
     let path = std::path::absolute(&upload.path).map_err(|error| error.to_string())?;
     let path = path.into_os_string().into_string().map_err(|_| "The file's name is no text.".to_owned())?;
     let question = Question::UploadMedia { path, kind: upload.kind, fields: upload.fields };
-    match socket_from_environment().and_then(|socket| ask(&socket, &question)).map_err(unreachable)? {
+    match ask(&question).map_err(unreachable)? {
         Answer::Uploaded { artifact_id, object_key } => {
             Ok(serde_json::json!({"artifactId": artifact_id, "objectKey": object_key}).to_string())
         }

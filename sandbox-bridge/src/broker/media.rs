@@ -52,10 +52,6 @@ struct Checked {
     mime: &'static str,
 }
 
-fn failed(text: impl Into<String>) -> Answer {
-    Answer::Text { text: text.into(), failed: true }
-}
-
 fn mime_of(path: &Path, kind: MediaKind) -> Result<&'static str, String> {
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
     match (kind, extension.as_deref()) {
@@ -110,14 +106,14 @@ impl MediaBroker {
     /// Uploads a file with what is said of it.
     pub async fn upload(&self, path: &str, kind: MediaKind, fields: &BTreeMap<String, String>) -> Answer {
         if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-            return failed(format!("`{unknown}` is no field of a {}.", kind.word()));
+            return Answer::failed(format!("`{unknown}` is no field of a {}.", kind.word()));
         }
         if let Some((long, _)) = fields.iter().find(|(_, value)| value.len() > FIELD_MAX_BYTES) {
-            return failed(format!("`{long}` is too long."));
+            return Answer::failed(format!("`{long}` is too long."));
         }
         let checked = match self.open(path, kind) {
             Ok(checked) => checked,
-            Err(text) => return failed(text),
+            Err(text) => return Answer::failed(text),
         };
         let boundary = format!("oi-{}", random::hex::<16>());
         let (length, form) = form(&boundary, kind, fields, checked);
@@ -126,7 +122,7 @@ impl MediaBroker {
             Ok(stored) => {
                 Answer::Uploaded { artifact_id: stored.artifact_id.to_string(), object_key: stored.object_key }
             }
-            Err(error) => failed(explain(&error)),
+            Err(error) => Answer::failed(explain(&error)),
         }
     }
 }

@@ -19,10 +19,6 @@ pub struct PullRequestBroker {
     workspace: watch::Receiver<WorkspaceState>,
 }
 
-fn failed(text: impl Into<String>) -> Answer {
-    Answer::Text { text: text.into(), failed: true }
-}
-
 /// The repository that the agent means.
 fn choose<'a>(workspace: &'a Workspace, repo: Option<&str>) -> Result<&'a Checkout, String> {
     let names = || {
@@ -58,14 +54,14 @@ impl PullRequestBroker {
         draft: Option<bool>,
     ) -> Answer {
         if title.trim().is_empty() || body.trim().is_empty() {
-            return failed("`title` and `body` must not be empty.");
+            return Answer::failed("`title` and `body` must not be empty.");
         }
         let Some(Ok(workspace)) = self.workspace.borrow().clone() else {
-            return failed("The workspace is not ready yet. Try again in a moment.");
+            return Answer::failed("The workspace is not ready yet. Try again in a moment.");
         };
         let checkout = match choose(&workspace, repo.as_deref()) {
             Ok(checkout) => checkout,
-            Err(text) => return failed(text),
+            Err(text) => return Answer::failed(text),
         };
         let request = CreatePullRequestRequest {
             title,
@@ -79,7 +75,7 @@ impl PullRequestBroker {
         let key = random::hex::<16>();
         match self.control_plane.create_pull_request(&request, &key).await {
             Ok(answer) => said(&answer),
-            Err(error) => failed(explain(&error)),
+            Err(error) => Answer::failed(explain(&error)),
         }
     }
 
@@ -109,7 +105,7 @@ fn said(answer: &PullRequestAnswer) -> Answer {
             "The branch is pushed, but the pull request must be opened by a person. Give them this address: {create_pr_url}"
         ),
     };
-    Answer::Text { text, failed: false }
+    Answer::said(text)
 }
 
 fn explain(error: &ControlPlaneError) -> String {

@@ -94,7 +94,7 @@ impl CredentialBroker {
             }
             Err(error) => {
                 tracing::warn!(event = "credentials.failed", %error);
-                Answer::Text { text: format!("the control plane gave no credential: {error}"), failed: true }
+                Answer::failed(format!("the control plane gave no credential: {error}"))
             }
         }
     }
@@ -114,7 +114,7 @@ impl CredentialBroker {
 fn credential(username: &str, password: &str) -> Answer {
     let usable = |text: &str| !text.contains(['\n', '\r', '\0']);
     if !usable(username) || !usable(password) {
-        return Answer::Text { text: "the control plane's credential is malformed".to_owned(), failed: true };
+        return Answer::failed("the control plane's credential is malformed");
     }
     Answer::Credential { username: username.to_owned(), password: password.to_owned() }
 }

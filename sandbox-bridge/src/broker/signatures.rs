@@ -28,10 +28,10 @@ impl SignatureBroker {
             return Answer::Refused { text: "only 1 byte to 1 MiB can be signed".to_owned() };
         };
         match self.commits.sign(fingerprint, Bytes::from(payload)).await {
-            Ok(signature) => Answer::Text { text: signature, failed: false },
+            Ok(signature) => Answer::said(signature),
             Err(error) => {
                 tracing::warn!(event = "signing.failed", %error);
-                Answer::Text { text: error.to_string(), failed: true }
+                Answer::failed(error.to_string())
             }
         }
     }

@@ -17,7 +17,7 @@ fn refused(reason: &str, message: &str, retry_after: Option<&Value>) -> Answer {
     if let Some(seconds) = retry_after {
         body["retryAfterSeconds"] = seconds.clone();
     }
-    Answer::Text { text: body.to_string(), failed: true }
+    Answer::failed(body.to_string())
 }
 
 /// What a session is told that may not send any.
@@ -63,7 +63,7 @@ impl SlackBroker {
             other => other,
         };
         match self.control_plane.slack_notify(&body).await {
-            Ok((200..=299, body)) => Answer::Text { text: body.to_string(), failed: false },
+            Ok((200..=299, body)) => Answer::said(body.to_string()),
             Ok((_, body)) => {
                 let reason = body.get("error").and_then(Value::as_str).unwrap_or("slack_api_error");
                 let message = body.get("message").and_then(Value::as_str);

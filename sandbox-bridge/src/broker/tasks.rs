@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::trajectory;
+use super::trajectory::{self, items, word};
 use super::wire::{Answer, SpawnTask, TaskStatus};
 use crate::control_plane::{ControlPlane, ControlPlaneError};
 
@@ -18,12 +18,7 @@ pub struct TaskBroker {
 
 fn said(text: impl Into<String>) -> Answer {
     let text = text.into();
-    let text = oi_protocol::text::head_and_tail(&text, TEXT_MAX_BYTES).unwrap_or(text);
-    Answer::Text { text, failed: false }
-}
-
-fn failed(text: impl Into<String>) -> Answer {
-    Answer::Text { text: text.into(), failed: true }
+    Answer::said(oi_protocol::text::head_and_tail(&text, TEXT_MAX_BYTES).unwrap_or(text))
 }
 
 /// A status as the tools show it.
@@ -36,10 +31,6 @@ fn label(status: &str) -> &str {
         "cancelled" => "CANCELLED",
         other => other,
     }
-}
-
-fn word<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
-    value.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 fn repository(session: &Value) -> Option<String> {
@@ -75,7 +66,7 @@ impl TaskBroker {
     /// Starts a task.
     pub async fn spawn(&self, task: SpawnTask) -> Answer {
         if task.title.trim().is_empty() || task.prompt.trim().is_empty() {
-            return failed("`title` and `prompt` must not be empty.");
+            return Answer::failed("`title` and `prompt` must not be empty.");
         }
         let mut body = json!({"title": task.title, "prompt": task.prompt});
         if let Some(model) = task.model {
@@ -91,15 +82,15 @@ impl TaskBroker {
                      as a message when it is done. Go on with your own work, or end your turn; do not wait for it in a \
                      loop."
                 )),
-                None => failed("The task was started, but the answer does not name it. See `get-task-status`."),
+                None => Answer::failed("The task was started, but the answer does not name it. See `get-task-status`."),
             },
-            Err(ControlPlaneError::Refused { status: 403, text, .. }) => failed(format!(
+            Err(ControlPlaneError::Refused { status: 403, text, .. }) => Answer::failed(format!(
                 "No task was started, and none can be from here: {text}. Do the work in this session instead."
             )),
-            Err(ControlPlaneError::Refused { status: 429, text, .. }) => failed(format!(
+            Err(ControlPlaneError::Refused { status: 429, text, .. }) => Answer::failed(format!(
                 "No task was started: {text}. Do the work in this session, or start it when another task is done."
             )),
-            Err(error) => failed(format!("No task was started: {error}")),
+            Err(error) => Answer::failed(format!("No task was started: {error}")),
         }
     }
 
@@ -108,11 +99,11 @@ impl TaskBroker {
         let Some(id) = asked.task_id.as_deref().map(str::trim).filter(|id| !id.is_empty()) else {
             return match self.control_plane.children(None, &[]).await {
                 Ok(list) => said(listed(&list)),
-                Err(error) => failed(format!("The tasks could not be listed: {error}")),
+                Err(error) => Answer::failed(format!("The tasks could not be listed: {error}")),
             };
         };
         if asked.trajectory_limit.is_some_and(|limit| !(1..=1000).contains(&limit)) {
-            return failed("`trajectoryLimit` takes 1 to 1000.");
+            return Answer::failed("`trajectoryLimit` takes 1 to 1000.");
         }
         let mut query = Vec::new();
         let with_trajectory = asked.include_trajectory || asked.include_event_data;
@@ -129,14 +120,14 @@ impl TaskBroker {
         }
         match self.control_plane.children(Some(id), &query).await {
             Ok(detail) => said(told(&detail, asked.include_event_data)),
-            Err(error) => failed(no_such(&error, "The task's status is not known")),
+            Err(error) => Answer::failed(no_such(&error, "The task's status is not known")),
         }
     }
 
     /// Gives a task another prompt.
     pub async fn send_prompt(&self, id: &str, prompt: &str) -> Answer {
         if prompt.trim().is_empty() {
-            return failed("`prompt` must not be empty.");
+            return Answer::failed("`prompt` must not be empty.");
         }
         match self.control_plane.prompt_child(id, &json!({"content": prompt})).await {
             Ok(queued) => said(format!(
@@ -144,12 +135,12 @@ impl TaskBroker {
                 word(&queued, "messageId").map(|message| format!(" as {message}")).unwrap_or_default()
             )),
             Err(ControlPlaneError::Refused { status: 409, text, .. }) => {
-                failed(format!("The task takes no prompt: {text}"))
+                Answer::failed(format!("The task takes no prompt: {text}"))
             }
             Err(ControlPlaneError::Refused { status: 429, text, .. }) => {
-                failed(format!("The task takes no further prompt just now: {text}"))
+                Answer::failed(format!("The task takes no further prompt just now: {text}"))
             }
-            Err(error) => failed(no_such(&error, "The prompt was not sent")),
+            Err(error) => Answer::failed(no_such(&error, "The prompt was not sent")),
         }
     }
 
@@ -162,15 +153,15 @@ impl TaskBroker {
                 said(format!("Cancelled task {id}{also}."))
             }
             Err(ControlPlaneError::Refused { status: 409, text, .. }) => {
-                failed(format!("There was nothing to cancel: {text}"))
+                Answer::failed(format!("There was nothing to cancel: {text}"))
             }
-            Err(error) => failed(no_such(&error, "The task was not cancelled")),
+            Err(error) => Answer::failed(no_such(&error, "The task was not cancelled")),
         }
     }
 }
 
 fn listed(list: &Value) -> String {
-    let tasks = list.get("children").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let tasks = items(&list["children"]);
     if tasks.is_empty() {
         return "This session has started no tasks.".to_owned();
     }

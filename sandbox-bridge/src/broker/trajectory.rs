@@ -5,11 +5,13 @@ use serde_json::Value;
 /// Longest line for one event.
 const LINE_MAX_BYTES: usize = 400;
 
-fn items(value: &Value) -> &[Value] {
+/// A list's items; what is no list has none.
+pub fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn word<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
+/// A text that says something.
+pub fn word<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
     value.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 

@@ -216,6 +216,18 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// A sentence for the agent or the person.
+    pub fn said(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into(), failed: false }
+    }
+
+    /// Why what was asked for did not come about.
+    pub fn failed(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into(), failed: true }
+    }
+}
+
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -3,8 +3,8 @@
 
 use std::io::{BufRead, Write};
 
+use crate::broker::ask;
 use crate::broker::wire::{Answer, Question};
-use crate::broker::{ask, socket_from_environment};
 use crate::gh;
 use crate::secret::Secret;
 
@@ -88,8 +88,7 @@ pub fn run(action: &str, input: impl BufRead, output: &mut impl Write, complaint
         // `store` offers what this helper gave, and later git versions may have further actions.
         _ => return 0,
     };
-    let result = socket_from_environment().and_then(|socket| ask(&socket, &question));
-    match result {
+    match ask(&question) {
         Ok(Answer::Credential { username, password }) => {
             u8::from(description.answer(&username, &password, output).is_err())
         }
@@ -114,7 +113,7 @@ pub fn run(action: &str, input: impl BufRead, output: &mut impl Write, complaint
 /// A token for GitHub's own program, where the session's code host is GitHub.
 pub fn gh_token() -> Option<Secret> {
     let question = Question::CredentialGet { protocol: "https".to_owned(), host: gh::HOST.to_owned() };
-    match ask(&socket_from_environment().ok()?, &question) {
+    match ask(&question) {
         Ok(Answer::Credential { password, .. }) => Some(Secret::new(password)),
         _ => None,
     }

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::broker::ask;
 use crate::broker::wire::{Answer, Question};
-use crate::broker::{ask, socket_from_environment};
 use key::{PublicKey, TEXT_MAX_BYTES, is_signature};
 
 /// Largest payload, which is a commit without its files. Source: `POST /sessions/:id/commit-signing`.
@@ -139,8 +139,7 @@ pub fn run(arguments: &[OsString], complaints: &mut impl Write) -> u8 {
         drop(writeln!(complaints, "open-inspect: ssh-keygen cannot be started: {error}"));
         return 1;
     };
-    let asker = |question: &Question| ask(&socket_from_environment()?, question);
-    match sign(&order, &asker) {
+    match sign(&order, &ask) {
         Ok(()) => 0,
         Err(error) => {
             drop(writeln!(complaints, "open-inspect: the commit was not signed: {error}"));

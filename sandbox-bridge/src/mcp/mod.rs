@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::broker::ask;
 use crate::broker::wire::{Answer, Question};
-use crate::broker::{ask, socket_from_environment};
 use tools::{BadCall, Offered};
 
 /// Versions that this server speaks, newest first; nothing that it uses differs between them.
@@ -137,8 +137,7 @@ fn reply(output: &Mutex<impl Write>, message: &Value) -> std::io::Result<()> {
 
 /// Serves standard input and output.
 pub fn run() -> std::io::Result<()> {
-    let asker = |question: &Question| socket_from_environment().and_then(|socket| ask(&socket, question));
-    let asker: Arc<Asker> = Arc::new(asker);
+    let asker: Arc<Asker> = Arc::new(ask);
     serve(std::io::stdin().lock(), std::io::stdout(), &asker)
 }
 

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use crate::broker::ask;
 use crate::broker::wire::{Answer, Question};
-use crate::broker::{ask, socket_from_environment};
 
 /// Variables of the agent that are no server's business.
 fn is_the_agents(name: &OsString) -> bool {
@@ -14,8 +14,7 @@ fn is_the_agents(name: &OsString) -> bool {
 
 /// Becomes the server. Returns only when that failed.
 pub fn run(id: &str) -> std::io::Error {
-    let answer = socket_from_environment().and_then(|socket| ask(&socket, &Question::McpServer { id: id.to_owned() }));
-    let (command, variables, path) = match answer {
+    let (command, variables, path) = match ask(&Question::McpServer { id: id.to_owned() }) {
         Ok(Answer::Program { command, variables, path }) => (command, variables, path),
         Ok(Answer::Refused { text }) => return std::io::Error::other(text),
         Ok(_) => return std::io::Error::other("the supervisor's answer is not understood"),
