@@ -86,8 +86,8 @@ impl SessionBroker {
             Question::AgentTools => Answer::Tools { repository: self.has_repository, slack: self.slack.is_some() },
             Question::SpawnTask(task) => self.tasks.spawn(task).await,
             Question::TaskStatus(asked) => self.tasks.status(asked).await,
-            Question::SendTaskPrompt { task_id, prompt } => self.tasks.send_prompt(&task_id, &prompt).await,
-            Question::CancelTask { task_id, cancel_nested } => self.tasks.cancel(&task_id, cancel_nested).await,
+            Question::SendTaskPrompt(asked) => self.tasks.send_prompt(asked).await,
+            Question::CancelTask(asked) => self.tasks.cancel(asked).await,
             Question::SlackNotify(notice) => match &self.slack {
                 Some(slack) => slack.notify(&notice).await,
                 None => slack::not_allowed(),
@@ -100,9 +100,7 @@ impl SessionBroker {
                     Answer::Refused { text: "only the agent starts MCP servers".to_owned() }
                 }
             }
-            Question::CreatePullRequest { title, body, base_branch, repo, draft } => {
-                self.pull_requests.create(title, body, base_branch, repo, draft).await
-            }
+            Question::CreatePullRequest(asked) => self.pull_requests.create(asked).await,
             // These need no session.
             Question::CredentialGet { .. } | Question::CredentialErase { .. } => Answer::Nothing,
         }

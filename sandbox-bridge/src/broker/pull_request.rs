@@ -6,7 +6,7 @@ use std::time::Duration;
 use oi_protocol::rest::CreatePullRequestRequest;
 use tokio::sync::watch;
 
-use super::wire::Answer;
+use super::wire::{Answer, CreatePullRequest};
 use crate::bridge::runner::WorkspaceState;
 use crate::control_plane::{ControlPlane, ControlPlaneError, PullRequestAnswer};
 use crate::git::{Checkout, Git, Workspace};
@@ -45,14 +45,8 @@ impl PullRequestBroker {
     }
 
     /// Opens or updates a pull request and says what became of it.
-    pub async fn create(
-        &self,
-        title: String,
-        body: String,
-        base_branch: Option<String>,
-        repo: Option<String>,
-        draft: Option<bool>,
-    ) -> Answer {
+    pub async fn create(&self, asked: CreatePullRequest) -> Answer {
+        let CreatePullRequest { title, body, base_branch, repo, draft } = asked;
         if title.trim().is_empty() || body.trim().is_empty() {
             return Answer::failed("`title` and `body` must not be empty.");
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::trajectory::{self, items, word};
-use super::wire::{Answer, SpawnTask, TaskStatus};
+use super::wire::{Answer, CancelTask, SendTaskPrompt, SpawnTask, TaskStatus};
 use crate::control_plane::{ControlPlane, ControlPlaneError};
 
 /// Most text that a model is told at once.
@@ -125,11 +125,12 @@ impl TaskBroker {
     }
 
     /// Gives a task another prompt.
-    pub async fn send_prompt(&self, id: &str, prompt: &str) -> Answer {
+    pub async fn send_prompt(&self, asked: SendTaskPrompt) -> Answer {
+        let SendTaskPrompt { task_id: id, prompt } = asked;
         if prompt.trim().is_empty() {
             return Answer::failed("`prompt` must not be empty.");
         }
-        match self.control_plane.prompt_child(id, &json!({"content": prompt})).await {
+        match self.control_plane.prompt_child(&id, &json!({"content": prompt})).await {
             Ok(queued) => said(format!(
                 "The prompt is queued for task {id}{}. Its result comes back as a message.",
                 word(&queued, "messageId").map(|message| format!(" as {message}")).unwrap_or_default()
@@ -145,8 +146,9 @@ impl TaskBroker {
     }
 
     /// Ends a task.
-    pub async fn cancel(&self, id: &str, nested: bool) -> Answer {
-        match self.control_plane.cancel_child(id, &json!({"cancelNested": nested})).await {
+    pub async fn cancel(&self, asked: CancelTask) -> Answer {
+        let CancelTask { task_id: id, cancel_nested } = asked;
+        match self.control_plane.cancel_child(&id, &json!({"cancelNested": cancel_nested})).await {
             Ok(done) => {
                 let below = done.get("cancelledDescendantIds").and_then(Value::as_array).map_or(0, Vec::len);
                 let also = if below == 0 { String::new() } else { format!(", and {below} that it had started") };

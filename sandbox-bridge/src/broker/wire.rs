@@ -54,21 +54,7 @@ pub enum Question {
         payload: String,
     },
     /// Open a pull request, or update the one that is open.
-    CreatePullRequest {
-        /// Title.
-        title: String,
-        /// Text.
-        body: String,
-        /// Base; the session's when absent.
-        #[serde(default)]
-        base_branch: Option<String>,
-        /// `owner/name`, when the session has several repositories.
-        #[serde(default)]
-        repo: Option<String>,
-        /// As a draft.
-        #[serde(default)]
-        draft: Option<bool>,
-    },
+    CreatePullRequest(CreatePullRequest),
     /// Which of the agent's tools there are.
     AgentTools,
     /// Start another session for a piece of work.
@@ -76,19 +62,9 @@ pub enum Question {
     /// How tasks are, or one of them.
     TaskStatus(TaskStatus),
     /// Another prompt for a task.
-    SendTaskPrompt {
-        /// The task.
-        task_id: String,
-        /// The prompt.
-        prompt: String,
-    },
+    SendTaskPrompt(SendTaskPrompt),
     /// End a task.
-    CancelTask {
-        /// The task.
-        task_id: String,
-        /// And those that it started.
-        cancel_nested: bool,
-    },
+    CancelTask(CancelTask),
     /// Tell people in Slack.
     SlackNotify(SlackNotice),
     /// Upload a screenshot or a recording.
@@ -106,6 +82,25 @@ pub enum Question {
         /// The server.
         id: String,
     },
+}
+
+/// A pull request to open or to update.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreatePullRequest {
+    /// Title.
+    pub title: String,
+    /// Text.
+    pub body: String,
+    /// Base; the session's when absent.
+    #[serde(default)]
+    pub base_branch: Option<String>,
+    /// `owner/name`, when the session has several repositories.
+    #[serde(default)]
+    pub repo: Option<String>,
+    /// As a draft.
+    #[serde(default)]
+    pub draft: Option<bool>,
 }
 
 /// A task to start.
@@ -141,6 +136,33 @@ pub struct TaskStatus {
     pub trajectory_cursor: Option<String>,
     /// With all that the events hold.
     pub include_event_data: bool,
+}
+
+/// Another prompt for a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SendTaskPrompt {
+    /// The task.
+    #[serde(alias = "childId")]
+    pub task_id: String,
+    /// The prompt.
+    pub prompt: String,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// A task to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CancelTask {
+    /// The task.
+    #[serde(alias = "childId")]
+    pub task_id: String,
+    /// And those that it started.
+    #[serde(default = "yes")]
+    pub cancel_nested: bool,
 }
 
 /// A notice to Slack.
@@ -239,5 +261,25 @@ impl fmt::Debug for Answer {
             Self::Program { .. } => "Program",
             Self::Refused { .. } => "Refused",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json, to_value};
+
+    use super::*;
+
+    #[test]
+    fn a_questions_fields_stand_beside_its_name_on_the_wire() {
+        for wire in [
+            json!({"ask": "create-pull-request", "title": "T", "body": "B", "baseBranch": "dev", "repo": null,
+                "draft": true}),
+            json!({"ask": "send-task-prompt", "taskId": "c", "prompt": "More"}),
+            json!({"ask": "cancel-task", "taskId": "c", "cancelNested": false}),
+        ] {
+            let question: Question = from_value(wire.clone()).expect("a question");
+            assert_eq!(to_value(&question).expect("JSON"), wire);
+        }
     }
 }

@@ -207,10 +207,11 @@ mod tests {
     fn the_tool_passes_its_arguments_on_and_tells_the_answer() {
         let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"create-pull-request","arguments":{"title":"T","body":"B","baseBranch":"dev","draft":true},"_meta":{"progressToken":1}}}"#;
         let answers = converse(&format!("{call}\n"), |question| {
-            let Question::CreatePullRequest { title, base_branch, draft, repo, .. } = question else {
+            let Question::CreatePullRequest(asked) = question else {
                 return Err(std::io::Error::other("another question"));
             };
-            assert_eq!((title.as_str(), base_branch.as_deref(), *draft, repo), ("T", Some("dev"), Some(true), &None));
+            let (base, repo) = (asked.base_branch.as_deref(), asked.repo.as_deref());
+            assert_eq!((asked.title.as_str(), base, asked.draft, repo), ("T", Some("dev"), Some(true), None));
             Ok(Answer::Text { text: "Opened".to_owned(), failed: false })
         });
         assert_eq!(answers[0]["result"], json!({"content": [{"type": "text", "text": "Opened"}], "isError": false}));

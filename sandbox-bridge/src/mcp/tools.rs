@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::broker::wire::{MediaKind, Question, SlackNotice, SpawnTask, TaskStatus};
+use crate::broker::wire::{MediaKind, Question};
 
 /// Which tools a session has beyond those that every session has.
 #[derive(Debug, Clone, Copy, Default)]
@@ -149,40 +148,6 @@ pub fn list(offered: Offered) -> Value {
     Value::Array(tools)
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CreatePullRequest {
-    title: String,
-    body: String,
-    #[serde(default)]
-    base_branch: Option<String>,
-    #[serde(default)]
-    repo: Option<String>,
-    #[serde(default)]
-    draft: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SendPrompt {
-    #[serde(alias = "childId")]
-    task_id: String,
-    prompt: String,
-}
-
-const fn yes() -> bool {
-    true
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Cancel {
-    #[serde(alias = "childId")]
-    task_id: String,
-    #[serde(default = "yes")]
-    cancel_nested: bool,
-}
-
 /// Why a call asks nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BadCall {
@@ -200,21 +165,12 @@ fn read<T: DeserializeOwned>(arguments: Value) -> Result<T, BadCall> {
 /// What a call asks. The names that Open-Inspect's own tools had are understood as well.
 pub fn question(name: &str, arguments: Value) -> Result<Question, BadCall> {
     Ok(match name {
-        "create-pull-request" => {
-            let CreatePullRequest { title, body, base_branch, repo, draft } = read(arguments)?;
-            Question::CreatePullRequest { title, body, base_branch, repo, draft }
-        }
-        "spawn-task" | "spawn-child" => Question::SpawnTask(read::<SpawnTask>(arguments)?),
-        "get-task-status" | "get-child-status" => Question::TaskStatus(read::<TaskStatus>(arguments)?),
-        "send-task-prompt" | "send-child-prompt" => {
-            let SendPrompt { task_id, prompt } = read(arguments)?;
-            Question::SendTaskPrompt { task_id, prompt }
-        }
-        "cancel-task" | "cancel-child" => {
-            let Cancel { task_id, cancel_nested } = read(arguments)?;
-            Question::CancelTask { task_id, cancel_nested }
-        }
-        "slack-notify" => Question::SlackNotify(read::<SlackNotice>(arguments)?),
+        "create-pull-request" => Question::CreatePullRequest(read(arguments)?),
+        "spawn-task" | "spawn-child" => Question::SpawnTask(read(arguments)?),
+        "get-task-status" | "get-child-status" => Question::TaskStatus(read(arguments)?),
+        "send-task-prompt" | "send-child-prompt" => Question::SendTaskPrompt(read(arguments)?),
+        "cancel-task" | "cancel-child" => Question::CancelTask(read(arguments)?),
+        "slack-notify" => Question::SlackNotify(read(arguments)?),
         "upload-screenshot" => media(MediaKind::Screenshot, arguments)?,
         "upload-video" => media(MediaKind::Video, arguments)?,
         _ => return Err(BadCall::Unknown),
@@ -244,6 +200,7 @@ fn media(kind: MediaKind, arguments: Value) -> Result<Question, BadCall> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::wire::{CancelTask, TaskStatus};
 
     fn names(offered: Offered) -> Vec<String> {
         let list = list(offered);
@@ -266,7 +223,8 @@ mod tests {
             assert_ne!(question(&name, json!({})).err(), Some(BadCall::Unknown), "{name}");
         }
         let old = question("cancel-child", json!({"childId": "c"}));
-        assert!(matches!(old, Ok(Question::CancelTask { task_id, cancel_nested: true }) if task_id == "c"));
+        let wanted = CancelTask { task_id: "c".to_owned(), cancel_nested: true };
+        assert!(matches!(old, Ok(Question::CancelTask(asked)) if asked == wanted));
         let old = question("get-child-status", json!({"childId": "c", "includeEventData": true}));
         let wanted = TaskStatus { task_id: Some("c".to_owned()), include_event_data: true, ..TaskStatus::default() };
         assert!(matches!(old, Ok(Question::TaskStatus(asked)) if asked == wanted));
