@@ -23,6 +23,7 @@ pub mod logging;
 pub mod mcp;
 pub mod mcp_servers;
 pub mod model_gateway;
+pub mod open_file;
 pub mod process_group;
 pub mod random;
 pub mod secret;

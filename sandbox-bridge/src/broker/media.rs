@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +12,7 @@ use oi_protocol::limits;
 
 use super::wire::{Answer, MediaKind};
 use crate::control_plane::{ControlPlane, ControlPlaneError};
-use crate::random;
+use crate::{open_file, random};
 
 /// What is read of a file at a time.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -73,15 +71,13 @@ impl MediaBroker {
         Self { control_plane, workspace: workspace.to_owned(), within }
     }
 
-    /// Opens a file that may be uploaded. What was opened is what is checked, so that nothing can be put in its place.
+    /// Opens a file that may be uploaded.
     fn open(&self, path: &str, kind: MediaKind) -> Result<Checked, String> {
         let path = self.workspace.join(path);
         let mime = mime_of(&path, kind)?;
         let cannot = |error: std::io::Error| format!("`{}` cannot be read: {error}", path.display());
-        // A pipe without a writer would make the opening wait for ever.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file = File::options().read(true).custom_flags(flags).open(&path).map_err(cannot)?;
-        let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(cannot)?;
+        let file = open_file::options().read(true).open(&path).map_err(cannot)?;
+        let real = open_file::place(&file).map_err(cannot)?;
         if !self.within.iter().any(|folder| real.starts_with(folder)) {
             return Err("Only files of the workspace and of the temporary folder can be uploaded.".to_owned());
         }

@@ -1,11 +1,11 @@
 //! The agent's file calls: text files of the workspace, and nothing else.
 
 use std::io::Write as _;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use crate::open_file;
 
 /// Largest file that is read or written.
 const FILE_MAX_BYTES: u64 = 16 << 20;
@@ -29,16 +29,9 @@ pub struct Write {
     content: String,
 }
 
-/// Without waiting for a pipe's other end.
-fn flags() -> i32 {
-    rustix::fs::OFlags::NONBLOCK.bits() as i32
-}
-
-/// What was opened is what is checked: a link that leads elsewhere does not help.
 fn is_within(file: &std::fs::File, workspace: &Path) -> bool {
-    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let workspace = std::fs::canonicalize(workspace);
-    matches!((real, workspace), (Ok(real), Ok(workspace)) if real.starts_with(&workspace))
+    matches!((open_file::place(file), workspace), (Ok(place), Ok(workspace)) if place.starts_with(&workspace))
 }
 
 const OUTSIDE: &str = "only files of the workspace can be read and written";
@@ -46,8 +39,7 @@ const OUTSIDE: &str = "only files of the workspace can be read and written";
 /// A file's text, or some of its lines.
 pub fn read(asked: &Read, workspace: &Path) -> Result<String, String> {
     use std::io::Read as _;
-    let file = std::fs::File::options().read(true).custom_flags(flags()).open(&asked.path);
-    let file = file.map_err(|error| error.to_string())?;
+    let file = open_file::options().read(true).open(&asked.path).map_err(|error| error.to_string())?;
     if !is_within(&file, workspace) {
         return Err(OUTSIDE.to_owned());
     }
@@ -83,9 +75,8 @@ pub fn write(asked: &Write, workspace: &Path) -> Result<(), String> {
         return Err(OUTSIDE.to_owned());
     }
     std::fs::create_dir_all(folder).map_err(failed)?;
-    let mut options = std::fs::File::options();
-    let options = options.write(true).create(true).truncate(false).custom_flags(flags());
-    let mut file = options.open(&asked.path).map_err(failed)?;
+    let opened = open_file::options().write(true).create(true).truncate(false).open(&asked.path);
+    let mut file = opened.map_err(failed)?;
     if !is_within(&file, &workspace) {
         return Err(OUTSIDE.to_owned());
     }
