@@ -24,6 +24,7 @@ pub mod mcp;
 pub mod mcp_servers;
 pub mod model_gateway;
 pub mod open_file;
+pub mod private_folder;
 pub mod process_group;
 pub mod random;
 pub mod secret;

@@ -2,7 +2,7 @@
 //! configuration holds tokens and stays in memory.
 
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use oi_protocol::UnixMillis;
@@ -10,6 +10,7 @@ use oi_protocol::local_backend::{LocalSandbox, LocalSandboxStatus};
 use serde::{Deserialize, Serialize};
 
 use super::processes::ProcessId;
+use crate::private_folder;
 
 /// A sandbox, in `record.json` of its folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,17 +84,12 @@ pub fn is_valid_id(id: &str) -> bool {
 /// Begins the name of a folder that is being removed.
 const GONE: &str = ".gone-";
 
-/// A folder for this user alone.
-pub(super) fn private_folder(path: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
 impl Records {
     /// The records below a state folder.
     pub fn open(state_dir: &Path) -> std::io::Result<Self> {
-        private_folder(state_dir)?;
+        private_folder::create(state_dir)?;
         let root = state_dir.join("sandboxes");
-        private_folder(&root)?;
+        private_folder::create(&root)?;
         Ok(Self { root })
     }
 
@@ -105,7 +101,7 @@ impl Records {
     /// Makes a sandbox's folders.
     pub fn create_folders(&self, sandbox_id: &str) -> std::io::Result<()> {
         let folder = self.folder(sandbox_id);
-        FOLDERS.iter().try_for_each(|name| private_folder(&folder.join(name)))
+        FOLDERS.iter().try_for_each(|name| private_folder::create(&folder.join(name)))
     }
 
     /// Removes a sandbox's folder with all that is in it. From its first step on it is not there.

@@ -15,9 +15,8 @@ use tokio::sync::Semaphore;
 
 use super::disk_use;
 use super::processes::{self, ProcessId};
-use super::record::private_folder;
 use super::tree_copy::{self, Budget, CopyError};
-use crate::{clock, random};
+use crate::{clock, private_folder, random};
 
 /// What is kept of a sandbox. Never `run`, which has the journal.
 pub const KEPT: [&str; 3] = ["workspace", "home", "tmp"];
@@ -133,7 +132,7 @@ impl Snapshots {
     /// Opens the folder and removes what a crash left half made or half deleted.
     pub fn open(state_dir: &Path, options: SnapshotOptions, max_bytes_each: u64) -> std::io::Result<Self> {
         let root = state_dir.join("snapshots");
-        private_folder(&root)?;
+        private_folder::create(&root)?;
         let mut kept = BTreeMap::new();
         for entry in std::fs::read_dir(&root)? {
             let entry = entry?;
@@ -251,7 +250,7 @@ impl Snapshots {
         subject: &Subject,
         label: String,
     ) -> Result<LocalSnapshot, SnapshotError> {
-        private_folder(staged)?;
+        private_folder::create(staged)?;
         let bytes = {
             let _still = subject.process.map(|leader| processes::freeze(leader, &subject.sandbox_id));
             copy_kept(&subject.folder, staged, self.room())?

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::private_folder;
+
 /// Longest path of a Unix socket, without the final zero.
 const SOCKET_PATH_MAX: usize = 107;
 
@@ -61,10 +63,9 @@ impl Places {
 
     /// Makes the folders; those that hold what is the sandbox's own are for its user alone.
     pub fn create(&self) -> std::io::Result<()> {
-        let private = |path: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        private(&self.runtime_dir)?;
-        private(&self.home)?;
-        private(&self.scratch())?;
+        private_folder::create(&self.runtime_dir)?;
+        private_folder::create(&self.home)?;
+        private_folder::create(&self.scratch())?;
         std::fs::create_dir_all(&self.workspace)?;
         std::fs::create_dir_all(&self.temporary_dir)
     }

@@ -5,11 +5,12 @@
 
 use std::collections::HashSet;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::SkillsError;
 use super::page::{Skill, is_name};
+use crate::private_folder;
 
 /// The folders of one installation.
 #[derive(Debug, Clone)]
@@ -42,7 +43,7 @@ impl SkillFolders {
 
     /// Ends what an earlier boot began: the new skills stay where they are in place, else the old ones come back.
     pub fn repair(&self) -> std::io::Result<()> {
-        private_folder(&self.parent)?;
+        private_folder::create(&self.parent)?;
         if self.journal().symlink_metadata().is_ok() {
             if !is_there(&self.installed()) && is_there(&self.backup()) {
                 std::fs::rename(self.backup(), self.installed())?;
@@ -56,17 +57,17 @@ impl SkillFolders {
     /// An empty place for new skills.
     pub fn stage(&self) -> std::io::Result<()> {
         remove_tree(&self.staging())?;
-        private_folder(&self.staging())
+        private_folder::create(&self.staging())
     }
 
     /// Writes a skill that was checked.
     pub fn add(&self, skill: &Skill) -> Result<(), SkillsError> {
         let folder = self.staging().join(&skill.name);
-        private_folder(&folder)?;
+        private_folder::create(&folder)?;
         for file in &skill.files {
             let path = folder.join(&file.path);
             if let Some(within) = path.parent() {
-                private_folder(within)?;
+                private_folder::create(within)?;
             }
             let mode = if file.executable { 0o500 } else { 0o400 };
             let mut new = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
@@ -121,10 +122,6 @@ fn names_in(folder: &Path) -> Vec<String> {
 
 fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
-}
-
-fn private_folder(path: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {
