@@ -11,7 +11,7 @@ pub mod runner;
 mod turn;
 
 use oi_protocol::MessageId;
-use oi_protocol::event::{ErrorEvent, ExecutionComplete};
+use oi_protocol::event::{ErrorEvent, ExecutionComplete, Warning, WarningScope};
 use oi_protocol::sandbox_socket::SandboxEvent;
 
 use crate::clock;
@@ -40,6 +40,18 @@ impl Stamp {
             sandbox_id: self.sandbox_id.clone(),
             timestamp: Self::timestamp(),
         })
+    }
+
+    /// Something that people should know and that stops nothing.
+    pub fn warning(&self, scope: WarningScope, message: String) -> Warning {
+        Warning {
+            scope,
+            message,
+            repo_owner: None,
+            repo_name: None,
+            sandbox_id: self.sandbox_id.clone(),
+            timestamp: Self::timestamp(),
+        }
     }
 
     /// A prompt reached its end.

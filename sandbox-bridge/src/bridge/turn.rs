@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use oi_protocol::MessageId;
 use oi_protocol::event::{
-    ContextCompacted, ErrorEvent, InputRequest, StepFinish, StepStart, ToolCall, Warning, WarningScope, is_token_usage,
+    ContextCompacted, ErrorEvent, InputRequest, StepFinish, StepStart, ToolCall, WarningScope, is_token_usage,
 };
 use oi_protocol::limits;
 use oi_protocol::sandbox_socket::{SandboxEvent, SessionTitle};
@@ -203,15 +203,8 @@ impl<A: Agent> TurnContext<A> {
     }
 
     fn warn_of_attachments(&self, message: String) -> Result<(), Failure> {
-        let warning = SandboxEvent::Warning(Warning {
-            scope: WarningScope::Media,
-            message,
-            repo_owner: None,
-            repo_name: None,
-            sandbox_id: self.stamp.sandbox_id.clone(),
-            timestamp: Stamp::timestamp(),
-        });
-        self.outbox.emit(&warning).map_err(Failure::Journal)
+        let warning = self.stamp.warning(WarningScope::Media, message);
+        self.outbox.emit(&SandboxEvent::Warning(warning)).map_err(Failure::Journal)
     }
 
     fn too_long(&self) -> String {
@@ -317,14 +310,7 @@ impl<A: Agent> TurnContext<A> {
                 timestamp,
             }),
             AgentEvent::Title(title) => return self.tell_title(&title),
-            AgentEvent::Warning(message) => SandboxEvent::Warning(Warning {
-                scope: WarningScope::Start,
-                message,
-                repo_owner: None,
-                repo_name: None,
-                sandbox_id,
-                timestamp,
-            }),
+            AgentEvent::Warning(message) => SandboxEvent::Warning(self.stamp.warning(WarningScope::Start, message)),
             AgentEvent::Question { request_id, .. } if self.outbox.speaks_dialect_1() => {
                 // That dialect has no questions, so nobody would ever answer.
                 self.answers.put(&request_id, None);

@@ -70,12 +70,9 @@ impl Teller {
     pub fn warn(&self, scope: WarningScope, message: &str, repository: Option<(&str, &str)>) {
         tracing::warn!(event = "boot.warning", ?scope, message);
         self.tell(&SandboxEvent::Warning(Warning {
-            scope,
-            message: truncate_bytes(message, SENTENCE_MAX_BYTES).to_owned(),
             repo_owner: repository.map(|(owner, _)| owner.to_owned()),
             repo_name: repository.map(|(_, name)| name.to_owned()),
-            sandbox_id: self.stamp.sandbox_id.clone(),
-            timestamp: Stamp::timestamp(),
+            ..self.stamp.warning(scope, truncate_bytes(message, SENTENCE_MAX_BYTES).to_owned())
         }));
     }
 
