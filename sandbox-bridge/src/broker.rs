@@ -89,7 +89,7 @@ impl SessionBroker {
             Question::SendTaskPrompt(asked) => self.tasks.send_prompt(asked).await,
             Question::CancelTask(asked) => self.tasks.cancel(asked).await,
             Question::SlackNotify(notice) => match &self.slack {
-                Some(slack) => slack.notify(&notice).await,
+                Some(slack) => slack.notify(notice).await,
                 None => slack::not_allowed(),
             },
             Question::UploadMedia { path, kind, fields } => self.media.upload(&path, kind, &fields).await,

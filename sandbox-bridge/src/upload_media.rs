@@ -10,15 +10,6 @@ use clap::Parser as _;
 use crate::broker::ask;
 use crate::broker::wire::{Answer, MediaKind, Question};
 
-/// What the file is shown as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Kind {
-    /// A PNG, JPEG or WebP picture of at most 10 MiB.
-    Screenshot,
-    /// An MP4 recording of at most 100 MiB and 90 s, without sound.
-    Video,
-}
-
 /// Show the people of this session a picture or a recording.
 #[derive(Debug, clap::Parser)]
 #[command(name = "upload-media", bin_name = "upload-media")]
@@ -27,7 +18,7 @@ struct CommandLine {
     file: PathBuf,
     /// What it is.
     #[arg(long, value_enum, default_value = "screenshot")]
-    artifact_type: Kind,
+    artifact_type: MediaKind,
     /// What is to be seen. A video needs it.
     #[arg(long)]
     caption: Option<String>,
@@ -77,13 +68,15 @@ struct Upload {
 impl CommandLine {
     fn upload(self) -> Result<Upload, String> {
         let extension = self.file.extension().and_then(|it| it.to_str()).unwrap_or_default().to_ascii_lowercase();
-        let kind = match (extension.as_str(), self.artifact_type) {
-            ("png" | "jpg" | "jpeg" | "webp", Kind::Screenshot) => MediaKind::Screenshot,
-            ("mp4", Kind::Video) => MediaKind::Video,
-            ("mp4", Kind::Screenshot) => return Err("An mp4 file needs `--artifact-type video`.".to_owned()),
-            ("png" | "jpg" | "jpeg" | "webp", Kind::Video) => return Err("A video must be an mp4 file.".to_owned()),
+        let kind = self.artifact_type;
+        match (extension.as_str(), kind) {
+            ("png" | "jpg" | "jpeg" | "webp", MediaKind::Screenshot) | ("mp4", MediaKind::Video) => {}
+            ("mp4", MediaKind::Screenshot) => return Err("An mp4 file needs `--artifact-type video`.".to_owned()),
+            ("png" | "jpg" | "jpeg" | "webp", MediaKind::Video) => {
+                return Err("A video must be an mp4 file.".to_owned());
+            }
             _ => return Err("The file must end in .png, .jpg, .jpeg, .webp or .mp4.".to_owned()),
-        };
+        }
         let flag = |set: bool| set.then(|| "true".to_owned());
         let (common, own) = (
             [

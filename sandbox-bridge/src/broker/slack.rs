@@ -51,18 +51,13 @@ impl SlackBroker {
     }
 
     /// Sends a notice and says what became of it.
-    pub async fn notify(&self, notice: &SlackNotice) -> Answer {
+    pub async fn notify(&self, notice: SlackNotice) -> Answer {
         let channel = notice.channel.trim();
         if !(1..=80).contains(&channel.chars().count()) || !(1..=12_000).contains(&notice.text.chars().count()) {
             return refused("invalid_input", "`channel` takes 1 to 80 characters and `text` 1 to 12000.", None);
         }
-        let body = json!({"channel": channel, "text": notice.text, "thread_ts": notice.thread_ts,
-            "reason": notice.reason});
-        let body = match body {
-            Value::Object(fields) => Value::Object(fields.into_iter().filter(|(_, value)| !value.is_null()).collect()),
-            other => other,
-        };
-        match self.control_plane.slack_notify(&body).await {
+        let notice = SlackNotice { channel: channel.to_owned(), ..notice };
+        match self.control_plane.slack_notify(&notice).await {
             Ok((200..=299, body)) => Answer::said(body.to_string()),
             Ok((_, body)) => {
                 let reason = body.get("error").and_then(Value::as_str).unwrap_or("slack_api_error");

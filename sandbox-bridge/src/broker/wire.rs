@@ -6,12 +6,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// What a file of media is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum MediaKind {
-    /// A picture.
+    /// A PNG, JPEG or WebP picture of at most 10 MiB.
     Screenshot,
-    /// A recording without sound.
+    /// An MP4 recording of at most 100 MiB and 90 s, without sound.
     Video,
 }
 

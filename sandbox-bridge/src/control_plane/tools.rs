@@ -10,6 +10,7 @@ use oi_protocol::rest::MediaResponse;
 use serde_json::Value;
 
 use super::{ControlPlane, ControlPlaneError, answer, answer_of, is_passing, read, until_answered, within};
+use crate::broker::wire::SlackNotice;
 
 const TASK_WITHIN: Duration = Duration::from_secs(60);
 /// A cascade of cancellations asks every descendant.
@@ -72,9 +73,9 @@ impl ControlPlane {
     }
 
     /// Sends a notice to Slack: status and body, whatever they are. Not repeated: it may have been sent.
-    pub async fn slack_notify(&self, body: &Value) -> Result<(u16, Value), ControlPlaneError> {
+    pub async fn slack_notify(&self, notice: &SlackNotice) -> Result<(u16, Value), ControlPlaneError> {
         within(NOTICE_WITHIN, async {
-            let sent = self.post("/slack-notify").json(body).send().await;
+            let sent = self.post("/slack-notify").json(notice).send().await;
             let (status, bytes) = read(sent, NOTICE_ANSWER_MAX_BYTES).await?;
             Ok((status.as_u16(), serde_json::from_slice(&bytes).unwrap_or_default()))
         })
