@@ -23,8 +23,8 @@ struct Cached {
 enum Source {
     /// Minted for the session, minutes at a time.
     ControlPlane(Arc<ControlPlane>),
-    /// Given for one build.
-    Given { username: String, password: Secret },
+    /// Given for one build: a user name and a password, or nothing.
+    Given(Option<(String, Secret)>),
 }
 
 /// Gives credentials for one host.
@@ -48,9 +48,9 @@ impl CredentialBroker {
 
     /// A broker of an image's build, which has no session that would mint one: it has this token, or none.
     pub fn of_build(vcs_host: String, username: Option<String>, token: Option<Secret>) -> Self {
-        let username = username.unwrap_or_else(|| "x-access-token".to_owned());
-        let password = token.unwrap_or_else(|| Secret::new(""));
-        Self { source: Source::Given { username, password }, vcs_host, cached: Mutex::new(None) }
+        let given = token.filter(|token| !token.reveal().is_empty());
+        let given = given.map(|token| (username.unwrap_or_else(|| "x-access-token".to_owned()), token));
+        Self { source: Source::Given(given), vcs_host, cached: Mutex::new(None) }
     }
 
     fn serves(&self, protocol: &str, host: &str) -> bool {
@@ -65,8 +65,8 @@ impl CredentialBroker {
         }
         match &self.source {
             Source::ControlPlane(control_plane) => self.minted(control_plane).await,
-            Source::Given { password, .. } if password.reveal().is_empty() => Answer::Nothing,
-            Source::Given { username, password } => credential(username, password.reveal()),
+            Source::Given(None) => Answer::Nothing,
+            Source::Given(Some((username, password))) => credential(username, password.reveal()),
         }
     }
 

@@ -88,7 +88,6 @@ fn handle(request: &Request, asker: &Asker) -> Result<Value, (i64, String)> {
 /// Serves until the input ends. A tool call runs beside the loop, so that a ping is answered meanwhile.
 pub fn serve(mut input: impl BufRead, output: impl Write + Send + 'static, asker: &Arc<Asker>) -> std::io::Result<()> {
     let output = Arc::new(Mutex::new(output));
-    let mut calls = Vec::new();
     loop {
         let mut line = String::new();
         if input.by_ref().take(LINE_MAX_BYTES).read_line(&mut line)? == 0 {
@@ -108,8 +107,7 @@ pub fn serve(mut input: impl BufRead, output: impl Write + Send + 'static, asker
         let Some(id) = request.id.clone() else { continue };
         if request.method == "tools/call" {
             let (output, asker) = (Arc::clone(&output), Arc::clone(asker));
-            calls.push(std::thread::spawn(move || drop(answer(&request, &id, &output, asker.as_ref()))));
-            calls.retain(|call| !call.is_finished());
+            std::thread::spawn(move || drop(answer(&request, &id, &output, asker.as_ref())));
         } else {
             answer(&request, &id, &output, asker.as_ref())?;
         }
