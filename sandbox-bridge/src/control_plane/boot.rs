@@ -7,7 +7,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{ControlPlane, ControlPlaneError, answer_of, done, until_answered, within};
+use super::{ControlPlane, ControlPlaneError, answer, answer_of, done, until_answered, within};
 use crate::supervise::skills::page::SkillsPage;
 
 /// For one attempt at a page of skills.
