@@ -193,7 +193,7 @@ async fn memory(program: &Path, session: &mut Session) -> Outcome<([f64; 4], [f6
     let mut mcp = sandbox.command(&["mcp"]).spawn()?;
     let mut input = mcp.stdin.take().ok_or_else(|| Failed("no input".to_owned()))?;
     input.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}\n").await?;
-    check!(line_of(&mut mcp).await?.contains("create-pull-request"), "the MCP server has its tools");
+    check!(line_of(&mut mcp).await?.contains("spawn-task"), "the MCP server has its tools");
     check!(credential(&sandbox).await?.contains("of-the-benchmark"), "the helper answers");
     let helper = sandbox.command(&["git-credential", "get"]).spawn()?;
     let mut empty = python(&["-c", EMPTY])?;
