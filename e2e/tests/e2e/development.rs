@@ -1,5 +1,5 @@
-//! What people and the agent use in a sandbox beside the agent itself, as the real programs: code-server, and the agent's
-//! browser.
+//! What people and the agent use in a sandbox beside the agent itself, as the real programs: code-server, the desktop, and
+//! the agent's browser.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use crate::browser::run_script;
 
 const RUN_WITHIN: Duration = Duration::from_secs(120);
 /// Another repository than other tests turn terminals on for.
-const SETTINGS: &str = "/api/integration-settings/code-server/repos/acme/handbook";
+const EDITOR: &str = "/api/integration-settings/code-server/repos/acme/handbook";
+const DESKTOP: &str = "/api/integration-settings/vnc/repos/acme/handbook";
 
 async fn session(ada: &Person) -> Outcome<String> {
     let body = json!({"repoOwner": "acme", "repoName": "handbook"});
@@ -24,9 +25,7 @@ async fn session(ada: &Person) -> Outcome<String> {
 
 pub async fn the_editor_of_a_sandbox_is_opened_and_changes_its_files(world: &World) -> Outcome {
     let ada = Person::sign_in(&world.stack.ready, "ada").await?;
-    let on = json!({"settings": {"enabled": true}});
-    let put = ada.call(Method::PUT, SETTINGS, Some(&on)).await?;
-    check_eq!(put.status.as_u16(), 200, "code-server is turned on ({})", put.text);
+    turn_on(&ada, EDITOR).await?;
     let session = session(&ada).await?;
     run_script(world, "editor.mjs", Duration::from_secs(180), &[("SESSION", &session)]).await?;
     let seen = run(
@@ -38,9 +37,28 @@ pub async fn the_editor_of_a_sandbox_is_opened_and_changes_its_files(world: &Wor
     let output = seen["output"].as_str().unwrap_or_default();
     check!(output.contains("seen=1"), "the agent sees what was written: {seen}");
     check!(output.contains("secrets=0"), "and not the editor's password: {seen}");
-    let off = ada.call(Method::DELETE, SETTINGS, None).await?;
-    check_eq!(off.status.as_u16(), 200, "code-server is turned off ({})", off.text);
-    ada.call(Method::POST, &format!("/api/sessions/{session}/archive"), Some(&json!({}))).await?;
+    turn_off(&ada, EDITOR, &session).await
+}
+
+pub async fn the_desktop_of_a_sandbox_is_opened_and_seen(world: &World) -> Outcome {
+    let ada = Person::sign_in(&world.stack.ready, "ada").await?;
+    turn_on(&ada, DESKTOP).await?;
+    let session = session(&ada).await?;
+    run_script(world, "desktop.mjs", Duration::from_secs(180), &[("SESSION", &session)]).await?;
+    turn_off(&ada, DESKTOP, &session).await
+}
+
+async fn turn_on(ada: &Person, settings: &str) -> Outcome {
+    let put = ada.call(Method::PUT, settings, Some(&json!({"settings": {"enabled": true}}))).await?;
+    check_eq!(put.status.as_u16(), 200, "it is turned on ({})", put.text);
+    Ok(())
+}
+
+async fn turn_off(ada: &Person, settings: &str, session: &str) -> Outcome {
+    let off = ada.call(Method::DELETE, settings, None).await?;
+    check_eq!(off.status.as_u16(), 200, "it is turned off ({})", off.text);
+    let archived = ada.call(Method::POST, &format!("/api/sessions/{session}/archive"), Some(&json!({}))).await?;
+    check_eq!(archived.status.as_u16(), 200, "archiving ({})", archived.text);
     Ok(())
 }
 

@@ -151,6 +151,7 @@ const REAL: &[(&str, Test)] = tests![
     secrets::a_hook_and_the_agent_see_the_secrets_and_nobody_else_does,
     boot_modes::hooks_run_as_each_boot_mode_has_it,
     development::the_editor_of_a_sandbox_is_opened_and_changes_its_files,
+    development::the_desktop_of_a_sandbox_is_opened_and_seen,
     development::the_agent_looks_at_a_page_and_shows_a_picture_of_it,
     browser::two_browsers_do_the_main_job_by_hand,
     terminal::two_people_share_a_terminal_and_a_restart_is_told,

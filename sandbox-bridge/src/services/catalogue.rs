@@ -83,6 +83,8 @@ pub struct Desktop {
     pub password: Secret,
     /// Where the password's file goes. No snapshot keeps it.
     pub runtime_dir: PathBuf,
+    /// The home that its programs have.
+    pub home: PathBuf,
 }
 
 impl Desktop {
@@ -115,6 +117,10 @@ impl Desktop {
         ];
         let prepare = move || {
             forget_display(Path::new("/tmp"))?;
+            // Without it there is a plain black screen, and a window that says so.
+            if let Err(error) = set_background(&self.home) {
+                tracing::warn!(event = "desktop.no_background", %error);
+            }
             write_private(&password_file, self.password.reveal())
         };
         Ok(Stack { name: DESKTOP, prepare: Box::new(prepare), children, takes_directory: false })
@@ -136,6 +142,18 @@ fn forget_display(temporary: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A background that needs no program for pictures. What people have set stays.
+fn set_background(home: &Path) -> std::io::Result<()> {
+    let folder = home.join(".fluxbox");
+    std::fs::create_dir_all(&folder)?;
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).open(folder.join("overlay"));
+    match made {
+        Ok(mut file) => file.write_all(b"background: flat\nbackground.color: #3b4252\n"),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
@@ -167,7 +185,8 @@ mod tests {
 
     fn desktop(password: &str, runtime_dir: &Path) -> Desktop {
         let password = Secret::new(password.to_owned());
-        Desktop { bind: "0.0.0.0", port: None, password, runtime_dir: runtime_dir.to_owned() }
+        let home = runtime_dir.join("home");
+        Desktop { bind: "0.0.0.0", port: None, password, runtime_dir: runtime_dir.to_owned(), home }
     }
 
     #[test]
@@ -218,6 +237,11 @@ mod tests {
         let file = folder.path().join("vnc-password");
         assert_eq!(std::fs::read_to_string(&file).expect("there"), "secret");
         assert_eq!(std::fs::metadata(&file).expect("there").mode() & 0o777, 0o600);
+        let background = folder.path().join("home/.fluxbox/overlay");
+        assert!(std::fs::read_to_string(&background).expect("there").contains("background: flat"));
+        std::fs::write(&background, "theirs").expect("written");
+        set_background(&folder.path().join("home")).expect("left");
+        assert_eq!(std::fs::read_to_string(&background).expect("there"), "theirs");
     }
 
     #[test]

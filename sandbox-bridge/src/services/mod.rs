@@ -113,7 +113,8 @@ pub fn start(around: Surroundings<'_>, shutdown: &watch::Receiver<bool>) -> Vec<
     }
     if let Some(password) = &services.vnc_password {
         let password = Secret::new(password.clone());
-        let desktop = Desktop { bind, port: services.vnc_port, password, runtime_dir: places.runtime_dir.clone() };
+        let (runtime_dir, home) = (places.runtime_dir.clone(), places.home.clone());
+        let desktop = Desktop { bind, port: services.vnc_port, password, runtime_dir, home };
         if let Some(keeper) = keeper(desktop.stack(&environment(Recipient::Desktop)), catalogue::DESKTOP) {
             let directory = std::future::ready(places.home.clone());
             tasks.push(tokio::spawn(keeper.keep_after(directory, shutdown.clone())));

@@ -10,7 +10,7 @@ use crate::progress::{self, Outcome};
 
 const DEADLINE: Duration = Duration::from_secs(10 * 60);
 
-/// A program and the package that brings it.
+/// A program, and the package that brings it with what belongs to it.
 struct Needed {
     program: &'static str,
     package: &'static str,
@@ -18,6 +18,7 @@ struct Needed {
     optional: Option<&'static str>,
 }
 
+const NO_DESKTOP: &str = "local sandboxes have no desktop without it";
 const SANDBOX: &[Needed] = &[
     Needed { program: "git", package: "git", optional: None },
     // Git verifies signatures of commits with it.
@@ -28,30 +29,35 @@ const SANDBOX: &[Needed] = &[
         optional: Some("local sandboxes run without it, as plain processes of yours"),
     },
     Needed { program: "rg", package: "ripgrep", optional: Some("the agent searches more slowly without it") },
+    Needed { program: "Xvfb", package: "xvfb", optional: Some(NO_DESKTOP) },
+    Needed { program: "fluxbox", package: "fluxbox", optional: Some(NO_DESKTOP) },
+    Needed { program: "x11vnc", package: "x11vnc", optional: Some(NO_DESKTOP) },
+    Needed { program: "websockify", package: "websockify novnc", optional: Some(NO_DESKTOP) },
 ];
 const BROWSER: &[Needed] = &[Needed { program: "chromium", package: "chromium", optional: None }];
 
 pub fn programs(places: &Places, wants: Wants) -> Result<()> {
     let needed = wants.sandbox.then_some(SANDBOX).into_iter().chain(wants.browser.then_some(BROWSER)).flatten();
-    let missing: Vec<&Needed> = needed.filter(|needed| find_on_path(needed.program).is_none()).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let packages: Vec<&str> = missing.iter().map(|needed| needed.package).collect();
-    match install(places, &packages) {
-        Ok(()) => Ok(()),
-        Err(Failure::Interrupted) => Err(Failure::Interrupted),
-        Err(failure) => {
-            let mut fatal = Vec::new();
-            for needed in &missing {
-                match needed.optional {
-                    Some(lost) => progress::say(format_args!("! `{}` is missing: {lost}", needed.program)),
-                    None => fatal.push(needed.package),
+    let missing = needed.filter(|needed| find_on_path(needed.program).is_none());
+    let (optional, required): (Vec<&Needed>, Vec<&Needed>) = missing.partition(|needed| needed.optional.is_some());
+    // What one cannot do without does not wait for a package that this system may not have.
+    for (of, needed) in [(&required, true), (&optional, false)] {
+        let packages: Vec<&str> = of.iter().flat_map(|needed| needed.package.split(' ')).collect();
+        if packages.is_empty() {
+            continue;
+        }
+        match install(places, &packages) {
+            Ok(()) => {}
+            Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+            Err(failure) if needed => return Err(failure),
+            Err(_) => {
+                for Needed { program, optional, .. } in of {
+                    progress::say(format_args!("! `{program}` is missing: {}", optional.unwrap_or_default()));
                 }
             }
-            if fatal.is_empty() { Ok(()) } else { Err(failure) }
         }
     }
+    Ok(())
 }
 
 /// `apt-get install`, as root or through a `sudo` that asks nothing.
