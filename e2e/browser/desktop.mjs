@@ -22,14 +22,17 @@ await together("desktop", async (ada) => {
   await screen.waitFor();
   const size = await screen.evaluate((canvas) => [canvas.width, canvas.height]);
   assert(size.join() === "1280,720", `the desktop is ${size}`);
-  // The window manager has drawn something: not all of it is of one colour.
-  const colours = () => screen.evaluate((canvas) => {
+  // The window manager has drawn its bar, and no window that complains: nearly all is of the background's colour.
+  const drawn = () => screen.evaluate((canvas) => {
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    return new Set(new Uint32Array(data.buffer)).size;
+    const pixels = new Uint32Array(data.buffer);
+    // As the bytes lie in memory: red, green, blue, all.
+    const background = 0xff52423b;
+    return { colours: new Set(pixels).size, background: pixels.filter((pixel) => pixel === background).length / pixels.length };
   });
   const deadline = Date.now() + 20_000;
-  while ((await colours()) < 8) {
-    assert(Date.now() < deadline, `the desktop is empty: ${await colours()} colours`);
+  for (let seen = await drawn(); seen.colours < 8 || seen.background < 0.9; seen = await drawn()) {
+    assert(Date.now() < deadline, `the desktop is not as it should be: ${JSON.stringify(seen)}`);
     await page.waitForTimeout(200);
   }
   await page.locator("#noVNC_credentials_dlg").waitFor({ state: "hidden" });

@@ -306,7 +306,13 @@ async fn live_on<C: Cloud>(cloud: &C, stack: &Stack) -> Outcome {
     check_eq!(told.get("RESTORED_FROM_SNAPSHOT"), None, "it begins with the repositories");
     let mut bridge = bridge_in(&told)?;
     connect(&mut bridge, stack).await?;
-    let access = ada.call(Method::GET, &format!("/api/sessions/{session}/sandbox-access"), None).await?;
+    // The start may still be going on while its bridge is there already.
+    let mut access = ada.call(Method::GET, &format!("/api/sessions/{session}/sandbox-access"), None).await?;
+    until("it is told how the sandbox is reached", async || {
+        access = ada.call(Method::GET, &format!("/api/sessions/{session}/sandbox-access"), None).await?;
+        Ok(!access.json["codeServer"].is_null())
+    })
+    .await?;
     let (url, password) = (access.json["codeServer"]["url"].as_str(), access.json["codeServer"]["password"].as_str());
     check!(url.is_some_and(|url| url.starts_with("https://")), "code-server's address: {}", access.text);
     check_eq!(password, told.get("CODE_SERVER_PASSWORD").map(String::as_str), "code-server's password");

@@ -144,13 +144,16 @@ fn forget_display(temporary: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// In place of the style's picture.
+const BACKGROUND: &[u8] = b"background: solid\nbackground.color: #3b4252\nbackground.pixmap:\n";
+
 /// A background that needs no program for pictures. What people have set stays.
 fn set_background(home: &Path) -> std::io::Result<()> {
     let folder = home.join(".fluxbox");
     std::fs::create_dir_all(&folder)?;
     let made = std::fs::OpenOptions::new().write(true).create_new(true).open(folder.join("overlay"));
     match made {
-        Ok(mut file) => file.write_all(b"background: flat\nbackground.color: #3b4252\n"),
+        Ok(mut file) => file.write_all(BACKGROUND),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
@@ -238,7 +241,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&file).expect("there"), "secret");
         assert_eq!(std::fs::metadata(&file).expect("there").mode() & 0o777, 0o600);
         let background = folder.path().join("home/.fluxbox/overlay");
-        assert!(std::fs::read_to_string(&background).expect("there").contains("background: flat"));
+        assert!(std::fs::read_to_string(&background).expect("there").contains("background: solid"));
         std::fs::write(&background, "theirs").expect("written");
         set_background(&folder.path().join("home")).expect("left");
         assert_eq!(std::fs::read_to_string(&background).expect("there"), "theirs");

@@ -29,6 +29,11 @@ const SANDBOX: &[Needed] = &[
         optional: Some("local sandboxes run without it, as plain processes of yours"),
     },
     Needed { program: "rg", package: "ripgrep", optional: Some("the agent searches more slowly without it") },
+    Needed {
+        program: "chromium",
+        package: "chromium",
+        optional: Some("the agent has no browser to look at pages with"),
+    },
     Needed { program: "Xvfb", package: "xvfb", optional: Some(NO_DESKTOP) },
     Needed { program: "fluxbox", package: "fluxbox", optional: Some(NO_DESKTOP) },
     Needed { program: "x11vnc", package: "x11vnc", optional: Some(NO_DESKTOP) },
