@@ -1,20 +1,9 @@
 // The desktop of a sandbox, opened from the session's page with its password.
-import { assert, picture, signIn, together } from "./people.mjs";
-
-const { BASE_URL, SESSION } = process.env;
+import { assert, openFromSession, picture, together } from "./people.mjs";
 
 await together("desktop", async (ada) => {
-  await ada.context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: BASE_URL });
-  await signIn(ada.page, "ada");
-  await ada.page.goto(`${BASE_URL}/session/${SESSION}`);
-  const link = ada.page.getByRole("list", { name: "Pages of the sandbox" }).getByRole("link", { name: "Desktop" });
-  await link.waitFor({ timeout: 60_000 });
-  await ada.page.getByRole("button", { name: "Copy the password of the desktop" }).click();
-  const password = await ada.page.evaluate(() => navigator.clipboard.readText());
+  const { page, password } = await openFromSession(ada, "Desktop");
   assert(password.length === 8, "VNC takes eight letters");
-
-  const [page] = await Promise.all([ada.context.waitForEvent("page"), link.click()]);
-  page.setDefaultTimeout(60_000);
   await page.locator("#noVNC_password_input").fill(password);
   await page.locator("#noVNC_credentials_button").click();
   await page.locator("html.noVNC_connected").waitFor({ state: "attached" });

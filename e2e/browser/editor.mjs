@@ -1,22 +1,9 @@
 // The editor of a sandbox, opened from the session's page with its password.
-import { assert, picture, signIn, together } from "./people.mjs";
-
-const { BASE_URL, SESSION } = process.env;
+import { assert, openFromSession, picture, together } from "./people.mjs";
 
 await together("editor", async (ada) => {
-  await ada.context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: BASE_URL });
-  await signIn(ada.page, "ada");
-  await ada.page.goto(`${BASE_URL}/session/${SESSION}`);
-  const link = ada.page.getByRole("list", { name: "Pages of the sandbox" }).getByRole("link", { name: "Editor" });
-  await link.waitFor({ timeout: 60_000 });
-  const address = new URL(await link.getAttribute("href"));
-  await ada.page.getByRole("button", { name: "Copy the password of the editor" }).click();
-  const password = await ada.page.evaluate(() => navigator.clipboard.readText());
+  const { page, address, password } = await openFromSession(ada, "Editor");
   assert(password.length === 32 && !address.href.includes(password), "the password is copied, and in no address");
-  await picture(ada.page, "editor-link");
-
-  const [page] = await Promise.all([ada.context.waitForEvent("page"), link.click()]);
-  page.setDefaultTimeout(60_000);
   const field = page.locator("input[name=password]");
   await field.waitFor();
   // What the address carried is a cookie of that origin now.

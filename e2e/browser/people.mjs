@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const { PLAYWRIGHT_CORE, CHROMIUM, BASE_URL, PICTURES } = process.env;
+const { PLAYWRIGHT_CORE, CHROMIUM, BASE_URL, PICTURES, SESSION } = process.env;
 const { chromium } = createRequire(import.meta.url)(PLAYWRIGHT_CORE);
 
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -43,6 +43,22 @@ async function person(options) {
     if (message.type() === "error" && /Content Security Policy|Uncaught/.test(message.text())) problems.push(message.text());
   });
   return { context, page, problems, close: async () => { await context.close(); rmSync(folder, { recursive: true, force: true }); } };
+}
+
+/** Opens a page of the sandbox, such as its editor, as a person does: from the session's page, with the password copied there. */
+export async function openFromSession(who, name) {
+  await who.context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: BASE_URL });
+  await signIn(who.page, "ada");
+  await who.page.goto(`${BASE_URL}/session/${SESSION}`);
+  const link = who.page.getByRole("list", { name: "Pages of the sandbox" }).getByRole("link", { name });
+  await link.waitFor({ timeout: 60_000 });
+  const address = new URL(await link.getAttribute("href"));
+  await who.page.getByRole("button", { name: `Copy the password of the ${name.toLowerCase()}` }).click();
+  const password = await who.page.evaluate(() => navigator.clipboard.readText());
+  await picture(who.page, `${name.toLowerCase()}-link`);
+  const [page] = await Promise.all([who.context.waitForEvent("page"), link.click()]);
+  page.setDefaultTimeout(60_000);
+  return { page, address, password };
 }
 
 /** Has both do something; fails this process when it fails, or when a page had problems of its own. */

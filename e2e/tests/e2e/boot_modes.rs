@@ -18,7 +18,8 @@ const HOOKS: &str = "mkdir -p .openinspect && for hook in setup start; do \
 const LOOK: &str = "echo seen=$(tr '\\n' ',' < $HOME/boots.txt)=$(cat note.txt 2>/dev/null)";
 const BUILT_WITHIN: Duration = Duration::from_secs(150);
 
-async fn session(ada: &Person) -> Outcome<String> {
+/// A session of the repository that hooks and development tools are tried in.
+pub async fn session(ada: &Person) -> Outcome<String> {
     let body = json!({"repoOwner": "acme", "repoName": "handbook"});
     let answer = ada.call(Method::POST, "/api/sessions", Some(&body)).await?;
     check_eq!(answer.status.as_u16(), 201, "a session ({})", answer.text);
@@ -26,7 +27,7 @@ async fn session(ada: &Person) -> Outcome<String> {
 }
 
 /// What a command printed, by the newest call of the session's timeline.
-async fn run(ada: &Person, session: &str, command: &str) -> Outcome<String> {
+pub async fn run(ada: &Person, session: &str, command: &str) -> Outcome<String> {
     let message = ada.prompt(session, &format!("BASH {command}")).await?;
     let ended = ada.wait_for_end(session, &message, Duration::from_secs(150)).await?;
     check_eq!(ended["status"], "completed", "{command} ({ended})");

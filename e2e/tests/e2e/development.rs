@@ -6,22 +6,15 @@ use std::time::Duration;
 use e2e::api::Person;
 use e2e::{Failed, Outcome, check, check_eq};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::World;
+use crate::boot_modes::{run, session};
 use crate::browser::run_script;
 
-const RUN_WITHIN: Duration = Duration::from_secs(120);
 /// Another repository than other tests turn terminals on for.
 const EDITOR: &str = "/api/integration-settings/code-server/repos/acme/handbook";
 const DESKTOP: &str = "/api/integration-settings/vnc/repos/acme/handbook";
-
-async fn session(ada: &Person) -> Outcome<String> {
-    let body = json!({"repoOwner": "acme", "repoName": "handbook"});
-    let answer = ada.call(Method::POST, "/api/sessions", Some(&body)).await?;
-    check_eq!(answer.status.as_u16(), 201, "a session ({})", answer.text);
-    Ok(answer.json["sessionId"].as_str().unwrap_or_default().to_owned())
-}
 
 pub async fn the_editor_of_a_sandbox_is_opened_and_changes_its_files(world: &World) -> Outcome {
     let ada = Person::sign_in(&world.stack.ready, "ada").await?;
@@ -34,9 +27,8 @@ pub async fn the_editor_of_a_sandbox_is_opened_and_changes_its_files(world: &Wor
         "echo seen=$(grep -c written written-in-the-editor) secrets=$(env | grep -Ec '^(CODE_SERVER_)?PASSWORD=')",
     )
     .await?;
-    let output = seen["output"].as_str().unwrap_or_default();
-    check!(output.contains("seen=1"), "the agent sees what was written: {seen}");
-    check!(output.contains("secrets=0"), "and not the editor's password: {seen}");
+    check!(seen.contains("seen=1"), "the agent sees what was written: {seen}");
+    check!(seen.contains("secrets=0"), "and not the editor's password: {seen}");
     turn_off(&ada, EDITOR, &session).await
 }
 
@@ -62,18 +54,6 @@ async fn turn_off(ada: &Person, settings: &str, session: &str) -> Outcome {
     Ok(())
 }
 
-/// The tool call of a command that the agent ran.
-async fn run(ada: &Person, session: &str, command: &str) -> Outcome<Value> {
-    let message = ada.prompt(session, &format!("BASH {command}")).await?;
-    let ended = ada.wait_for_end(session, &message, RUN_WITHIN).await?;
-    check_eq!(ended["status"], "completed", "{command} ({ended})");
-    let events = ada.call(Method::GET, &format!("/api/sessions/{session}/events?limit=200"), None).await?;
-    let events = events.json["events"].as_array().cloned().unwrap_or_default();
-    let call = events.into_iter().map(|mut row| row["data"].take());
-    let found = call.into_iter().find(|event| event["type"] == "tool_call" && event["messageId"] == message);
-    found.ok_or_else(|| Failed(format!("`{command}` was not run")))
-}
-
 pub async fn the_agent_looks_at_a_page_and_shows_a_picture_of_it(world: &World) -> Outcome {
     let ada = Person::sign_in(&world.stack.ready, "ada").await?;
     let session = session(&ada).await?;
@@ -82,8 +62,7 @@ pub async fn the_agent_looks_at_a_page_and_shows_a_picture_of_it(world: &World) 
         agent-browser open http://127.0.0.1:3123/ && agent-browser snapshot && \
         agent-browser screenshot page.png && upload-media page.png --caption 'The page'; agent-browser close";
     let seen = run(&ada, &session, command).await?;
-    let output = seen["output"].as_str().unwrap_or_default();
-    check!(output.contains("heading \"A heading\""), "what the browser read: {seen}");
+    check!(seen.contains("heading \"A heading\""), "what the browser read: {seen}");
     let snapshot = ada.snapshot(&session).await?;
     let artifacts = snapshot["artifacts"].as_array().cloned().unwrap_or_default();
     let picture = artifacts.iter().find(|artifact| artifact["type"] == "screenshot");
