@@ -172,6 +172,24 @@ pub struct ImageBuild {
     pub clone_username: Option<String>,
 }
 
+/// Port of code-server, when none is set: sandbox.md, section 5.
+pub const CODE_SERVER_PORT: u16 = 8080;
+/// Port of the desktop's page, when none is set.
+pub const DESKTOP_PORT: u16 = 6080;
+/// The file in a sandbox's workspace that says where its ports are reached: sandbox.md, section 1.6.
+pub const TUNNELS_FILE: &str = ".tunnels.env";
+
+/// The first line of [`TUNNELS_FILE`]: whose it is.
+pub fn tunnels_owner(sandbox_id: &str) -> String {
+    format!("TUNNEL_SANDBOX_ID={sandbox_id}")
+}
+
+/// What is in [`TUNNELS_FILE`], with addresses by port.
+pub fn tunnels_text<'u>(sandbox_id: &str, urls: impl IntoIterator<Item = (&'u u16, &'u String)>) -> String {
+    let named = urls.into_iter().map(|(port, url)| format!("TUNNEL_{port}={url}\n"));
+    tunnels_owner(sandbox_id) + "\n" + &named.collect::<String>()
+}
+
 /// What people reach in a sandbox beside the agent: sandbox.md, section 5.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -194,6 +212,18 @@ pub struct SandboxServices {
     /// Ports that are reachable from outside, ten at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tunnel_ports: Vec<u16>,
+}
+
+impl SandboxServices {
+    /// The port of code-server, where it runs.
+    pub fn code_server_at(&self) -> Option<u16> {
+        self.code_server_password.as_ref().map(|_| self.code_server_port.unwrap_or(CODE_SERVER_PORT))
+    }
+
+    /// The port of the desktop's page, where that runs.
+    pub fn desktop_at(&self) -> Option<u16> {
+        self.vnc_password.as_ref().map(|_| self.vnc_port.unwrap_or(DESKTOP_PORT))
+    }
 }
 
 impl fmt::Debug for SandboxServices {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use oi_protocol::limits::TUNNEL_PORTS_MAX;
-use oi_protocol::local_backend::{LocalAccess, SandboxServices};
+use oi_protocol::local_backend::{LocalAccess, SandboxServices, TUNNELS_FILE};
 
 use crate::random;
 use crate::secret::Secret;
@@ -16,8 +16,6 @@ use crate::supervise::tunnels;
 
 /// Parameter that carries the token, once.
 pub const TOKEN_PARAMETER: &str = "oi_token";
-const CODE_SERVER_PORT: u16 = 8080;
-const DESKTOP_PORT: u16 = 6080;
 
 /// Where a name leads.
 #[derive(Debug, Clone)]
@@ -68,18 +66,16 @@ impl Tunnels {
             opened.push((label, Tunnel { sandbox_id: sandbox_id.to_owned(), port, token }));
             url
         };
-        let code_server_port = services.code_server_port.unwrap_or(CODE_SERVER_PORT);
-        let desktop_port = services.vnc_port.unwrap_or(DESKTOP_PORT);
         let access = LocalAccess {
-            code_server_url: services.code_server_password.as_ref().map(|_| open(code_server_port)),
-            vnc_url: services.vnc_password.as_ref().map(|_| open(desktop_port)),
+            code_server_url: services.code_server_at().map(&mut open),
+            vnc_url: services.desktop_at().map(&mut open),
             tunnel_urls: services.tunnel_ports.iter().take(TUNNEL_PORTS_MAX).map(|port| (*port, open(*port))).collect(),
         };
         if opened.is_empty() {
             return;
         }
         if !access.tunnel_urls.is_empty()
-            && let Err(error) = tunnels::write(&workspace.join(tunnels::FILE), sandbox_id, &access.tunnel_urls)
+            && let Err(error) = tunnels::write(&workspace.join(TUNNELS_FILE), sandbox_id, &access.tunnel_urls)
         {
             tracing::warn!(event = "tunnels.not_written", sandbox_id, %error);
         }
@@ -124,11 +120,11 @@ mod tests {
         let workspace = tempfile::tempdir().expect("a folder");
         let precious = workspace.path().join("precious");
         std::fs::write(&precious, "mine").expect("written");
-        std::os::unix::fs::symlink(&precious, workspace.path().join(tunnels::FILE)).expect("linked");
+        std::os::unix::fs::symlink(&precious, workspace.path().join(TUNNELS_FILE)).expect("linked");
         let tunnels = Tunnels::new(4000);
         tunnels.open("sb-1", &services(vec![5173, 3000]), workspace.path());
         let access = tunnels.access("sb-1").expect("open");
-        let text = std::fs::read_to_string(workspace.path().join(tunnels::FILE)).expect("there");
+        let text = std::fs::read_to_string(workspace.path().join(TUNNELS_FILE)).expect("there");
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "TUNNEL_SANDBOX_ID=sb-1");
         assert_eq!(lines[1], format!("TUNNEL_3000={}", access.tunnel_urls[&3000]));

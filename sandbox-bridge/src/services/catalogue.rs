@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use oi_protocol::local_backend::{CODE_SERVER_PORT, DESKTOP_PORT};
+
 use super::child::{ChildSpec, Readiness, find};
 use super::stack::Stack;
 use crate::secret::Secret;
@@ -25,10 +27,6 @@ const UP_WITHIN: Duration = Duration::from_secs(5);
 const PAGE: &str = "/usr/share/novnc";
 
 type Environment = [(OsString, OsString)];
-
-/// Ports, when none is set.
-const CODE_SERVER_PORT: u16 = 8080;
-const DESKTOP_PORT: u16 = 6080;
 
 fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()

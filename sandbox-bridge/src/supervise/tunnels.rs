@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use oi_protocol::local_backend::{TUNNELS_FILE, tunnels_owner, tunnels_text};
 use tokio::time::{Instant, sleep};
 
 use crate::control_plane::{ControlPlane, ControlPlaneError};
 
-/// Its name in the workspace.
-pub const FILE: &str = ".tunnels.env";
 /// Longest file that is looked at: ten ports with an address each.
 const FILE_MAX_BYTES: u64 = 64 << 10;
 const POLL: Duration = Duration::from_millis(200);
@@ -34,7 +33,7 @@ impl Tunnels {
         let mut ports = ports.to_vec();
         ports.sort_unstable();
         ports.dedup();
-        Self { file: workspace.join(FILE), sandbox_id: sandbox_id.to_owned(), ports }
+        Self { file: workspace.join(TUNNELS_FILE), sandbox_id: sandbox_id.to_owned(), ports }
     }
 
     /// Ports that are expected.
@@ -59,7 +58,7 @@ impl Tunnels {
     }
 
     fn own_line(&self) -> String {
-        format!("TUNNEL_SANDBOX_ID={}", self.sandbox_id)
+        tunnels_owner(&self.sandbox_id)
     }
 
     fn lines(&self) -> impl Iterator<Item = String> {
@@ -125,7 +124,6 @@ impl Tunnels {
 /// Writes the file of a sandbox. Who is in the sandbox owns the folder: what is in the file's place is removed, and no link
 /// is followed.
 pub fn write(file: &Path, sandbox_id: &str, urls: &BTreeMap<u16, String>) -> std::io::Result<()> {
-    use std::fmt::Write as _;
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -133,12 +131,8 @@ pub fn write(file: &Path, sandbox_id: &str, urls: &BTreeMap<u16, String>) -> std
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut text = format!("TUNNEL_SANDBOX_ID={sandbox_id}\n");
-    for (port, url) in urls {
-        let _ = writeln!(text, "TUNNEL_{port}={url}");
-    }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(file)?;
-    file.write_all(text.as_bytes())
+    file.write_all(tunnels_text(sandbox_id, urls).as_bytes())
 }
 
 /// `TUNNEL_WAIT_TIMEOUT_SECONDS`: seconds with a fraction; what is no such number counts as unset.

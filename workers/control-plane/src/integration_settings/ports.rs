@@ -1,12 +1,14 @@
 //! Ports of a sandbox: no two services on one, and none where the sandbox itself listens.
 
+use oi_protocol::local_backend::{CODE_SERVER_PORT, DESKTOP_PORT};
 use oi_worker_kit::Refusal;
 use serde_json::{Map, Value, json};
 
 use super::invalid;
 
 /// Services with the ports that they have when none is set, the first having precedence.
-const SERVICES: [(&str, i64); 3] = [("codeServerPort", 8080), ("vncPort", 6080), ("terminalPort", 7680)];
+const SERVICES: [(&str, i64); 3] =
+    [("codeServerPort", CODE_SERVER_PORT as i64), ("vncPort", DESKTOP_PORT as i64), ("terminalPort", 7680)];
 /// Where the desktop and the terminal listen inside.
 const RESERVED: [i64; 2] = [5900, 7681];
 

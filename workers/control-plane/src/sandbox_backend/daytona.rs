@@ -17,9 +17,8 @@ use super::vendor_environment::{self as environment, Environment, Files};
 use super::vendor_http::{
     Ask, Auth, Operation, SNAPSHOT_WITHIN, START_WITHIN, STOP_WITHIN, Transport, Vendor, base_url, handle, required,
 };
-use crate::sandbox_access::BackendAccess;
-
 use super::{BackendError, BackendSandbox, Capabilities, Fate, Restored, SandboxBackend};
+use crate::sandbox_access::BackendAccess;
 
 /// How often a snapshot that is being made is asked for.
 const ASKED_EVERY: Duration = Duration::from_secs(2);

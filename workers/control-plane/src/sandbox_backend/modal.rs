@@ -180,19 +180,25 @@ impl<T: Transport> Modal<T> {
     }
 }
 
-/// What a start from anything is told.
-fn described(request: &CreateSandboxRequest) -> Value {
+/// Which sandbox it is, and how it is reached.
+fn reached(request: &CreateSandboxRequest) -> Value {
     json!({
         "sandbox_id": request.sandbox_id,
-        "control_plane_url": request.control_plane_url,
-        "sandbox_auth_token": request.auth_token,
-        "user_env_vars": environment::users(request),
-        "timeout_seconds": request.timeout_seconds.min(MAX_LIFE),
         "code_server_enabled": request.services.code_server_password.is_some(),
         "vnc_enabled": request.services.vnc_password.is_some(),
-        "agent_slack_notify_enabled": request.slack_notify,
         "sandbox_settings": settings(request),
     })
+}
+
+/// What a start from anything is told.
+fn described(request: &CreateSandboxRequest) -> Value {
+    let mut body = reached(request);
+    body["control_plane_url"] = json!(request.control_plane_url);
+    body["sandbox_auth_token"] = json!(request.auth_token);
+    body["user_env_vars"] = json!(environment::users(request));
+    body["timeout_seconds"] = json!(request.timeout_seconds.min(MAX_LIFE));
+    body["agent_slack_notify_enabled"] = json!(request.slack_notify);
+    body
 }
 
 /// Settings of a request, as the app has them.
@@ -285,13 +291,7 @@ impl<T: Transport> SandboxBackend for Modal<T> {
 
     async fn find(&self, request: &CreateSandboxRequest) -> Result<Option<BackendSandbox>, BackendError> {
         let operation = self.vendor.begin("look for the sandbox", STOP_WITHIN);
-        let body = json!({
-            "sandbox_id": request.sandbox_id,
-            "code_server_enabled": request.services.code_server_password.is_some(),
-            "vnc_enabled": request.services.vnc_password.is_some(),
-            "sandbox_settings": settings(request),
-        });
-        let found = self.call(&operation, "api-find-sandbox", 28, &body).await?;
+        let found = self.call(&operation, "api-find-sandbox", 28, &reached(request)).await?;
         found.filter(|answer| !answer.is_null()).map(Self::facts).transpose()
     }
 

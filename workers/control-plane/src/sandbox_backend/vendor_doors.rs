@@ -2,18 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use oi_protocol::local_backend::SandboxServices;
+use oi_protocol::local_backend::{SandboxServices, TUNNELS_FILE, tunnels_text};
 use oi_worker_kit::mac;
 
 use super::vendor_environment::quoted;
 use crate::sandbox_access::{BackendAccess, Door};
-
-/// code-server's port, unless the settings have another.
-const CODE_SERVER_PORT: u16 = 8080;
-/// The port of the desktop's page, unless the settings have another.
-const DESKTOP_PORT: u16 = 6080;
-/// Where the runtime looks for the addresses of ports.
-const TUNNELS_FILE: &str = "/workspace/.tunnels.env";
 
 /// What is open.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,11 +22,9 @@ pub struct Doors {
 impl Doors {
     /// By the settings of a sandbox, whose ports do not clash.
     pub fn of(services: &SandboxServices) -> Self {
-        let port =
-            |password: &Option<String>, set: Option<u16>, usual: u16| password.is_some().then(|| set.unwrap_or(usual));
         Self {
-            code_server: port(&services.code_server_password, services.code_server_port, CODE_SERVER_PORT),
-            desktop: port(&services.vnc_password, services.vnc_port, DESKTOP_PORT),
+            code_server: services.code_server_at(),
+            desktop: services.desktop_at(),
             tunnels: services.tunnel_ports.clone(),
         }
     }
@@ -48,11 +39,10 @@ impl Doors {
         if self.tunnels.is_empty() {
             return String::new();
         }
-        let named = self.tunnels.iter().filter_map(|port| Some(format!("TUNNEL_{port}={}\n", urls.get(port)?)));
-        let text = format!("TUNNEL_SANDBOX_ID={sandbox_id}\n") + &named.collect::<String>();
+        let known = self.tunnels.iter().filter_map(|port| Some((port, urls.get(port)?)));
+        let (text, file) = (quoted(&tunnels_text(sandbox_id, known)), format!("/workspace/{TUNNELS_FILE}"));
         // Moved to its place whole: the boot reads it as soon as it is there.
-        let (new, text) = (format!("{TUNNELS_FILE}.new"), quoted(&text));
-        format!("{{ mkdir -p /workspace && printf %s {text} >{new} && mv {new} {TUNNELS_FILE}; }} || exit 1\n")
+        format!("{{ mkdir -p /workspace && printf %s {text} >{file}.new && mv {file}.new {file}; }} || exit 1\n")
     }
 
     /// With the addresses that the vendor has for the ports. One without an address is left out.
