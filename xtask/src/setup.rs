@@ -159,6 +159,14 @@ fn staging_beside(path: &Path) -> Result<PathBuf> {
     Ok(staging)
 }
 
+/// Makes a staged folder the one, in place of what was there.
+fn put_in_place(staging: &Path, folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(Failure::file("remove", folder))?;
+    }
+    fs::rename(staging, folder).map_err(Failure::file("rename", staging))
+}
+
 /// `PATH` with these folders first.
 pub fn prepend_path(first: &[&Path]) -> OsString {
     let rest = std::env::var_os("PATH").unwrap_or_default();

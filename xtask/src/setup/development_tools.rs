@@ -6,8 +6,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::node_tools::{NodeTools, npm, npm_ci};
-use super::{prepend_path, staging_beside};
+use super::node_tools::{NodeTools, copy_manifests, npm, npm_ci};
+use super::{prepend_path, put_in_place, staging_beside};
 use crate::failure::{Failure, Result};
 use crate::places::Places;
 use crate::program::find_on_path;
@@ -34,10 +34,7 @@ pub fn install(places: &Places, node: &NodeTools) -> Result<PathBuf> {
         }
         progress::begins("Installing code-server and agent-browser", "about 110 MB to download, once");
         let staging = staging_beside(&folder)?;
-        for name in ["package.json", "package-lock.json", ".npmrc"] {
-            let from = source.join(name);
-            fs::copy(&from, staging.join(name)).map_err(Failure::file("copy", &from))?;
-        }
+        copy_manifests(&source, &staging)?;
         let log = places.log("install-development-tools");
         npm_ci("installing the development tools", &staging, prepend_path(&[node.bin_dir()]))?
             .log(log.clone())
@@ -53,10 +50,7 @@ pub fn install(places: &Places, node: &NodeTools) -> Result<PathBuf> {
                 .run()?;
         }
         finish(&staging, &editor)?;
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(Failure::file("remove", &folder))?;
-        }
-        fs::rename(&staging, &folder).map_err(Failure::file("rename", &staging))?;
+        put_in_place(&staging, &folder)?;
         Ok(Outcome::Done)
     })?;
     Ok(folder)

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{prepend_path, staging_beside};
+use super::{prepend_path, put_in_place, staging_beside};
 use crate::failure::{Failure, Result};
 use crate::places::Places;
 use crate::program::{Program, find_on_path, is_executable};
@@ -101,23 +101,26 @@ pub fn install(places: &Places) -> Result<NodeTools> {
         }
         progress::begins("Installing Node, wrangler, OpenCode", "about 250 MB to download, once");
         let staging = staging_beside(&folder)?;
-        for name in ["package.json", "package-lock.json", ".npmrc"] {
-            let from = source.join(name);
-            fs::copy(&from, staging.join(name)).map_err(Failure::file("copy", &from))?;
-        }
+        copy_manifests(&source, &staging)?;
         npm_ci("installing the Node tools", &staging, prepend_path(&[]))?
             .log(places.log("install-node-tools"))
             .run()?;
         NodeTools::in_folder(&staging).check()?;
         fs::write(staging.join("complete"), "").map_err(Failure::file("write", &staging))?;
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(Failure::file("remove", &folder))?;
-        }
-        fs::rename(&staging, &folder).map_err(Failure::file("rename", &staging))?;
+        put_in_place(&staging, &folder)?;
         Ok(Outcome::Done)
     })?;
     tools.check()?;
     Ok(tools)
+}
+
+/// What `npm ci` reads, copied to where it shall install.
+pub fn copy_manifests(source: &Path, folder: &Path) -> Result<()> {
+    for name in ["package.json", "package-lock.json", ".npmrc"] {
+        let from = source.join(name);
+        fs::copy(&from, folder.join(name)).map_err(Failure::file("copy", &from))?;
+    }
+    Ok(())
 }
 
 /// `npm ci` without install scripts, in a folder that holds the lock file.

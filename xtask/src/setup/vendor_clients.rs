@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::node_tools::{NodeTools, npm_ci};
-use super::{Lock, debian, prepend_path, staging_beside};
+use super::node_tools::{NodeTools, copy_manifests, npm_ci};
+use super::{Lock, debian, prepend_path, put_in_place, staging_beside};
 use crate::failure::{Failure, Result};
 use crate::places::Places;
 use crate::program::{Program, find_on_path};
@@ -44,17 +44,11 @@ pub fn install(places: &Places, node: &NodeTools) -> Result<VendorClients> {
         }
         progress::begins("Installing the sandbox vendors' clients", "about 60 MB to download, once");
         let staging = staging_beside(&folder)?;
-        for name in ["package.json", "package-lock.json", ".npmrc"] {
-            let from = source.join(name);
-            fs::copy(&from, staging.join(name)).map_err(Failure::file("copy", &from))?;
-        }
+        copy_manifests(&source, &staging)?;
         npm_ci("installing the vendors' clients", &staging, prepend_path(&[node.bin_dir()]))?
             .log(places.log("install-vendor-clients"))
             .run()?;
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(Failure::file("remove", &folder))?;
-        }
-        fs::rename(&staging, &folder).map_err(Failure::file("rename", &staging))?;
+        put_in_place(&staging, &folder)?;
         python(places, &folder, &source.join("requirements.txt"))?;
         fs::write(folder.join("complete"), "").map_err(Failure::file("write", &folder))?;
         Ok(Outcome::Done)
