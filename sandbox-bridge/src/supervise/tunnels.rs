@@ -47,7 +47,8 @@ impl Tunnels {
         if self.ports.is_empty() && !always {
             return;
         }
-        let is_ours = || self.sandbox_id != "unknown" && self.lines().any(|line| line == self.own_line());
+        let is_ours =
+            || self.sandbox_id != "unknown" && self.lines().any(|line| line == tunnels_owner(&self.sandbox_id));
         // A link that leads nowhere is there too, and nobody could write through it.
         if self.file.symlink_metadata().is_ok() && !is_ours() {
             tracing::info!(event = "tunnel.stale_file_removed");
@@ -55,10 +56,6 @@ impl Tunnels {
                 tracing::warn!(event = "tunnel.stale_file_left", %error);
             }
         }
-    }
-
-    fn own_line(&self) -> String {
-        tunnels_owner(&self.sandbox_id)
     }
 
     fn lines(&self) -> impl Iterator<Item = String> {

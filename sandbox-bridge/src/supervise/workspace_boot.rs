@@ -200,6 +200,8 @@ impl WorkspaceBoot {
                 std::future::pending().await
             };
             let known = tokio::select! {
+                // Nobody is asked for what is there.
+                biased;
                 known = tunnels.wait(limit) => known,
                 never = asked => never,
             };
